@@ -1,0 +1,93 @@
+//! The one place where time enters.
+//!
+//! [`now`] is monotonic and serves every interval, deadline and timeout; [`wall`] is shown to
+//! people and other services and never compared. Sans-IO cores take an [`Instant`] from their
+//! caller, so that tests run them in virtual time.
+
+use std::future::Future;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Monotonic time, for intervals and deadlines.
+#[must_use]
+#[allow(clippy::disallowed_methods)] // this is the clock
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Wall-clock time, for timestamps that people read.
+#[must_use]
+#[allow(clippy::disallowed_methods)] // this is the clock
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// `2026-03-23T10:15:00Z`: RFC 3339, UTC, whole seconds.
+#[must_use]
+pub fn rfc3339(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// `3h12m`, `45s`, `2d4h`: the two largest units, for people.
+#[must_use]
+pub fn human(span: Duration) -> String {
+    let s = span.as_secs();
+    let (days, hours, minutes, seconds) = (s / 86_400, s / 3_600 % 24, s / 60 % 60, s % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{seconds}s"),
+        (0, _, _) => format!("{hours}h{minutes}m"),
+        _ => format!("{days}d{hours}h"),
+    }
+}
+
+/// Waits until `deadline`; at once when it has passed.
+pub async fn until(deadline: Instant) {
+    smol::Timer::at(deadline).await;
+}
+
+/// Waits for `span`.
+pub async fn sleep(span: Duration) {
+    smol::Timer::after(span).await;
+}
+
+/// The deadline came before the work was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+/// Runs `work` until `deadline`.
+///
+/// # Errors
+/// [`Elapsed`] when the deadline comes first; `work` is dropped then.
+pub async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    smol::future::or(async { Ok(work.await) }, async {
+        until(deadline).await;
+        Err(Elapsed)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_reads_as_the_two_largest_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (61, "1m1s"),
+            (3 * 3_600 + 12 * 60 + 5, "3h12m"),
+            (2 * 86_400 + 4 * 3_600, "2d4h"),
+        ] {
+            assert_eq!(human(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn work_that_outlives_its_deadline_is_dropped() {
+        let late = smol::block_on(by(now(), std::future::pending::<()>()));
+        assert_eq!(late, Err(Elapsed));
+        let done = smol::block_on(by(now() + Duration::from_secs(60), async { 7 }));
+        assert_eq!(done, Ok(7));
+    }
+}
