@@ -82,11 +82,12 @@ impl Rig {
     }
 
     fn records(&self) -> Vec<&Summary> {
-        let summary = |a| match a {
-            &Action::Record(ref summary) => Some(summary),
+        let all = self.all.iter();
+        all.filter_map(|action| match action {
+            Action::Record(summary) => Some(summary),
             _ => None,
-        };
-        self.all.iter().filter_map(summary).collect()
+        })
+        .collect()
     }
 }
 
