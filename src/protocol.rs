@@ -86,7 +86,7 @@ pub struct Heartbeat {
     /// Whether the worker has a WireGuard interface.
     #[serde(default)]
     pub wireguard: bool,
-    /// Whether the worker refuses new sessions by its own wish.
+    /// Whether the worker refuses new sessions by its own wish (not because it was ordered to).
     #[serde(default)]
     pub draining: bool,
     /// Counts up from 1 with every heartbeat of one process, so that a late one is recognised; 0:

@@ -60,7 +60,7 @@ impl NoPlaceReason {
 pub struct NoPlace {
     /// Why, in short.
     pub reason: NoPlaceReason,
-    /// Why, worker by worker; the first [`REASONS_MAX`].
+    /// Why, worker by worker; the first twenty.
     pub workers: Vec<(String, String)>,
     /// Workers beyond those listed.
     pub unlisted: usize,

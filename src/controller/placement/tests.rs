@@ -3,7 +3,8 @@
 use super::*;
 use crate::clock;
 use crate::controller::fleet::Pace;
-use crate::protocol::Heartbeat;
+use crate::ids::SessionId;
+use crate::protocol::{Created, Heartbeat, Status};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -168,6 +169,68 @@ fn an_outcome_nobody_knows_keeps_the_slot_until_heartbeats_tell() {
     now += Duration::from_secs(5);
     fleet.heartbeat(now, clock::wall(), beat("w", 1)).unwrap();
     assert!(place(&mut fleet, now, 1).is_ok());
+}
+
+/// A worker's heartbeat with these sessions, all for the body that every request here names.
+fn showing(max: usize, sequence: u64, ids: &[&SessionId]) -> Heartbeat {
+    let view = |id: &&SessionId| {
+        let text = format!(
+            r#"{{"id":"{id}","status":"starting","body_ip":"10.0.1.5","created_at":"","port":0,
+               "connected":false,"viewers":0,"disconnect_count":0,"duration_ms":0}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    };
+    Heartbeat {
+        sequence,
+        sessions: ids.iter().map(view).collect(),
+        ..beat("w", max)
+    }
+}
+
+#[test]
+fn a_create_that_heartbeats_show_already_is_counted_once() {
+    let now = clock::now();
+    let mut fleet = fleet(now, [beat("w", 2)]);
+    let first = place(&mut fleet, now, 1).unwrap();
+    let id = SessionId::random().unwrap();
+    let shown = showing(2, 1, &[&id]);
+    fleet.heartbeat(now, clock::wall(), shown).unwrap();
+    let second = place(&mut fleet, now, 1).unwrap();
+    assert!(place(&mut fleet, now, 1).is_err());
+    // Once shown, an outcome nobody knows needs no more doubt.
+    fleet.unsure(now, first);
+    let shown = showing(2, 2, &[&id]);
+    fleet.heartbeat(now, clock::wall(), shown).unwrap();
+    assert!(place(&mut fleet, now, 1).is_err());
+    fleet.refused(second);
+    let shown = showing(2, 3, &[]);
+    fleet.heartbeat(now, clock::wall(), shown).unwrap();
+    let both = [place(&mut fleet, now, 1), place(&mut fleet, now, 1)];
+    assert!(both.iter().all(Result::is_ok));
+}
+
+#[test]
+fn creates_for_one_body_do_not_use_each_others_slots() {
+    let now = clock::now();
+    let mut fleet = fleet(now, [beat("w", 2)]);
+    let slow = place(&mut fleet, now, 1).unwrap();
+    let quick = place(&mut fleet, now, 1).unwrap();
+    let id = SessionId::random().unwrap();
+    let shown = showing(2, 1, &[&id]);
+    fleet.heartbeat(now, clock::wall(), shown).unwrap();
+    let answer = Created {
+        session_id: id,
+        stream_url: String::new(),
+        worker_id: "w".to_owned(),
+        status: Status::Ready,
+    };
+    let wall = clock::wall();
+    let _ = fleet.created(now, wall, quick, &request(None), &answer);
+    assert!(
+        place(&mut fleet, now, 1).is_err(),
+        "the slow one has its slot"
+    );
+    drop(slow);
 }
 
 /// Prints, for `--nocapture`; never fails for being slow.
