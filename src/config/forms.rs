@@ -169,6 +169,26 @@ impl Section<'_> {
         self.optional(key, (kind, remedy), usual, doc, show, parse)
     }
 
+    /// A text of some form; when it is absent, what was found out instead.
+    pub(super) fn form_or<T: Display>(
+        &self,
+        key: &'static str,
+        (kind, remedy): (&str, &str),
+        (found, usual): (Option<T>, Usual),
+        doc: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.parsed(key, remedy, parse).or(found);
+        let shown = value.as_ref().map(|v| quoted(&v.to_string()));
+        let shape = Shape::Value {
+            kind: kind.to_owned(),
+            default: usual,
+            effective: shown.unwrap_or_else(|| "null".to_owned()),
+        };
+        self.register(key, doc, shape);
+        value
+    }
+
     /// A directory or program, with a default.
     pub(super) fn path(
         &self,

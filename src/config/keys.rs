@@ -1,4 +1,5 @@
-//! The keys: who serves, where, and whom it speaks to. The ones of sessions are in `session_keys`.
+//! The keys: who serves, where, and whom it speaks to. The rest is in
+//! `peer_keys` and `session_keys`.
 //!
 //! The one place where a key's meaning, bounds and default stand.
 
@@ -6,10 +7,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::kinds;
-use super::model::{
-    Acme, Config, Controller, IceServer, Log, Metrics, Peer, Role, Server, Tls, Turn, Update,
-    Worker, Workers,
-};
+use super::model::{Acme, Config, Log, Metrics, Role, Server, Tls, Update, Worker, Workers};
+use super::peer_keys;
 use super::registry::Usual;
 use super::section::Section;
 use super::session_keys;
@@ -35,11 +34,6 @@ const LABEL: (&str, &str) = (
     "name",
     "use up to 64 letters, digits, dots, dashes and underscores",
 );
-const ICE: (&str, &str) = (
-    "stun: or turn: addresses",
-    "write it as stun:host:port, turn:host:port or turns:host:port?transport=tcp",
-);
-
 /// Reads the whole document.
 pub(super) fn config(s: &Section<'_>) -> Config {
     let mode = s.form_if_any(
@@ -67,7 +61,7 @@ pub(super) fn config(s: &Section<'_>) -> Config {
         controller: s.section(
             "controller",
             "The worker's way to its controller.",
-            controller,
+            peer_keys::controller,
         ),
         workers: s.section("workers", "How the controller judges its workers.", workers),
         worker: s.section("worker", "Who this worker is.", worker),
@@ -89,22 +83,22 @@ pub(super) fn config(s: &Section<'_>) -> Config {
         ice_servers: s.items(
             "ice_servers",
             "STUN and TURN servers, as browsers and stream processes get them.",
-            ice_server,
+            peer_keys::ice_server,
         ),
         turn: s.section(
             "turn",
             "Per-session TURN credentials that expire, instead of a static `ice_servers` entry.",
-            turn,
+            peer_keys::turn,
         ),
         nps: s.section(
             "nps",
             "The NPS service: gets one record for every session that ends.",
-            |s| peer(s, "nps"),
+            |s| peer_keys::peer(s, "nps"),
         ),
         experience_library: s.section(
             "experience_library",
             "The experience library: gets the visitors' ratings.",
-            |s| peer(s, "experience_library"),
+            |s| peer_keys::peer(s, "experience_library"),
         ),
         update: s.section("update", "How the binary renews itself.", update),
         metrics: s.section("metrics", "Prometheus metrics under `/metrics`.", metrics),
@@ -144,17 +138,18 @@ fn server(s: &Section<'_>) -> Server {
         "admin_token_file",
         "The bearer token of this process's REST API. Mandatory.",
     );
-    let public_url = s.form_if_any(
+    let found = domain.as_ref().map(|d| format!("https://{d}"));
+    let usual = Usual::Found {
+        words: "`https://<domain>`",
+        example: "https://neck-1.example.com",
+    };
+    let public_url = s.form_or(
         "public_url",
         URL,
-        Usual::Found {
-            words: "`https://<domain>`",
-            example: "https://neck-1.example.com",
-        },
+        (found, usual),
         "Where browsers reach this process, when a proxy of yours stands in front of it.",
         kinds::base_url,
     );
-    let public_url = public_url.or_else(|| domain.as_ref().map(|d| format!("https://{d}")));
     Server {
         domain,
         listen,
@@ -249,45 +244,6 @@ fn tls(s: &Section<'_>) -> Option<Tls> {
     }
 }
 
-fn controller(s: &Section<'_>) -> Controller {
-    let url = s.form_if_any(
-        "url",
-        URL,
-        unset("https://hydraneckwebrtc.example.com"),
-        "The controller this worker reports to. Without it the worker serves alone.",
-        kinds::base_url,
-    );
-    let token = s.secret(
-        "token",
-        "token_file",
-        "The controller's `server.admin_token`.",
-    );
-    let is_written = s.has("token") || s.has("token_file");
-    if url.is_some() && !is_written {
-        s.complain(
-            "token",
-            "is missing",
-            "write the controller's admin_token here, or its path as token_file",
-        );
-    }
-    Controller {
-        url,
-        token,
-        ca_file: s.file(
-            "ca_file",
-            unset("/etc/hydraneckwebrtc/controller-ca.pem"),
-            "Trust this authority for the controller, beside the public ones.",
-        ),
-        heartbeat_interval: s.duration(
-            "heartbeat_interval",
-            secs(5),
-            INSTANT..=secs(300),
-            "How often the worker reports. The controller places no session on a worker that \
-             was silent for three of these.",
-        ),
-    }
-}
-
 fn workers(s: &Section<'_>) -> Workers {
     Workers {
         heartbeat_timeout: s.duration(
@@ -301,18 +257,19 @@ fn workers(s: &Section<'_>) -> Workers {
 
 fn worker(s: &Section<'_>) -> Worker {
     let around = s.reader.around;
-    let id = s.form_if_any(
+    let usual = Usual::Found {
+        words: "the host name",
+        example: "neck-1",
+    };
+    let id = s.form_or(
         "id",
         LABEL,
-        Usual::Found {
-            words: "the host name",
-            example: "neck-1",
-        },
+        (Some(around.host.clone()), usual),
         "This worker's name in the fleet; no two may share one.",
         kinds::label,
     );
     Worker {
-        id: id.unwrap_or_else(|| around.host.clone()),
+        id: id.unwrap_or_default(),
         url: s.form_if_any(
             "url",
             URL,
@@ -334,106 +291,6 @@ fn worker(s: &Section<'_>) -> Worker {
             "Where the ledger of sessions and unsent records are kept across restarts.",
         ),
     }
-}
-
-fn ice_server(s: &Section<'_>) -> IceServer {
-    let urls = s.list(
-        "urls",
-        ICE,
-        unset("[\"turn:relay.example.com:3478\"]"),
-        "Addresses of one server.",
-        kinds::ice_url,
-    );
-    let is_turn = urls.iter().flatten().any(|u| u.starts_with("turn"));
-    if !s.has("urls") && !s.is_template() {
-        s.complain("urls", "is missing", "list the server's addresses");
-    }
-    let username = s.form_if_any(
-        "username",
-        ("text", ""),
-        unset("hydraturn"),
-        "The user of a TURN server.",
-        |text| Ok(text.to_owned()),
-    );
-    let credential = s.secret("credential", "credential_file", "The user's password.");
-    let is_complete = s.has("username") && (s.has("credential") || s.has("credential_file"));
-    if is_turn && !is_complete {
-        s.complain(
-            "urls",
-            "names a TURN server without username and credential",
-            "add both, or let the `turn` section mint them",
-        );
-    }
-    IceServer {
-        urls: urls.unwrap_or_default(),
-        username,
-        credential,
-    }
-}
-
-fn turn(s: &Section<'_>) -> Option<Turn> {
-    let secret = s.secret(
-        "secret",
-        "secret_file",
-        "The secret shared with coturn (`use-auth-secret`).",
-    );
-    let urls = s.list(
-        "urls",
-        ICE,
-        unset("[\"turn:relay.example.com:3478\"]"),
-        "Addresses of the TURN server.",
-        kinds::ice_url,
-    );
-    let has_secret = s.has("secret") || s.has("secret_file");
-    if has_secret && !s.has("urls") {
-        s.complain(
-            "urls",
-            "is missing",
-            "list the addresses of the TURN server",
-        );
-    }
-    if s.has("urls") && !has_secret {
-        s.complain(
-            "secret_file",
-            "is missing",
-            "name the file with coturn's static-auth-secret, or use ice_servers",
-        );
-    }
-    let ttl = s.duration(
-        "ttl",
-        secs(600),
-        secs(30)..=DAY,
-        "How long a minted credential opens new relays; running ones go on.",
-    );
-    secret
-        .zip(urls)
-        .map(|(secret, urls)| Turn { secret, urls, ttl })
-}
-
-fn peer(s: &Section<'_>, name: &'static str) -> Option<Peer> {
-    let example = match name {
-        "nps" => "https://hydranps.example.com",
-        _ => "https://library.example.com",
-    };
-    let url = s.form_if_any(
-        "url",
-        URL,
-        unset(example),
-        "Its address. Without it nothing is sent.",
-        kinds::base_url,
-    );
-    let token = s.secret("token", "token_file", "The bearer token it asks for.");
-    if url.is_some() && !(s.has("token") || s.has("token_file")) {
-        s.warn(
-            "url",
-            "has no token beside it",
-            "add the token the service asks for",
-        );
-    }
-    if !s.has("url") && token.is_some() {
-        s.complain("url", "is missing", "add it, or remove the token");
-    }
-    url.map(|url| Peer { url, token })
 }
 
 fn update(s: &Section<'_>) -> Update {

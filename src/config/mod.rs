@@ -10,6 +10,7 @@ mod keys;
 mod kinds;
 mod locate;
 mod model;
+mod peer_keys;
 mod problem;
 mod reader;
 mod registry;
