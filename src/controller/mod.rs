@@ -1,5 +1,4 @@
 //! The controller room: the fleet, and the way to a worker.
 
 pub mod fleet;
-pub mod idempotency;
 pub mod placement;
