@@ -1,10 +1,11 @@
 //! One cgroup (version 2) per session: nothing leaves it by forking, and `cgroup.kill` ends it whole.
 //!
 //! Session groups are made beside the worker's own processes. Limits need the `memory` and `pids`
-//! controllers, which the kernel gives only to children of a group without processes; so where
-//! systemd has delegated the worker's group (`Delegate=yes`), the worker moves itself into a leaf
-//! `worker` first. Without delegation, groups without limits are still tried; without cgroup v2 or
-//! the right to make groups, [`Cgroups::find`] answers `None` and process groups must do.
+//! controllers, which the kernel gives only to children of a group without processes, so they work
+//! where the unit says `Delegate=yes` and `DelegateSubgroup=worker`: the worker is in a leaf then.
+//! (The worker never moves itself there: an older systemd could not start it again beside the
+//! sessions that it kept.) Elsewhere groups without limits are tried; without cgroup v2 or the right
+//! to make groups, [`Cgroups::find`] answers `None` and process groups must do.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ids::SessionId;
 
-/// The leaf where a delegated worker puts itself.
+/// The leaf where `DelegateSubgroup=` puts the worker.
 const WORKER_LEAF: &str = "worker";
 /// What a session's group is called, before its id.
 const PREFIX: &str = "session-";
@@ -46,22 +47,16 @@ impl Cgroups {
     /// Finds the place for session groups and proves it by making and removing one.
     #[must_use]
     pub fn find() -> Option<Self> {
-        let base = own_group()?;
-        let base = if base.file_name().is_some_and(|n| n == WORKER_LEAF) {
-            base.parent()?.to_owned()
-        } else {
-            if is_delegated(&base)
-                && let Err(error) = retreat(&base)
-            {
-                log::warn!(target: "worker", "cannot move into {}/{WORKER_LEAF}, sessions have no memory and pids limits: {error}", base.display());
-            }
-            base
-        };
-        Self::at(base)
+        let own = own_group()?;
+        let is_leaf = own.file_name().is_some_and(|n| n == WORKER_LEAF);
+        match own.parent().filter(|_| is_leaf) {
+            Some(unit) => Self::at(unit.to_owned(), true),
+            None => Self::at(own, false),
+        }
     }
 
     /// Session groups below `base`, when groups can be made there.
-    fn at(base: PathBuf) -> Option<Self> {
+    fn at(base: PathBuf, is_delegated: bool) -> Option<Self> {
         let probe = base.join(format!("probe-{}", crate::ids::label()));
         fs::create_dir(&probe).ok()?;
         let has_kill = probe.join("cgroup.kill").exists();
@@ -69,11 +64,13 @@ impl Cgroups {
         if !has_kill {
             return None;
         }
-        for controller in ["+memory", "+pids"] {
-            // Refused where the controller is absent or the base holds processes: no limits then.
-            let _ = fs::write(base.join("cgroup.subtree_control"), controller);
+        let control = base.join("cgroup.subtree_control");
+        for controller in ["+memory", "+pids"].iter().filter(|_| is_delegated) {
+            if let Err(error) = fs::write(&control, controller) {
+                log::warn!(target: "worker", "cannot enable {controller} in {}, sessions go without that limit: {error}", control.display());
+            }
         }
-        let enabled = fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default();
+        let enabled = fs::read_to_string(&control).unwrap_or_default();
         let limits = ["memory", "pids"]
             .iter()
             .all(|c| enabled.split_whitespace().any(|e| e == *c));
@@ -243,24 +240,6 @@ fn own_group() -> Option<PathBuf> {
     Some(mount_point()?.join(own))
 }
 
-/// systemd marks the groups that it has handed over with an extended attribute.
-fn is_delegated(group: &Path) -> bool {
-    ["user.delegate", "trusted.delegate"].iter().any(|name| {
-        let mut value = [0_u8; 8];
-        matches!(rustix::fs::getxattr(group, *name, &mut value), Ok(1) if value[0] == b'1')
-    })
-}
-
-/// Moves this process into the leaf, so that the base holds no process of ours.
-fn retreat(base: &Path) -> io::Result<()> {
-    let leaf = base.join(WORKER_LEAF);
-    match fs::create_dir(&leaf) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    fs::write(leaf.join("cgroup.procs"), std::process::id().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,7 +298,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_no_cgroup_gives_no_groups() {
         let scratch = Scratch::new();
-        assert!(Cgroups::at(scratch.path().to_owned()).is_none());
-        assert!(Cgroups::at(scratch.path().join("missing")).is_none());
+        assert!(Cgroups::at(scratch.path().to_owned(), true).is_none());
+        assert!(Cgroups::at(scratch.path().join("missing"), true).is_none());
     }
 }

@@ -7,6 +7,7 @@
 //! [`orphans`].
 
 pub mod cgroup;
+pub mod inherited;
 pub mod ledger;
 pub mod orphans;
 pub mod ports;

@@ -24,8 +24,8 @@ use crate::ids::SessionId;
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 /// Pause before looking again when a wake-up was false.
 const RECHECK: Duration = Duration::from_millis(20);
-/// Time to read the rest of the output once all writers are gone.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+/// Time to collect the exit status and the rest of the output, once all are dead: both are there.
+const COLLECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How a stream process ended. Stream programs exit with 0 on most failures, so an end that was
 /// not asked for is a failure whatever this says.
@@ -179,20 +179,22 @@ impl Running {
             ..self.tree.clone()
         };
         let killed = tree.kill(deadline).await;
+        let collect = clock::now() + COLLECT_DEADLINE;
+        let exit = match killed.left.contains(&self.leader.pid) {
+            true => None,
+            false => clock::by(collect, self.exited()).await.ok(),
+        };
         let ended = Ended {
-            exit: match killed.left.contains(&self.leader.pid) {
-                true => None,
-                false => Some(self.exited().await),
-            },
+            exit,
             killed: killed.killed.len(),
             left: killed.left,
         };
         if ended.left.is_empty() {
             if let Some(mut child) = held.child.take() {
-                let _ = child.status().await;
+                let _ = clock::by(collect, child.status()).await;
             }
             if let Some(copying) = held.copying.take() {
-                let _ = clock::by(clock::now() + DRAIN_DEADLINE, copying).await;
+                let _ = clock::by(collect, copying).await;
             }
             held.ended = Some(ended.clone());
         } else {

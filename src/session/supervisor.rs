@@ -358,3 +358,59 @@ fn launch(
         .stderr(Stdio::from(output.try_clone()?))
         .spawn()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::{self, Scratch};
+
+    #[test]
+    fn a_start_that_nobody_waits_for_leaves_no_process() {
+        for cgroups in [None, testing::cgroups()] {
+            let supervisor = Supervisor::with(cgroups, Limits::default(), 1_024);
+            let scratch = Scratch::new();
+            let id = SessionId::random().unwrap();
+            let workspace = scratch.sessions().create(&id).unwrap();
+            let program = scratch.program("exec sleep 300");
+            let unclaimed = supervisor.start(&program, &workspace).unwrap();
+            let leader = unclaimed.started.as_ref().unwrap().leader;
+            assert!(leader.is_alive());
+            drop(unclaimed);
+            testing::eventually("the process to be reaped", || {
+                Identity::of(leader.pid) != Some(leader)
+            });
+            if let Some(group) = supervisor.cgroups().and_then(|c| c.existing(&id)) {
+                testing::eventually("the cgroup to be empty", || group.remove().is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_whose_path_looks_like_a_variable_starts_all_the_same() {
+        let supervisor = Supervisor::with(testing::cgroups(), Limits::default(), 1_024);
+        let scratch = Scratch::new();
+        let id = SessionId::random().unwrap();
+        let workspace = scratch.sessions().create(&id).unwrap();
+        let mut program = scratch.program("");
+        program.executable = scratch.script("a=b/program", "exit 5");
+        let running = crate::exec::block_on(supervisor.spawn(&program, &workspace)).unwrap();
+        let exit = crate::exec::block_on(running.exited());
+        assert_eq!(exit, crate::session::running::Exit::Code(5));
+    }
+
+    #[test]
+    fn a_gate_without_the_word_starts_nothing() {
+        let scratch = Scratch::new();
+        let program = scratch.script("program", "exit 0");
+        for word in ["", "g", "stop\n"] {
+            let input = scratch.path().join("word");
+            std::fs::write(&input, word).unwrap();
+            let status = std::process::Command::new(SHELL)
+                .args(["-c", GATE, "gate"])
+                .arg(&program)
+                .stdin(File::open(&input).unwrap())
+                .status();
+            assert_eq!(status.unwrap().code(), Some(125), "{word:?}");
+        }
+    }
+}
