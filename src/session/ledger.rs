@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::private_dir::{self, DirError};
 use super::processes::Identity;
+use super::workspace::Workspace;
 use crate::ids::SessionId;
 use crate::secret::Secret;
 
@@ -277,6 +278,10 @@ fn read(path: &Path) -> Result<Entry, String> {
     {
         return Err(format!("it is of session {}", entry.id));
     }
+    if Workspace::recorded(&entry.workspace, &entry.id).is_none() {
+        let named = entry.workspace.display();
+        return Err(format!("its workspace {named} does not bear its id"));
+    }
     Ok(entry)
 }
 
@@ -354,6 +359,10 @@ mod tests {
         let good = entry();
         ledger.write(&good).unwrap();
         let whole = fs::read(ledger.path(&good.id)).unwrap();
+        let root = Entry {
+            workspace: "/".into(),
+            ..entry()
+        };
         let (foreign, later) = (
             entry(),
             Entry {
@@ -370,6 +379,7 @@ mod tests {
             (ledger.dir.join("garbage.json"), vec![0xff; 1_000]),
             (ledger.dir.join("huge.json"), vec![b' '; 70_000]),
             (ledger.path(&foreign.id), whole.clone()),
+            (ledger.path(&root.id), serde_json::to_vec(&root).unwrap()),
             (ledger.path(&later.id), serde_json::to_vec(&later).unwrap()),
         ];
         for (path, bytes) in &bad {
@@ -402,7 +412,7 @@ mod tests {
         let ledger = Ledger::open(scratch.path()).unwrap();
         let id = SessionId::random().unwrap();
         let text = format!(
-            r#"{{"version":1,"id":"{id}","port":1,"udp":[2,3],"workspace":"/x","body_ip":"10.0.0.1","created_at":"t","novelty":{{}}}}"#
+            r#"{{"version":1,"id":"{id}","port":1,"udp":[2,3],"workspace":"/x/{id}","body_ip":"10.0.0.1","created_at":"t","novelty":{{}}}}"#
         );
         fs::write(ledger.path(&id), text).unwrap();
         assert_eq!(ledger.entries().unwrap()[0].process, None);

@@ -58,14 +58,15 @@ pub async fn reap(entry: &Entry, sessions: &SessionsDir, cgroups: Option<&Cgroup
         .as_deref()
         .and_then(|path| Cgroup::recorded(path, &entry.id))
         .or_else(|| cgroups?.existing(&entry.id));
+    let recorded = Workspace::recorded(&entry.workspace, &entry.id);
+    let workspace = recorded.unwrap_or_else(|| sessions.of(&entry.id));
     let tree = Tree {
         leader: entry.process,
         is_leader_pinned: false,
-        workspace: entry.workspace.clone(),
+        workspace: workspace.path().to_owned(),
         cgroup,
     };
-    // The ledger's path is trusted for finding processes, never for removing files.
-    clear(sessions.of(&entry.id), tree, "session").await
+    clear(workspace, tree, "session").await
 }
 
 /// Ends and removes what carries this worker's mark in `sessions.dir` but is no session in `known`.

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, PipeWriter, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_process::{Child, Command, Stdio};
 use rustix::process::{Signal, kill_process_group};
@@ -24,6 +25,7 @@ use super::session_log::SessionLog;
 use super::tree::Tree;
 use super::workspace::Workspace;
 use crate::ids::SessionId;
+use crate::{clock, exec};
 
 /// Reads the word, then becomes `env -i NAME=VALUE... PROGRAM ARGUMENT...` (a shell may add to the
 /// environment). Without the word, because the worker died or gave up, it just ends.
@@ -33,6 +35,8 @@ const SHELL: &str = "/bin/sh";
 const ENV: &str = "/usr/bin/env";
 /// `PATH` when the worker has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Time to end a process whose create was cancelled, as for any session.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
 /// `LANG` when the worker has none.
 const DEFAULT_LANG: &str = "C.UTF-8";
 
@@ -143,7 +147,7 @@ impl Supervisor {
         self.cgroups.as_ref()
     }
 
-    /// Starts `program` in `workspace`. Dropping the future kills what it has started by then.
+    /// Starts `program` in `workspace`. Dropping the future ends what it has started by then.
     ///
     /// # Errors
     /// When the program or its surroundings are missing; nothing runs then.
@@ -153,22 +157,12 @@ impl Supervisor {
         workspace: &Workspace,
     ) -> Result<Running, SpawnError> {
         let (this, program, workspace) = (self.clone(), program.clone(), workspace.clone());
+        let executable = program.executable.clone();
         let mut unclaimed = smol::unblock(move || this.start(&program, &workspace)).await?;
-        let executable = unclaimed.executable.clone();
-        let Some(started) = unclaimed.started.take() else {
-            let error = io::Error::other("it was claimed before");
-            return Err(SpawnError::Program { executable, error });
-        };
-        let copying = started.log.copy(started.id.clone());
-        let leader = started.leader;
-        Running::new(
-            started.id,
-            started.tree,
-            leader,
-            Some(started.child),
-            Some(copying),
-        )
-        .map_err(|error| SpawnError::Program { executable, error })
+        unclaimed.0.take().ok_or_else(|| SpawnError::Program {
+            executable,
+            error: io::Error::other("it was claimed before"),
+        })
     }
 
     /// Takes over the session that `entry` tells of, when its process still works in its directory.
@@ -222,16 +216,18 @@ impl Supervisor {
             })?;
         let cgroup = self.cgroup(workspace.id(), &program.executable);
         let environment = environment(workspace.path());
-        let (child, cgroup) = match cgroup {
-            Some(cgroup) => {
-                match gated(program, workspace.path(), &environment, &output, &cgroup) {
-                    Ok(child) => (child, Some(cgroup)),
-                    Err(error) => {
-                        let _ = cgroup.kill().and_then(|()| cgroup.remove());
-                        return Err(failed(error));
-                    }
+        let gated = cgroup.and_then(|cgroup| {
+            match gated(program, workspace.path(), &environment, &output, &cgroup) {
+                Ok(child) => Some((child, Some(cgroup))),
+                Err(error) => {
+                    log::warn!(target: "session", session = workspace.id().as_str(); "cannot start inside cgroup {cgroup}, a process group must do: {error}");
+                    let _ = cgroup.kill().and_then(|()| cgroup.remove());
+                    None
                 }
             }
+        });
+        let (child, cgroup) = match gated {
+            Some(started) => started,
             None => {
                 let mut command = std::process::Command::new(&program.executable);
                 command.args(&program.args).env_clear().envs(environment);
@@ -239,25 +235,20 @@ impl Supervisor {
                 (child.map_err(failed)?, None)
             }
         };
-        // The child is unreaped, so the table has it even when it has died already.
-        let leader = Identity::of(child.id())
-            .ok_or_else(|| failed(io::Error::other("it vanished from the process table")))?;
-        let tree = Tree {
-            leader: Some(leader),
-            is_leader_pinned: true,
-            workspace: workspace.path().to_owned(),
-            cgroup,
-        };
-        Ok(Unclaimed {
-            executable: program.executable.clone(),
-            started: Some(Started {
-                id: workspace.id().clone(),
-                child,
-                leader,
-                tree,
-                log,
-            }),
-        })
+        let pid = child.id();
+        let watched = watch(child, workspace, cgroup.clone(), log);
+        if watched.is_err() {
+            // Out of descriptors: a process that cannot be watched must not run.
+            if let Some(pid) = processes::raw(pid) {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+            if let Some(cgroup) = cgroup {
+                let _ = cgroup.kill().and_then(|()| cgroup.remove());
+            }
+        }
+        watched
+            .map(|running| Unclaimed(Some(running)))
+            .map_err(failed)
     }
 
     fn cgroup(&self, id: &SessionId, executable: &Path) -> Option<Cgroup> {
@@ -275,33 +266,35 @@ impl Supervisor {
     }
 }
 
-/// A started process between its start and its [`Running`].
-struct Started {
-    id: SessionId,
-    child: Child,
-    leader: Identity,
-    tree: Tree,
-    log: SessionLog,
-}
-
-/// Kills the process when nobody came for it: the create was cancelled meanwhile.
-struct Unclaimed {
-    executable: PathBuf,
-    started: Option<Started>,
-}
+/// Ends the session's processes when nobody came for them: the create was cancelled meanwhile.
+struct Unclaimed(Option<Running>);
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        let Some(started) = self.started.take() else {
-            return;
-        };
-        if let Some(cgroup) = &started.tree.cgroup {
-            let _ = cgroup.kill();
-        }
-        if let Some(pid) = processes::raw(started.leader.pid) {
-            let _ = kill_process_group(pid, Signal::KILL);
+        if let Some(running) = self.0.take() {
+            let ending = async move { running.end(clock::now() + CANCEL_DEADLINE).await };
+            exec::spawn(ending).detach();
         }
     }
+}
+
+fn watch(
+    child: Child,
+    workspace: &Workspace,
+    cgroup: Option<Cgroup>,
+    log: SessionLog,
+) -> io::Result<Running> {
+    // The child is unreaped, so the table has it even when it has died already.
+    let leader = Identity::of(child.id()).ok_or(io::ErrorKind::NotFound)?;
+    let tree = Tree {
+        leader: Some(leader),
+        is_leader_pinned: true,
+        workspace: workspace.path().to_owned(),
+        cgroup,
+    };
+    let id = workspace.id().clone();
+    let copying = log.copy(id.clone());
+    Running::new(id, tree, leader, Some(child), Some(copying))
 }
 
 fn has_gate() -> bool {
@@ -373,15 +366,15 @@ mod tests {
             let workspace = scratch.sessions().create(&id).unwrap();
             let program = scratch.program("exec sleep 300");
             let unclaimed = supervisor.start(&program, &workspace).unwrap();
-            let leader = unclaimed.started.as_ref().unwrap().leader;
+            let leader = unclaimed.0.as_ref().unwrap().identity();
             assert!(leader.is_alive());
             drop(unclaimed);
             testing::eventually("the process to be reaped", || {
                 Identity::of(leader.pid) != Some(leader)
             });
-            if let Some(group) = supervisor.cgroups().and_then(|c| c.existing(&id)) {
-                testing::eventually("the cgroup to be empty", || group.remove().is_ok());
-            }
+            testing::eventually("the cgroup to be removed", || {
+                supervisor.cgroups().and_then(|c| c.existing(&id)).is_none()
+            });
         }
     }
 
@@ -393,8 +386,8 @@ mod tests {
         let workspace = scratch.sessions().create(&id).unwrap();
         let mut program = scratch.program("");
         program.executable = scratch.script("a=b/program", "exit 5");
-        let running = crate::exec::block_on(supervisor.spawn(&program, &workspace)).unwrap();
-        let exit = crate::exec::block_on(running.exited());
+        let running = exec::block_on(supervisor.spawn(&program, &workspace)).unwrap();
+        let exit = exec::block_on(running.exited());
         assert_eq!(exit, crate::session::running::Exit::Code(5));
     }
 

@@ -140,6 +140,17 @@ impl SessionsDir {
 }
 
 impl Workspace {
+    /// The directory that a ledger names, also after `sessions.dir` was changed. It must bear the
+    /// session's id: whatever works in a workspace is killed, and the workspace is removed.
+    #[must_use]
+    pub fn recorded(path: &Path, id: &SessionId) -> Option<Self> {
+        let named = path.file_name().is_some_and(|name| *name == *id.as_str());
+        (named && path.is_absolute()).then(|| Self {
+            id: id.clone(),
+            path: path.to_owned(),
+        })
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn id(&self) -> &SessionId {
@@ -320,6 +331,17 @@ mod tests {
             SessionsDir::open(&link, scratch.path()),
             Err(WorkspaceError::Dir(DirError::NotADirectory { .. }))
         ));
+    }
+
+    #[test]
+    fn a_ledger_cannot_name_a_directory_that_is_no_workspace() {
+        let id = SessionId::random().unwrap();
+        let moved = Path::new("/elsewhere").join(id.as_str());
+        assert_eq!(Workspace::recorded(&moved, &id).unwrap().path(), moved);
+        for wrong in [Path::new("/"), Path::new("/tmp"), Path::new(id.as_str())] {
+            assert_eq!(Workspace::recorded(wrong, &id), None);
+        }
+        assert_eq!(Workspace::recorded(&moved.join(".."), &id), None);
     }
 
     #[test]
