@@ -25,6 +25,7 @@ whenBody(async () => {
   if (!CONFIG.isStreamPage) return;
   const dock = make('div.dock', { role: 'toolbar', 'aria-label': say('tools') }, ...createStats());
   root.add(dock);
+  watch.onChange((verdict) => { dock.hidden = verdict.phase === 'ended'; });
   if (!CONFIG.mic) return;
   dock.append(...createVoice());
   followMic();
