@@ -192,7 +192,7 @@ impl Peer {
         mut hear: impl FnMut(Heard, Instant),
     ) -> Ending {
         let ending = self.serve(&stop, idle, &mut hear).await;
-        // Says goodbye, so that the page sees the end at once.
+        // DTLS says goodbye, so that the browser need not wait for its checks to fail.
         let _ = self.core.close();
         self.flush();
         ending

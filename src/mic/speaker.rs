@@ -1,5 +1,6 @@
 //! A browser's part for tests and measurements: a peer that offers one Opus track and sends.
 //! Shared with `examples/mic_bench.rs`, so nothing of the crate is used here.
+#![allow(unreachable_pub)] // a module of two crates
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -121,12 +122,7 @@ impl Speaker {
         self.peer
             .set_remote_description(RTCSessionDescription::answer(answer_sdp)?)
             .await?;
-        self.reaches(RTCPeerConnectionState::Connected).await
-    }
-
-    /// Waits for a state.
-    pub async fn reaches(&self, wanted: RTCPeerConnectionState) -> Outcome<()> {
-        while self.states.recv().await? != wanted {}
+        while self.states.recv().await? != RTCPeerConnectionState::Connected {}
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use rtp::packet::Packet;
-use webrtc::peer_connection::RTCPeerConnectionState;
 use webrtc_util::marshal::Unmarshal as _;
 
 use super::offer::tests::{BROWSER, body};
@@ -105,25 +104,24 @@ fn five_hundred_packets_arrive_in_order_under_one_ssrc_and_the_configured_type()
     let id = session();
     let speaker = stage.speaker(&id, 77);
     eventually("it is not on", || stage.microphones.is_on(&id));
-    say(&speaker, 65_300..65_535);
-    say(&speaker, 0..265);
-    let first = stage.heard();
-    assert_eq!(first.header.payload_type, 96);
-    for n in 1..500_u16 {
-        let packet = stage.heard();
-        assert_eq!(packet.header.ssrc, first.header.ssrc);
-        assert_eq!(packet.header.payload_type, 96);
-        assert!(packet.header.extensions.is_empty());
-        let step = if n < 235 { n } else { n + 1 };
-        assert_eq!(packet.header.sequence_number, 65_300_u16.wrapping_add(step));
-        assert_eq!(
-            &packet.payload[..],
-            packet.header.sequence_number.to_be_bytes()
-        );
+    let mut ssrc = None;
+    // In portions that the body's socket can hold. 65,535 is never said.
+    for start in (0..500_u16).step_by(50) {
+        let said = |n: u16| 65_300_u16.wrapping_add(if n < 235 { n } else { n + 1 });
+        for n in start..start + 50 {
+            say(&speaker, said(n)..said(n) + 1);
+        }
+        for n in start..start + 50 {
+            let packet = stage.heard();
+            assert_eq!(packet.header.ssrc, *ssrc.get_or_insert(packet.header.ssrc));
+            assert_eq!(packet.header.payload_type, 96);
+            assert!(packet.header.extensions.is_empty());
+            assert_eq!(packet.header.sequence_number, said(n));
+            assert_eq!(packet.payload[..], said(n).to_be_bytes());
+        }
     }
     let counters = stage.microphones.counters(&id).unwrap();
     assert_eq!((counters.packets, counters.bytes), (500, 1_000));
-    // 65,535 was never said.
     assert_eq!(
         (counters.lost, counters.duplicates, counters.late),
         (1, 0, 0)
@@ -140,17 +138,13 @@ fn a_new_offer_replaces_the_microphone_and_continues_its_stream() {
     let id = session();
     let old = stage.speaker(&id, 1);
     say(&old, 1_000..1_050);
-    let last = (0..50).map(|_| stage.heard()).last().unwrap();
+    (0..49).for_each(|_| drop(stage.heard()));
+    let last = stage.heard();
     assert_eq!(last.header.sequence_number, 1_049);
     let new = stage.speaker(&id, 2);
-    exec::block_on(async {
-        let closed = old.reaches(RTCPeerConnectionState::Closed);
-        clock::by(clock::now() + PATIENCE, closed)
-            .await
-            .unwrap()
-            .unwrap();
-    });
     eventually("the old peer is open", || stage.microphones.open() == 1);
+    // The old speaker may go on, it is not heard.
+    say(&old, 1_050..1_060);
     say(&new, 9..59);
     let mut before = last.header;
     for n in 0..50 {
