@@ -1,7 +1,7 @@
 //! What a microphone costs: CPU of the relay per packet and the delay from a speaker's send call
 //! to the body's socket, at 1, 15 and 100 microphones.
 //!
-//! `cargo run --release --example mic_bench`. Speakers and the body run in a child process, so
+//! `cargo run --release --example mic_bench [counts]`. Speakers and the body run in a child process, so
 //! that the relay's CPU stands alone; the delay holds their encryption and wake-ups too, so a
 //! second row sends plain datagrams through no relay, for comparison.
 
@@ -21,6 +21,8 @@ mod speaker;
 use speaker::{Outcome, Speaker};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// First argument of the child.
+const SPEAK: &str = "speak";
 /// One Opus frame.
 const FRAME: Duration = Duration::from_millis(20);
 /// Bytes of a frame at 32 kbit/s.
@@ -33,12 +35,16 @@ const HEADER: usize = 12;
 const TICKS: f64 = 100.0;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    if let Some(count) = std::env::args().nth(1) {
-        return child(usize::from_str(&count)?);
+    let mut counts: Vec<String> = std::env::args().skip(1).collect();
+    if counts.first().is_some_and(|first| first == SPEAK) {
+        return child(usize::from_str(&counts.pop().unwrap_or_default())?);
     }
-    println!("microphones  packets  lost  cpu_us/packet  core_%  p50_us  p99_us  max_us");
-    for count in [0, 1, 15, 100] {
-        measure(count)?;
+    if counts.is_empty() {
+        counts = ["0", "1", "15", "100"].map(str::to_owned).into();
+    }
+    println!("microphones  packets  lost  user_us  sys_us  core_%  p50_us  p99_us  max_us");
+    for count in counts {
+        measure(usize::from_str(&count)?)?;
     }
     Ok(())
 }
@@ -49,7 +55,7 @@ fn measure(count: usize) -> Outcome<()> {
     settings.max = count.max(1);
     let microphones = Microphones::new(settings, |_, _| {});
     let mut child = Command::new(std::env::current_exe()?)
-        .arg(count.to_string())
+        .args([SPEAK, &count.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -66,21 +72,22 @@ fn measure(count: usize) -> Outcome<()> {
     let (before, start) = (cpu()?, clock::now());
     writeln!(to, "go")?;
     let result = line()?;
-    let (spent, span) = (cpu()? - before, clock::now() - start);
+    let (after, span) = (cpu()?, clock::now() - start);
+    let spent = [after[0] - before[0], after[1] - before[1]];
     child.wait()?;
     let total = microphones.total();
-    let per_packet = spent * 1e6 / total.packets.max(1) as f64;
+    let [user, system] = [0, 1].map(|n| spent[n] * 1e6 / total.packets.max(1) as f64);
     println!(
-        "{count:11}  {:7}  {:4}  {per_packet:13.1}  {:6.2}  {result}",
+        "{count:11}  {:7}  {:4}  {user:7.1}  {system:6.1}  {:6.2}  {result}",
         total.packets,
         total.lost + total.unsent,
-        100.0 * spent / span.as_secs_f64(),
+        100.0 * (spent[0] + spent[1]) / span.as_secs_f64(),
     );
     Ok(())
 }
 
-/// User and system time of this process in seconds.
-fn cpu() -> Outcome<f64> {
+/// User and system time of this process in seconds: the system's share is mostly wake-ups.
+fn cpu() -> Outcome<[f64; 2]> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> = stat
         .rsplit(')')
@@ -94,7 +101,7 @@ fn cpu() -> Outcome<f64> {
             .and_then(|f| f.parse::<f64>().ok())
             .unwrap_or(0.0)
     };
-    Ok((ticks(11) + ticks(12)) / TICKS)
+    Ok([ticks(11) / TICKS, ticks(12) / TICKS])
 }
 
 /// The speakers' and the body's side.

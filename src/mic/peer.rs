@@ -209,6 +209,8 @@ impl Peer {
         let mut connected = false;
         let mut armed = deadline;
         let mut alarm = pin!(clock::until(armed));
+        // Nothing is ever sent on it: the channel closes.
+        let mut stopped = pin!(stop.recv());
         let mut buffer = [0_u8; DATAGRAM_MAX];
         let mut burst = 0;
         loop {
@@ -268,8 +270,7 @@ impl Peer {
 
             let next = smol::future::or(
                 async {
-                    // Nothing is ever sent: the channel closes.
-                    let _ = stop.recv().await;
+                    let _ = stopped.as_mut().await;
                     Next::Stop
                 },
                 smol::future::or(
