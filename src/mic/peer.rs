@@ -22,7 +22,9 @@ use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::RTCMessage;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
+use rtc::peer_connection::transport::{
+    CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate,
+};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use rtc::sansio::Protocol as _;
@@ -364,6 +366,8 @@ fn core(bind: IpAddr, now: Instant) -> rtc::shared::error::Result<RTCPeerConnect
     )?;
     let settings = SettingEngineBuilder::new()
         .with_lite(true)
+        // The browser opens the handshake, as its checks are what opens the path.
+        .with_answering_dtls_role(RTCDtlsRole::Server)
         .with_include_loopback_candidate(bind.is_loopback())
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .build();
