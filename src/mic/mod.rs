@@ -246,7 +246,9 @@ impl Microphones {
     }
 
     /// Answers an offer of `session`, whose body hears RTP at `target`. Takes a few
-    /// milliseconds and waits for nothing: there is nothing to gather.
+    /// milliseconds and waits for nothing: there is nothing to gather. So no more offers are in
+    /// progress than threads call this. The caller knows that the session exists, and calls
+    /// [`Microphones::end`] when it ends: that frees what is kept here for it.
     ///
     /// # Errors
     /// [`MicError`], and nothing is left open.

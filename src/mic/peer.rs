@@ -400,6 +400,7 @@ fn bound(bind: IpAddr, ports: Option<&RangeInclusive<u16>>) -> Result<UdpSocket,
 mod tests {
     use super::super::offer::tests::{BROWSER, body};
     use super::*;
+    use proptest::prelude::{ProptestConfig, any};
 
     fn offer() -> Offer {
         Offer::parse(&body("offer", BROWSER)).unwrap()
@@ -458,5 +459,34 @@ mod tests {
     fn an_address_that_is_not_ours_is_named() {
         let error = Peer::answering(offer(), "192.0.2.1".parse().unwrap(), None).err();
         assert!(error.unwrap().to_string().contains("192.0.2.1"));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_datagrams_are_taken_without_a_panic_and_nothing_is_heard(
+            datagrams in proptest::collection::vec(
+                (0_u8..4, proptest::collection::vec(any::<u8>(), 0..200)), 0..20),
+        ) {
+            let (mut peer, _) = Peer::answering(offer(), loopback(), None).unwrap();
+            let from: SocketAddr = (loopback(), 9).into();
+            // As if it had proved itself, so that DTLS and SRTP are reached too.
+            peer.paths.push(from);
+            for (kind, rest) in datagrams {
+                let mut datagram: Vec<u8> = match kind {
+                    0 => vec![0, 1, 0, rest.len() as u8, 0x21, 0x12, 0xa4, 0x42],
+                    1 => vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, rest.len() as u8],
+                    2 => vec![0x80, 111],
+                    _ => vec![],
+                };
+                datagram.extend(rest);
+                peer.take(&datagram, from, clock::now());
+                let _ = peer.core.handle_timeout(clock::now());
+                while peer.core.poll_write().is_some() {}
+                while peer.core.poll_event().is_some() {}
+                proptest::prop_assert!(peer.core.poll_read().is_none());
+            }
+        }
     }
 }
