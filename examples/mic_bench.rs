@@ -117,8 +117,11 @@ fn child(count: usize) -> Outcome<()> {
             let answer = answers.next().ok_or("no answer")??;
             let answer: serde_json::Value = serde_json::from_str(&answer)?;
             let sdp = answer["sdp"].as_str().ok_or("no sdp")?.to_owned();
-            speaker.connect(sdp).await?;
+            speaker.take(sdp).await?;
             speakers.push(speaker);
+        }
+        for speaker in &speakers {
+            speaker.connected().await?;
         }
         Outcome::Ok(speakers)
     })?;

@@ -11,13 +11,15 @@ pub mod rebase;
 pub mod uplink;
 
 mod bucket;
+mod error;
+mod owner;
 #[cfg(test)]
 mod speaker;
+mod stack;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,10 +29,10 @@ use std::time::{Duration, Instant};
 use smol::channel::Sender;
 
 use self::bucket::Bucket;
+pub use self::error::{MicError, PeerError};
 pub use self::offer::{Answer, OFFER_MAX, Offer, OfferError};
-pub use self::peer::PeerError;
-use self::peer::{Heard, Peer};
-use self::rebase::Stamp;
+use self::owner::Owner;
+use self::peer::Peer;
 pub use self::uplink::{Counters, Uplink, source_towards};
 use crate::ids::{self, SessionId};
 use crate::{clock, exec};
@@ -77,82 +79,6 @@ impl MicSettings {
         }
     }
 }
-
-/// Why there is no microphone.
-#[derive(Debug)]
-pub enum MicError {
-    /// The session has ended.
-    Ended,
-    /// The worker has as many microphones as it may.
-    NoCapacity(usize),
-    /// The offer is refused.
-    Offer(OfferError),
-    /// No peer could be made.
-    Peer(PeerError),
-    /// Too many offers of this session; the next is heard after this time.
-    TooMany(Duration),
-    /// The body's address cannot be sent to.
-    Uplink(SocketAddr, std::io::Error),
-}
-
-impl MicError {
-    /// A stable slug that clients may switch on.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Ended => "session_ended",
-            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => "no_capacity",
-            Self::Offer(e) | Self::Peer(PeerError::Offer(e)) => e.reason(),
-            Self::Peer(_) => "mic_failed",
-            Self::TooMany(_) => "too_many_requests",
-            Self::Uplink(..) => "body_unreachable",
-        }
-    }
-
-    /// The HTTP status that says it.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Ended => 410,
-            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => 503,
-            Self::Offer(e) | Self::Peer(PeerError::Offer(e)) => e.status(),
-            Self::Peer(_) => 500,
-            Self::TooMany(_) => 429,
-            Self::Uplink(..) => 502,
-        }
-    }
-
-    /// When to ask again, for `Retry-After`.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::TooMany(after) => Some(*after),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for MicError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended => f.write_str("the session has ended, start a new one"),
-            Self::NoCapacity(max) => write!(f, "all {max} microphones are in use, try again later"),
-            Self::Offer(e) => e.fmt(f),
-            Self::Peer(e) => e.fmt(f),
-            Self::TooMany(after) => write!(
-                f,
-                "too many offers of this session, try again in {} ms",
-                after.as_millis()
-            ),
-            Self::Uplink(target, e) => write!(
-                f,
-                "cannot send to the body at {target}: {e}, check the route and the source address"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for MicError {}
 
 /// The microphones of one worker. Dropping it closes them all.
 pub struct Microphones {
@@ -246,7 +172,9 @@ impl Microphones {
     }
 
     /// Answers an offer of `session`, whose body hears RTP at `target`. Takes a few
-    /// milliseconds and waits for nothing: there is nothing to gather.
+    /// milliseconds and waits for nothing: there is nothing to gather. So no more offers are in
+    /// progress than threads call this. The caller knows that the session exists, and calls
+    /// [`Microphones::end`] when it ends: that frees what is kept here for it.
     ///
     /// # Errors
     /// [`MicError`], and nothing is left open.
@@ -443,81 +371,6 @@ impl Shared {
             change(&mut slot.live);
         }
         self.announce(session);
-    }
-}
-
-/// The one that releases a peer, also when its task panics.
-struct Owner {
-    shared: Arc<Shared>,
-    session: SessionId,
-    peer: u64,
-    uplink: Arc<Mutex<Uplink>>,
-}
-
-impl Owner {
-    fn new(
-        shared: &Arc<Shared>,
-        session: &SessionId,
-        peer: u64,
-        uplink: Arc<Mutex<Uplink>>,
-    ) -> Self {
-        shared.open.fetch_add(1, Ordering::AcqRel);
-        Self {
-            shared: shared.clone(),
-            session: session.clone(),
-            peer,
-            uplink,
-        }
-    }
-
-    async fn own(self, peer: Peer, stop: smol::channel::Receiver<()>) {
-        let idle = self.shared.settings.idle;
-        let ending = peer
-            .run(stop, idle, |heard, now| self.hear(heard, now))
-            .await;
-        let c = locked(&self.uplink).counters();
-        log::info!(
-            target: "mic", session = self.session.as_str(), packets = c.packets, bytes = c.bytes,
-            lost = c.lost, duplicates = c.duplicates, late = c.late, strays = c.strays, unsent = c.unsent;
-            "off: {ending}"
-        );
-    }
-
-    fn hear(&self, heard: Heard, now: Instant) {
-        match heard {
-            Heard::Connected => {
-                log::info!(target: "mic", session = self.session.as_str(); "on");
-                self.shared.with_peer(&self.session, self.peer, |live| {
-                    if let Some(live) = live {
-                        live.connected = true;
-                    }
-                });
-            }
-            Heard::Stray => locked(&self.uplink).stray(),
-            Heard::Packet(packet) => {
-                let stamp = Stamp {
-                    ssrc: packet.header.ssrc,
-                    sequence: packet.header.sequence_number,
-                    timestamp: packet.header.timestamp,
-                    marker: packet.header.marker,
-                };
-                let sent = locked(&self.uplink).forward(self.peer, stamp, packet.payload, now);
-                if let Err(error) = sent {
-                    log::warn!(
-                        target: "mic", session = self.session.as_str();
-                        "the body does not take microphone packets: {error}, is hydravoice running?"
-                    );
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.shared
-            .with_peer(&self.session, self.peer, |live| *live = None);
-        self.shared.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -13,24 +13,19 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::Registry;
-use rtc::peer_connection::configuration::RTCConfigurationBuilder;
-use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
-use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::RTCMessage;
 use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
-use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use rtc::sansio::Protocol as _;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use smol::Async;
 use smol::channel::Receiver;
 
-use super::offer::{Answer, OPUS_WISHES, Offer, OfferError};
+use super::error::PeerError;
+use super::offer::{Answer, Offer, OfferError};
+use super::stack::{bound, core};
 use crate::clock;
 
 /// Longest time from the answer to a connected peer: browsers give up after 15 s as well.
@@ -45,8 +40,6 @@ const BURST: u32 = 32;
 const FIRST_NOT_STUN: u8 = 4;
 /// Pause before an expired timer of the core is served again, against spinning.
 const TICK: Duration = Duration::from_millis(1);
-/// Payload type under which Opus is registered; the answer follows the offer's.
-const OPUS_TYPE: u8 = 111;
 
 /// What a peer tells the one who runs it.
 #[derive(Debug)]
@@ -88,40 +81,6 @@ impl fmt::Display for Ending {
         })
     }
 }
-
-/// Why no peer could be made.
-#[derive(Debug)]
-pub enum PeerError {
-    /// The local address cannot be bound.
-    Bind(IpAddr, io::Error),
-    /// Every port of the range is taken.
-    NoPort(RangeInclusive<u16>),
-    /// The offer does not fit.
-    Offer(OfferError),
-    /// The WebRTC stack failed on our own side.
-    Stack(String),
-}
-
-impl fmt::Display for PeerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(ip, e) => write!(
-                f,
-                "cannot bind the microphone address {ip}: {e}, give an address of this machine"
-            ),
-            Self::NoPort(range) => write!(
-                f,
-                "no free microphone port in {}-{}, widen the range",
-                range.start(),
-                range.end()
-            ),
-            Self::Offer(e) => e.fmt(f),
-            Self::Stack(why) => write!(f, "the webrtc stack failed: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for PeerError {}
 
 /// One connection with its socket.
 pub(super) struct Peer {
@@ -347,55 +306,12 @@ enum Next {
     Stop,
 }
 
-fn core(bind: IpAddr, now: Instant) -> rtc::shared::error::Result<RTCPeerConnection> {
-    let mut media = MediaEngine::default();
-    media.register_codec(
-        RTCRtpCodecParameters {
-            rtp_codec: RTCRtpCodec {
-                mime_type: MIME_TYPE_OPUS.to_owned(),
-                clock_rate: 48_000,
-                channels: 2,
-                sdp_fmtp_line: OPUS_WISHES.to_owned(),
-                rtcp_feedback: vec![],
-            },
-            payload_type: OPUS_TYPE,
-        },
-        RtpCodecKind::Audio,
-    )?;
-    let settings = SettingEngineBuilder::new()
-        .with_lite(true)
-        .with_include_loopback_candidate(bind.is_loopback())
-        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-        .build();
-    RTCPeerConnectionBuilder::new()
-        .with_configuration(RTCConfigurationBuilder::new().build())
-        .with_media_engine(media)
-        .with_setting_engine(settings)
-        // Receiver reports tell the page how much was lost; nothing else is asked of it.
-        .with_interceptor_registry(configure_rtcp_reports(Registry::new()))
-        .build(now)
-}
-
-/// A socket on `bind`, on a port of the range when there is one. The socket is the claim: the
-/// kernel knows which ports are free.
-fn bound(bind: IpAddr, ports: Option<&RangeInclusive<u16>>) -> Result<UdpSocket, PeerError> {
-    let Some(range) = ports else {
-        return UdpSocket::bind((bind, 0)).map_err(|e| PeerError::Bind(bind, e));
-    };
-    for port in range.clone() {
-        match UdpSocket::bind((bind, port)) {
-            Ok(socket) => return Ok(socket),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
-            Err(e) => return Err(PeerError::Bind(bind, e)),
-        }
-    }
-    Err(PeerError::NoPort(range.clone()))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::offer::OPUS_WISHES;
     use super::super::offer::tests::{BROWSER, body};
     use super::*;
+    use proptest::prelude::{ProptestConfig, any};
 
     fn offer() -> Offer {
         Offer::parse(&body("offer", BROWSER)).unwrap()
@@ -454,5 +370,34 @@ mod tests {
     fn an_address_that_is_not_ours_is_named() {
         let error = Peer::answering(offer(), "192.0.2.1".parse().unwrap(), None).err();
         assert!(error.unwrap().to_string().contains("192.0.2.1"));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_datagrams_are_taken_without_a_panic_and_nothing_is_heard(
+            datagrams in proptest::collection::vec(
+                (0_u8..4, proptest::collection::vec(any::<u8>(), 0..200)), 0..20),
+        ) {
+            let (mut peer, _) = Peer::answering(offer(), loopback(), None).unwrap();
+            let from: SocketAddr = (loopback(), 9).into();
+            // As if it had proved itself, so that DTLS and SRTP are reached too.
+            peer.paths.push(from);
+            for (kind, rest) in datagrams {
+                let mut datagram: Vec<u8> = match kind {
+                    0 => vec![0, 1, 0, rest.len() as u8, 0x21, 0x12, 0xa4, 0x42],
+                    1 => vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, rest.len() as u8],
+                    2 => vec![0x80, 111],
+                    _ => vec![],
+                };
+                datagram.extend(rest);
+                peer.take(&datagram, from, clock::now());
+                let _ = peer.core.handle_timeout(clock::now());
+                while peer.core.poll_write().is_some() {}
+                while peer.core.poll_event().is_some() {}
+                proptest::prop_assert!(peer.core.poll_read().is_none());
+            }
+        }
     }
 }

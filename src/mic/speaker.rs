@@ -117,11 +117,14 @@ impl Speaker {
         Ok((speaker, serde_json::to_vec(&offer)?))
     }
 
-    /// Takes the answer and waits until it is connected.
-    pub async fn connect(&self, answer_sdp: String) -> Outcome<()> {
-        self.peer
-            .set_remote_description(RTCSessionDescription::answer(answer_sdp)?)
-            .await?;
+    /// Takes the answer.
+    pub async fn take(&self, answer_sdp: String) -> Outcome<()> {
+        let answer = RTCSessionDescription::answer(answer_sdp)?;
+        Ok(self.peer.set_remote_description(answer).await?)
+    }
+
+    /// Waits until it is connected.
+    pub async fn connected(&self) -> Outcome<()> {
         while self.states.recv().await? != RTCPeerConnectionState::Connected {}
         Ok(())
     }

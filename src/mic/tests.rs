@@ -54,7 +54,8 @@ impl Stage {
         exec::block_on(async {
             let (speaker, offer) = Speaker::offering(LOOPBACK, ssrc).await.unwrap();
             let answer = self.offer(session, &offer).unwrap();
-            let connected = clock::by(clock::now() + PATIENCE, speaker.connect(answer.sdp)).await;
+            speaker.take(answer.sdp).await.unwrap();
+            let connected = clock::by(clock::now() + PATIENCE, speaker.connected()).await;
             connected.unwrap().unwrap();
             speaker
         })
