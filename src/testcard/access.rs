@@ -74,13 +74,11 @@ mod tests {
 
     #[test]
     fn the_first_matching_way_decides() {
-        let closed = WebServer {
-            forwarded_header: Some(ForwardedHeader {
-                username_header: "X-Forwarded-User".to_owned(),
-                auto_create_missing_user: true,
-            }),
-            ..WebServer::default()
-        };
+        let mut closed = WebServer::default();
+        closed.forwarded_header = Some(ForwardedHeader {
+            username_header: "X-Forwarded-User".to_owned(),
+            auto_create_missing_user: true,
+        });
         let named = |name: &str| Ok(Claim::Name(name.to_owned()));
         let token = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         let bearer: &'static str = Box::leak(format!("Bearer {token}").into_boxed_str());
@@ -106,10 +104,8 @@ mod tests {
         ] {
             assert_eq!(judge(&closed, nobody), Err(Denied::Unauthorized));
         }
-        let open = WebServer {
-            default_user_id: Some(7),
-            ..WebServer::default()
-        };
+        let mut open = WebServer::default();
+        open.default_user_id = Some(7);
         assert_eq!(judge(&open, &[]), Ok(Claim::Default(7)));
     }
 }

@@ -8,10 +8,11 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use http_types::Method;
 use serde::Serialize;
 
 use super::messages::App;
-use crate::http::client::{Client, ClientError, Outgoing, Trust};
+use crate::http::client::{Client, ClientError, Outgoing};
 
 /// How long a body may take to answer, as the original's connect timeout.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -23,6 +24,8 @@ const APPS_MAX: usize = 256;
 
 /// A body, as one user sees it.
 pub(super) struct Body<'a> {
+    /// What calls are made with.
+    pub(super) client: &'a Client,
     /// Address or name.
     pub(super) address: &'a str,
     /// GameStream's HTTP port.
@@ -102,8 +105,9 @@ impl Body<'_> {
 
     async fn ask(&self, path: &str, query: &str, within: Duration) -> Result<String, BodyError> {
         let url = self.url(path, query);
-        let answer = Client::new(Trust::Plain)
-            .send(Outgoing::new("GET", url).within(within))
+        let answer = self
+            .client
+            .send(Outgoing::new(Method::Get, url).within(within))
             .await
             .map_err(BodyError::Unreachable)?;
         let xml = String::from_utf8(answer.body).map_err(|_| BodyError::NotGameStream("text"))?;
@@ -277,14 +281,22 @@ mod tests {
             <AppTitle>Desktop</AppTitle><ID>881448767</ID></App><App><IsHdrSupported>1\
             </IsHdrSupported><AppTitle>A &lt;b&gt;</AppTitle><ID>7</ID></App></root>";
         let read = apps(xml).unwrap();
-        assert_eq!((read[0].app_id, read[0].title.as_str()), (881_448_767, "Desktop"));
-        assert_eq!((read[1].is_hdr_supported, read[1].title.as_str()), (true, "A <b>"));
+        assert_eq!(
+            (read[0].app_id, read[0].title.as_str()),
+            (881_448_767, "Desktop")
+        );
+        assert_eq!(
+            (read[1].is_hdr_supported, read[1].title.as_str()),
+            (true, "A <b>")
+        );
         assert!(apps(&xml.replace("<ID>7</ID>", "")).is_err());
     }
 
     #[test]
     fn urls_are_built_so_that_nothing_escapes_its_place() {
+        let client = Client::new(&crate::tls::Trust::Pinned(None)).unwrap();
         let body = Body {
+            client: &client,
             address: "fd00::1",
             http_port: 47989,
             unique_id: "a b&c=d",

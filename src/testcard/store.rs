@@ -111,7 +111,11 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unusable(path, why) => {
-                write!(f, "cannot use {}: {why}; repair or remove it", path.display())
+                write!(
+                    f,
+                    "cannot use {}: {why}; repair or remove it",
+                    path.display()
+                )
             }
             Self::Full(what, max) => write!(f, "there are {max} {what} already"),
             Self::Random(error) => write!(f, "the kernel has no random bytes: {error}"),
@@ -239,7 +243,11 @@ impl Store {
         });
         if let Err(error) = written.await {
             let path = self.path.display();
-            say::line("ERROR", "storage", format_args!("cannot write {path}: {error}"));
+            say::line(
+                "ERROR",
+                "storage",
+                format_args!("cannot write {path}: {error}"),
+            );
         }
     }
 }
