@@ -1,1 +1,4 @@
-//! The controller room.
+//! The controller room: the fleet, and the way to a worker.
+
+pub mod fleet;
+pub mod placement;

@@ -9,6 +9,7 @@ pub mod call;
 pub mod client;
 pub mod codec;
 pub mod exchange;
+pub mod idempotency;
 pub mod reply;
 pub mod router;
 pub mod server;
