@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use async_process::{ChildStdin, ChildStdout};
 use async_tungstenite::tungstenite::Message;
-use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::io::BufReader;
@@ -61,7 +62,7 @@ pub(super) async fn serve(state: Arc<State>, user: u32, upgraded: Upgraded) {
         return;
     };
     let ClientMessage::Init { host_id, app_id } = first else {
-        let _ = page.close(None).await;
+        let _ = page.close(farewell()).await;
         return;
     };
     match prepare(&state, user, host_id, app_id).await {
@@ -69,7 +70,7 @@ pub(super) async fn serve(state: Arc<State>, user: u32, upgraded: Upgraded) {
         Err(why) => {
             say::line("WARN", "web_server", format_args!("no stream: {why}"));
             tell(&mut page, &ServerMessage::refusal(why)).await;
-            let _ = page.close(None).await;
+            let _ = page.close(farewell()).await;
         }
     }
 }
@@ -111,7 +112,7 @@ async fn view(state: &State, wanted: Wanted, mut page: Page, frames: Frames) {
         Err(error) => {
             say::line("ERROR", "web_server", format_args!("{error}"));
             tell(&mut page, &ServerMessage::refusal(error.to_string())).await;
-            let _ = page.close(None).await;
+            let _ = page.close(farewell()).await;
             return;
         }
     };
@@ -166,7 +167,7 @@ async fn carry(page: Page, frames: Frames, stdin: ChildStdin, stdout: ChildStdou
     }
     if let Some((mut page, forwarding)) = page {
         let _ = clock::by(clock::now() + FAREWELL, forwarding).await;
-        let _ = page.close(None).await;
+        let _ = page.close(farewell()).await;
     }
 }
 
@@ -210,6 +211,14 @@ async fn forward(mut frames: Frames, stdin: Arc<Mutex<ChildStdin>>) {
             ),
         }
     }
+}
+
+/// A clean end (RFC 6455 status 1000).
+fn farewell() -> Option<CloseFrame> {
+    Some(CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    })
 }
 
 /// Sends a message to the page; false when it is gone or does not read.
