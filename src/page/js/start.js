@@ -1,0 +1,35 @@
+// Start: wraps what must be wrapped before any module of the page runs, then builds our corner.
+
+wrapPeerConnection();
+wrapWebSocket();
+interceptExit();
+const wordsAreThere = Promise.race([
+  loadWords().catch(() => {}),
+  new Promise((done) => setTimeout(done, WORDS_MS)),
+]);
+
+// The one global: for support, and to see that we are there.
+Object.defineProperty(window, 'hydraneck', {
+  value: Object.freeze({
+    session: CONFIG.session,
+    get phase() { return watch.verdict.phase; },
+    get reason() { return watch.verdict.reason; },
+  }),
+});
+
+whenBody(async () => {
+  await wordsAreThere;
+  root.begin();
+  followConnection();
+  followEvents(announceDrain);
+  if (!CONFIG.isStreamPage) return;
+  const dock = make('div.dock', { role: 'toolbar', 'aria-label': say('tools') }, ...createStats());
+  root.add(dock);
+  watch.onChange((verdict) => { dock.hidden = verdict.phase === 'ended'; });
+  if (!CONFIG.mic) return;
+  dock.append(...createVoice());
+  followMic();
+  if (!visit.facts.resumeMic) return;
+  visit.keep({ resumeMic: false });
+  mic.start(); // it was on before we reloaded the page ourselves
+});
