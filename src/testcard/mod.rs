@@ -34,6 +34,9 @@ mod store;
 mod streamer;
 mod viewing;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 
