@@ -133,7 +133,7 @@ test('after ten tries the visitor decides, and leaving frees the place', async (
 });
 
 test('in a row of tries a start that fails is tried again without a button', async () => {
-  const visitor = await visit(set, { hasNoStreamer: true, ...remembering({ tries: 2 }) });
+  const visitor = await visit(set, { hasNoStreamer: true, query: '&transport=webrtc', ...remembering({ tries: 2 }) });
   await until(() => visitor.session.viewers.size, 'signalling is open');
   await mark(visitor);
   visitor.session.toViewers({ DebugLog: { message: 'Failed', ty: 'fatalDescription' } });
