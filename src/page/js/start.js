@@ -23,11 +23,14 @@ whenBody(async () => {
   followConnection();
   followEvents(announceDrain);
   if (!CONFIG.isStreamPage) return;
-  const dock = make('div.dock', { role: 'toolbar', 'aria-label': say('tools') }, ...createStats());
+  const row = make('div.row', { role: 'toolbar', 'aria-label': say('tools') }, ...createStats());
+  const dock = make('div.dock', {}, row);
   root.add(dock);
   watch.onChange((verdict) => { dock.hidden = verdict.phase === 'ended'; });
   if (!CONFIG.mic) return;
-  dock.append(...createVoice());
+  const voice = createVoice();
+  row.append(voice.group);
+  dock.prepend(...voice.above);
   followMic();
   if (!visit.facts.resumeMic) return;
   visit.keep({ resumeMic: false });

@@ -91,5 +91,5 @@ function createVoice() {
   const talk = createTalk({ hold, isTalkable });
   mic.onChange(talk.draw);
   talk.onChange(draw);
-  return [note, talk.panel, make('div.group', {}, button, talk.button)];
+  return { above: [note, talk.panel], group: make('div.group', {}, button, talk.button) };
 }
