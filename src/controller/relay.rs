@@ -14,6 +14,10 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
     let route = id.and_then(|id| controller.fleet().session_owner(&id));
     let Some(route) = route else {
         let failure = api::unknown(controller);
+        if failure.status == 404 && is_quit(&exchange) {
+            // Idempotent, also when the session is gone already.
+            return exchange.answer(Reply::empty(204)).await;
+        }
         let for_browser = exchange
             .head
             .fields
@@ -57,6 +61,14 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
         ..Policy::default()
     };
     controller.proxy.forward(exchange, &upstream, &policy).await
+}
+
+/// Whether a visitor ends a session, one that can have been.
+fn is_quit(exchange: &Exchange) -> bool {
+    let path = exchange.head.path();
+    exchange.head.method.as_str() == "POST"
+        && session_of(path).is_some()
+        && path.split('/').skip(3).eq(["quit"])
 }
 
 /// The session that a raw path belongs to.

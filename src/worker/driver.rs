@@ -79,8 +79,10 @@ impl Driver {
             Action::ProbeProgram(run) => exec::spawn(steps::probe(live, run)).detach(),
             Action::KillTree(run) => self.kill(run),
             Action::LeaveBody => {
+                // No pairing may follow the leaving. It is no step: the kill that comes with it
+                // must not cancel it.
                 self.step = None;
-                self.step(steps::leave(live, self.stage.clone()));
+                exec::spawn(steps::leave(live, self.stage.clone())).detach();
             }
             Action::RemoveWorkspace => {
                 exec::spawn(steps::remove_workspace(worker, live)).detach();
