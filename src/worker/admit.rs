@@ -131,7 +131,7 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
     let (live, inbox) = Live::new(id, wish, slot, program_user(), tag, clock::wall());
     live.set_traces(traces);
     log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
-        live.id, body.ip(), live.slot.port(), call.request_id);
+        live.id, body.ip(), live.port, call.request_id);
     worker.roster.add(&live);
     let life = Lifecycle::new(clock::now(), settings.life, false);
     driver::start(worker, &live, inbox, life, Stage::new(Some(body)));

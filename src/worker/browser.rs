@@ -79,6 +79,20 @@ impl Service for Front {
                 self.stream_page(exchange, &live, inner.as_deref().unwrap_or(""))
                     .await
             }
+            // The overlay comes after the end, and so does the rating.
+            (None, Some(inner)) if inner == "rating" => {
+                match id.and_then(|id| self.worker.roster.ended(&id)) {
+                    Some(live) => {
+                        let handler = Own {
+                            worker: Arc::clone(&self.worker),
+                            live,
+                            inner,
+                        };
+                        exchange.serve(&handler, BROWSER_BODY_MAX).await
+                    }
+                    None => exchange.answer_failure(Failure::not_found("session")).await,
+                }
+            }
             // Quit is idempotent, also when the session is gone already.
             (None, Some(inner))
                 if inner == "quit" && id.is_some() && exchange.head.method.as_str() == "POST" =>
@@ -184,12 +198,9 @@ impl Front {
 
     async fn gone(&self, exchange: Exchange, id: Option<SessionId>, inner: Option<&str>) -> Done {
         let reason = id.as_ref().and_then(|id| {
-            let live = self
-                .worker
-                .roster
-                .find(id)
-                .and_then(|live| live.shown().end_reason);
-            live.or_else(|| self.worker.roster.end_of(id))
+            let roster = &self.worker.roster;
+            let live = roster.find(id).or_else(|| roster.ended(id));
+            live.and_then(|live| live.shown().end_reason)
         });
         if let (Some(reason), Some(id), Some("_neck/session.json")) = (reason, &id, inner) {
             let info = SessionInfo {

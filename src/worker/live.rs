@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -41,7 +42,9 @@ pub(super) struct Wish {
 pub(super) struct Live {
     pub(super) id: SessionId,
     pub(super) wish: Wish,
-    pub(super) slot: Slot,
+    pub(super) port: u16,
+    pub(super) udp: RangeInclusive<u16>,
+    slot: Mutex<Option<Slot>>,
     pub(super) begun: Instant,
     pub(super) created_at: SystemTime,
     /// User name that the proxy sends to the stream program.
@@ -64,6 +67,15 @@ struct Told {
     rating: Option<u8>,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
+}
+
+impl Told {
+    /// Closed by the next change.
+    fn listen(&mut self) -> Receiver<()> {
+        let (waker, changed) = smol::channel::bounded(1);
+        self.waiting.push(waker);
+        changed
+    }
 }
 
 /// The lifecycle's view, as it was published last.
@@ -113,7 +125,9 @@ impl Live {
         let live = Self {
             id,
             wish,
-            slot,
+            port: slot.port(),
+            udp: slot.udp(),
+            slot: Mutex::new(Some(slot)),
             begun: clock::now(),
             created_at,
             program_user,
@@ -188,9 +202,7 @@ impl Live {
                 if wanted(&told.shown) {
                     return told.shown.clone();
                 }
-                let (waker, changed) = smol::channel::bounded::<()>(1);
-                told.waiting.push(waker);
-                changed
+                told.listen()
             };
             // Closed by the next change.
             let _ = changed.recv().await;
@@ -214,7 +226,23 @@ impl Live {
     }
 
     pub(super) fn rate(&self, score: u8) {
-        self.told().rating = Some(score);
+        let mut told = self.told();
+        told.rating = Some(score);
+        told.waiting.clear();
+    }
+
+    /// Waits until the rating is another than `before`.
+    pub(super) async fn wait_for_rating(&self, before: Option<u8>) -> u8 {
+        loop {
+            let changed = {
+                let mut told = self.told();
+                if let Some(score) = told.rating.filter(|_| told.rating != before) {
+                    return score;
+                }
+                told.listen()
+            };
+            let _ = changed.recv().await;
+        }
     }
 
     pub(super) fn set_mic(&self, on: bool) {
@@ -244,9 +272,18 @@ impl Live {
         self.told().stats.as_ref().map(|(stats, _)| stats.clone())
     }
 
+    /// Gives the slot's ports back. A session is remembered for a while after its end; its slot is
+    /// not.
+    pub(super) fn release_slot(&self) {
+        self.slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
     /// Where the stream process listens.
     pub(super) fn upstream(&self) -> Upstream {
-        Upstream::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, self.slot.port())))
+        Upstream::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
     }
 
     fn next_viewer(&self) -> ViewerId {
@@ -326,7 +363,7 @@ impl Live {
             disconnect_count: shown.disconnect_count,
             duration_ms: u64::try_from(shown.duration.unwrap_or_else(|| self.age()).as_millis())
                 .unwrap_or(u64::MAX),
-            port: self.slot.port(),
+            port: self.port,
             stream_path: shown.stream_path.clone(),
             end_reason: shown.end_reason,
             detail: shown.failure.as_ref().map(|(_, what)| what.clone()),

@@ -83,7 +83,7 @@ pub(super) async fn spawn(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, ru
         Ok(running) => {
             let running = Arc::new(running);
             log::info!(target: "session", session = live.id.as_str();
-                "stream process pid={} port={}", running.pid(), live.slot.port());
+                "stream process pid={} port={}", running.pid(), live.port);
             live.set_running(Some(Arc::clone(&running)));
             watch(&worker, &live, running, run);
             live.report(Input::Spawned(run)).await;
@@ -170,7 +170,7 @@ fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSetti
         .map_or(Reach::Direct, Reach::PublicAddress);
     ProgramSettings {
         id: live.id.clone(),
-        port: live.slot.port(),
+        port: live.port,
         user_header: USER_HEADER.to_owned(),
         user: live.program_user.clone(),
         ice_servers: ice_servers(worker, live)
@@ -182,7 +182,7 @@ fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSetti
             })
             .collect(),
         ice_server_script: None,
-        udp_ports: live.slot.udp(),
+        udp_ports: live.udp.clone(),
         // The browser is held to the relay; the streamer stands beside it and offers itself.
         reach: if settings.relay_only {
             direct
@@ -222,8 +222,7 @@ pub(super) fn ice_servers(
 }
 
 fn api(live: &Live) -> Result<Api, String> {
-    Api::new(live.slot.port(), &path_prefix(&live.id), &live.program_user)
-        .map_err(|e| e.to_string())
+    Api::new(live.port, &path_prefix(&live.id), &live.program_user).map_err(|e| e.to_string())
 }
 
 pub(super) async fn await_program(live: Arc<Live>, run: Run) {
