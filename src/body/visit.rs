@@ -16,6 +16,10 @@ use super::reachability::{self, Reach, Unreachable};
 use super::sunshine::{Credentials, Sunshine, SunshineError};
 use crate::{clock, ids};
 
+/// Handshakes that are tried: the second one for a Sunshine that restarted in the first.
+const ATTEMPTS: u32 = 2;
+/// Pause between tries to reach a Sunshine that restarts.
+const ADD_PAUSE: Duration = Duration::from_millis(500);
 /// Pause between looks at a `data.json` that the stream program writes when it pleases.
 const HARVEST_PAUSE: Duration = Duration::from_millis(50);
 /// Largest `data.json` that is read: one user and one host are about 6 KiB.
@@ -139,14 +143,16 @@ impl Body {
         Some(identity::seed(&identity, user))
     }
 
-    /// Pairs the stream program with the body, unless it was seeded and the body remembers.
+    /// Pairs the stream program with the body, unless it was seeded and the body remembers. A
+    /// handshake that fails, as when Sunshine restarts, is tried once more, as another user of
+    /// the program: the proxy asks [`Program::user`] afterwards.
     ///
     /// # Errors
     /// See [`PairingError`]. Nothing is left on the body, except what the program still does
     /// until it is killed; [`Body::leave`] takes that back.
     pub async fn pair(
         &self,
-        program: &Program,
+        program: &mut Program,
         traces: &Traces,
         seeded: bool,
         within: Duration,
@@ -157,9 +163,8 @@ impl Body {
             let apps = clock::by(deadline, program.apps(SEEDED_HOST)).await;
             match apps.map_err(|_| late())? {
                 Ok(_) => {
-                    let host_id = SEEDED_HOST;
                     return Ok(Paired {
-                        host_id,
+                        host_id: SEEDED_HOST,
                         fresh: false,
                     });
                 }
@@ -170,17 +175,41 @@ impl Body {
         let left = || deadline.saturating_duration_since(clock::now());
         let _hold = self.bodies.locks.hold(self.ip, left()).await?;
         let client = traces.client.as_deref().unwrap_or(&self.bodies.prefix);
-        let http = self.bodies.rules.ports.http;
-        let added = clock::by(deadline, program.add_host(self.ip, http)).await;
-        let host_id = added.map_err(|_| late())?.map_err(PairingError::Program)?;
         let start = clock::now();
-        pairing::pair(program, &self.sunshine, host_id, client, left()).await?;
+        let mut attempt = 1;
+        let host_id = loop {
+            let added = clock::by(deadline, self.add_to(program, attempt)).await;
+            let host_id = added.map_err(|_| late())?.map_err(PairingError::Program)?;
+            match pairing::pair(program, &self.sunshine, host_id, client, left()).await {
+                Ok(()) => break host_id,
+                Err(error @ PairingError::Rejected(_)) if attempt < ATTEMPTS => {
+                    log::warn!(target: "pairing", body:% = self.ip; "{error}; trying again");
+                    attempt += 1;
+                    program.change_user(attempt);
+                }
+                Err(error) => return Err(error),
+            }
+        };
         let took = clock::now().saturating_duration_since(start).as_millis();
         log::info!(target: "pairing", body:% = self.ip; "paired as {client} in {took} ms");
         Ok(Paired {
             host_id,
             fresh: true,
         })
+    }
+
+    /// Makes the body known to the program. After a failed attempt Sunshine may still be
+    /// starting; the caller's deadline ends the wait.
+    async fn add_to(&self, program: &Program, attempt: u32) -> Result<u32, ProgramError> {
+        loop {
+            match program
+                .add_host(self.ip, self.bodies.rules.ports.http)
+                .await
+            {
+                Err(ProgramError::Status(..)) if attempt > 1 => clock::sleep(ADD_PAUSE).await,
+                done => return done,
+            }
+        }
     }
 
     /// Keeps the identity of a fresh pairing for later sessions, as soon as the stream program

@@ -17,7 +17,7 @@ use crate::tls::Trust;
 #[test]
 fn a_stranger_on_the_programs_port_is_recognised() {
     let stage = stage(Faults::default());
-    let short = Duration::from_millis(300);
+    let short = Duration::from_secs(1);
     exec::block_on(async {
         let (double, _) = stage.program(None);
         let other = Program::new(double.port, "/session/4567", "u").unwrap();
@@ -33,9 +33,10 @@ fn a_stranger_on_the_programs_port_is_recognised() {
             tls.ready(short).await,
             Err(ProgramError::Stranger(..))
         ));
-        let port = double.port;
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = closed.local_addr().unwrap().port();
+        drop(closed);
         let program = Program::new(port, PREFIX, "u").unwrap();
-        drop(double);
         let gone = program.ready(short).await;
         assert!(matches!(gone, Err(ProgramError::NotReady(..))), "{gone:?}");
     });
