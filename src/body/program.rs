@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Time for a call that the program answers only after asking the body; its connect limit is
 /// 10 s.
 const WITHIN: Duration = Duration::from_secs(12);
-/// Longest user name; pairing may append a few characters.
+/// Longest user name.
 const USER_MAX: usize = 128;
 
 /// Why a call to the stream program did not do what it was to do.
@@ -132,15 +132,10 @@ impl Program {
         })
     }
 
-    /// The user name that the proxy has to send on this session's behalf. Pairing may change it.
+    /// The user name that the proxy has to send on this session's behalf.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
-    }
-
-    /// Goes on as another user, one that the body's Sunshine has not seen.
-    pub(super) fn change_user(&mut self, attempt: u32) {
-        self.user = format!("{}-{attempt}", self.user);
     }
 
     /// Waits until the program answers and is the one we mean. The caller watches the process:

@@ -144,15 +144,15 @@ impl Body {
     }
 
     /// Pairs the stream program with the body, unless it was seeded and the body remembers. A
-    /// handshake that fails, as when Sunshine restarts, is tried once more, as another user of
-    /// the program: the proxy asks [`Program::user`] afterwards.
+    /// handshake that fails before Sunshine took the PIN, as when Sunshine restarts, is tried
+    /// once more: of such a one nothing is left that the user's name would run into.
     ///
     /// # Errors
     /// See [`PairingError`]. Nothing is left on the body, except what the program still does
     /// until it is killed; [`Body::leave`] takes that back.
     pub async fn pair(
         &self,
-        program: &mut Program,
+        program: &Program,
         traces: &Traces,
         seeded: bool,
         within: Duration,
@@ -182,10 +182,9 @@ impl Body {
             let host_id = added.map_err(|_| late())?.map_err(PairingError::Program)?;
             match pairing::pair(program, &self.sunshine, host_id, client, left()).await {
                 Ok(()) => break host_id,
-                Err(error @ PairingError::Rejected(_)) if attempt < ATTEMPTS => {
+                Err(error @ PairingError::Rejected(false)) if attempt < ATTEMPTS => {
                     log::warn!(target: "pairing", body:% = self.ip; "{error}; trying again");
                     attempt += 1;
-                    program.change_user(attempt);
                 }
                 Err(error) => return Err(error),
             }

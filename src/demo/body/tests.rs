@@ -91,9 +91,9 @@ impl Stage {
     /// Pairs as a new session; the stream program lives until the end of it.
     async fn pair(&self) -> (Traces, Result<Paired, PairingError>) {
         let body = self.body();
-        let (_double, mut program) = self.program(None);
+        let (_double, program) = self.program(None);
         let traces = body.traces(None);
-        let paired = body.pair(&mut program, &traces, false, LONG).await;
+        let paired = body.pair(&program, &traces, false, LONG).await;
         (traces, paired)
     }
 

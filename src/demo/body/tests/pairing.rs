@@ -82,9 +82,9 @@ fn a_pairing_without_end_ends_at_its_deadline() {
         ..Faults::default()
     });
     let body = stage.body();
-    let (_double, mut program) = stage.program(None);
+    let (_double, program) = stage.program(None);
     let within = Duration::from_millis(700);
-    let paired = exec::block_on(body.pair(&mut program, &body.traces(None), false, within));
+    let paired = exec::block_on(body.pair(&program, &body.traces(None), false, within));
     assert!(
         matches!(paired, Err(PairingError::Late(_, false))),
         "{paired:?}"
@@ -140,9 +140,9 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
     exec::block_on(async {
         let body = stage.body();
         assert_eq!(body.seed("u").await, None);
-        let (double, mut program) = stage.program(None);
+        let (double, program) = stage.program(None);
         let first = body.traces(None);
-        body.pair(&mut program, &first, false, LONG).await.unwrap();
+        body.pair(&program, &first, false, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         assert_eq!(
             body.leave(&first, LEAVE).await.unpaired,
@@ -150,9 +150,9 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         );
         assert_eq!(stage.pins(), 1);
 
-        let (_double, mut program) = stage.program(body.seed("u2").await);
+        let (_double, program) = stage.program(body.seed("u2").await);
         let second = body.traces(None);
-        let paired = body.pair(&mut program, &second, true, LONG).await.unwrap();
+        let paired = body.pair(&program, &second, true, LONG).await.unwrap();
         assert!(!paired.fresh);
         assert!(body.target(&program, &paired, None, None).await.is_ok());
         body.leave(&second, LEAVE).await;
@@ -167,15 +167,15 @@ fn a_body_that_forgot_us_is_paired_with_anew() {
     let stage = with(Options::default(), |rules| rules.pair_once = true);
     exec::block_on(async {
         let body = stage.body();
-        let (double, mut program) = stage.program(None);
+        let (double, program) = stage.program(None);
         let first = body.traces(None);
-        body.pair(&mut program, &first, false, LONG).await.unwrap();
+        body.pair(&program, &first, false, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         stage.demo.state.unpair(|_| true);
 
-        let (double, mut program) = stage.program(body.seed("u2").await);
+        let (double, program) = stage.program(body.seed("u2").await);
         let second = body.traces(None);
-        let paired = body.pair(&mut program, &second, true, LONG).await.unwrap();
+        let paired = body.pair(&program, &second, true, LONG).await.unwrap();
         assert!(paired.fresh && paired.host_id != 1);
         assert!(body.keep(&second, &double.data_json, LONG).await);
         assert_eq!(stage.demo.clients(), [second.client.clone().unwrap()]);
@@ -193,12 +193,26 @@ fn a_sunshine_that_restarts_during_pairing_is_paired_with_when_it_is_back() {
     });
     exec::block_on(async {
         let body = stage.body();
-        let (_double, mut program) = stage.program(None);
-        let user = program.user().to_owned();
+        let (_double, program) = stage.program(None);
         let traces = body.traces(None);
-        let paired = body.pair(&mut program, &traces, false, LONG).await.unwrap();
-        assert_eq!(program.user(), format!("{user}-2"));
+        let paired = body.pair(&program, &traces, false, LONG).await.unwrap();
         assert!(body.target(&program, &paired, None, None).await.is_ok());
         assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
     });
+}
+
+#[test]
+fn stale_pairings_without_end_end_at_the_deadline_with_the_remedy() {
+    let stage = stage(Faults {
+        stale_pending: 50,
+        ..Faults::default()
+    });
+    let body = stage.body();
+    let (_double, program) = stage.program(None);
+    let within = Duration::from_secs(1);
+    let paired = exec::block_on(body.pair(&program, &body.traces(None), false, within));
+    let error = paired.unwrap_err();
+    assert!(matches!(error, PairingError::Late(_, true)), "{error:?}");
+    assert!(error.to_string().contains("restart Sunshine"), "{error}");
+    assert_eq!(stage.demo.clients(), Vec::<String>::new());
 }

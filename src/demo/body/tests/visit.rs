@@ -24,11 +24,11 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         let launch = Launch::new(Some("Mars"), r"C:\games\mars.exe", "s1");
         body.reach().await.unwrap();
         phase("reach");
-        let (_double, mut program) = stage.program(None);
+        let (_double, program) = stage.program(None);
         program.ready(LONG).await.unwrap();
         phase("ready");
         let mut traces = body.traces(Some(launch.clone()));
-        let paired = body.pair(&mut program, &traces, false, LONG).await.unwrap();
+        let paired = body.pair(&program, &traces, false, LONG).await.unwrap();
         assert!(paired.fresh);
         phase("pair");
         assert_eq!(body.launch(&launch).await, Vec::<String>::new());
@@ -158,9 +158,9 @@ fn a_missing_app_is_an_error_when_it_was_asked_for_and_the_desktop_otherwise() {
     });
     exec::block_on(async {
         let body = stage.body();
-        let (_double, mut program) = stage.program(None);
+        let (_double, program) = stage.program(None);
         let paired = body
-            .pair(&mut program, &body.traces(None), false, LONG)
+            .pair(&program, &body.traces(None), false, LONG)
             .await
             .unwrap();
         let launch = Launch::new(Some("Mars"), "x", "s1");
@@ -197,9 +197,9 @@ fn a_foreign_app_is_closed_when_configured() {
     );
     exec::block_on(async {
         let body = stage.body();
-        let (_double, mut program) = stage.program(None);
+        let (_double, program) = stage.program(None);
         let paired = body
-            .pair(&mut program, &body.traces(None), false, LONG)
+            .pair(&program, &body.traces(None), false, LONG)
             .await
             .unwrap();
         body.target(&program, &paired, None, None).await.unwrap();
