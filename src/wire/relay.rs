@@ -78,3 +78,60 @@ async fn one_way(
     copied?;
     to.close().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        far.set_read_timeout(Some(std::time::Duration::from_secs(10)))
+            .unwrap();
+        (far, Socket::plain(listener.accept().unwrap().0).unwrap())
+    }
+
+    #[test]
+    fn the_end_of_one_direction_leaves_the_other_open() {
+        let ((mut left, a), (mut right, b)) = (pair(), pair());
+        let tunnel = std::thread::spawn(move || {
+            let traffic = Traffic::default();
+            smol::block_on(run(a, b"early ", b, b"", &traffic, std::future::pending()));
+            (traffic.forth.into_inner(), traffic.back.into_inner())
+        });
+        left.write_all(b"question").unwrap();
+        left.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut got = String::new();
+        right.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "early question");
+        right.write_all(b"answer").unwrap();
+        drop(right);
+        got.clear();
+        left.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "answer");
+        assert_eq!(tunnel.join().unwrap(), (14, 6));
+    }
+
+    #[test]
+    fn a_reset_on_one_side_ends_the_tunnel() {
+        let ((left, a), (mut right, b)) = (pair(), pair());
+        let tunnel = std::thread::spawn(move || {
+            smol::block_on(run(
+                a,
+                b"",
+                b,
+                b"",
+                &Traffic::default(),
+                std::future::pending(),
+            ));
+        });
+        socket2::SockRef::from(&left)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
+        drop(left);
+        tunnel.join().unwrap();
+        assert_eq!(right.read(&mut [0; 8]).unwrap_or(0), 0);
+    }
+}

@@ -153,10 +153,16 @@ impl AsyncWrite for Socket {
         }
     }
 
+    /// Ends our side (TLS close_notify, then FIN); the peer may go on sending.
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_close(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_close(cx),
+        let this = self.get_mut();
+        if let Self::Tls(tls) = this {
+            std::task::ready!(Pin::new(tls).poll_close(cx))?;
+        }
+        // `Async::poll_close` only flushes.
+        match this.tcp().get_ref().shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }
