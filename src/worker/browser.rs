@@ -189,7 +189,12 @@ impl Front {
                 .answer_failure(failure.retry_after(Duration::from_secs(1)))
                 .await;
         }
-        let policy = policy(live, USER_HEADER, language(&exchange));
+        let policy = policy(
+            live,
+            USER_HEADER,
+            self.worker.program.streamer.clone(),
+            language(&exchange),
+        );
         self.worker
             .proxy
             .forward(exchange, &live.upstream(), &policy)
@@ -245,7 +250,7 @@ fn starting(language: Option<&str>) -> Reply {
 fn asset_reply(asset: &page::Asset) -> Reply {
     Reply::bytes(200, asset.content_type, asset.bytes.to_vec())
         .header("ETag", asset.etag.as_str())
-        .header("Cache-Control", "private, max-age=3600")
+        .header("Cache-Control", "no-cache")
 }
 
 /// Our own endpoints of one session.
@@ -409,7 +414,12 @@ impl Own {
         };
         SessionInfo {
             session_id: self.live.id.clone(),
-            status: shown.status,
+            // A page that reloads while the stream process restarts would find nothing.
+            status: if shown.is_up || shown.end_reason.is_some() {
+                shown.status
+            } else {
+                Status::Starting
+            },
             end_reason: shown.end_reason,
             ice_servers: servers
                 .into_iter()

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -290,18 +291,24 @@ impl Live {
         self.viewers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Leave for a signalling tunnel: a viewer until it ends.
-    pub(super) fn admit_tunnel(self: &Arc<Self>) -> Pass {
+    /// Leave for a signalling tunnel: a viewer until it ends. Streamers of earlier tunnels end
+    /// first: a session has one encoder.
+    pub(super) async fn admit_tunnel(self: Arc<Self>, streamer: PathBuf) -> Pass {
+        if let Some(running) = self.running() {
+            let ended = running.end_streamers(&streamer).await;
+            if ended > 0 {
+                log::info!(target: "session", session = self.id.as_str();
+                    "a page signals anew, ended {ended} earlier streamers");
+            }
+        }
         let viewer = self.next_viewer();
         let (stopper, cut) = exec::stop();
         self.told().tunnels.insert(viewer, stopper);
         self.tell(Input::ViewerJoined(viewer));
+        let live = Arc::downgrade(&self);
         Pass {
             cut,
-            keep: Box::new(Presence {
-                live: Arc::downgrade(self),
-                viewer,
-            }),
+            keep: Box::new(Presence { live, viewer }),
         }
     }
 
@@ -432,6 +439,7 @@ pub(super) fn snippet(
 pub(super) fn policy(
     live: &Arc<Live>,
     user_header: &'static str,
+    streamer: PathBuf,
     language: Option<String>,
 ) -> proxy::Policy {
     let tunnels = Arc::clone(live);
@@ -439,7 +447,9 @@ pub(super) fn policy(
         set: vec![(user_header, live.program_user.clone())],
         cookies: Some(&["mlSession"]),
         snippet: Some(Arc::clone(&live.snippet)),
-        on_tunnel: Some(Arc::new(move || tunnels.admit_tunnel())),
+        on_tunnel: Some(Arc::new(move || {
+            Box::pin(Arc::clone(&tunnels).admit_tunnel(streamer.clone()))
+        })),
         error_page: Some(Arc::new(move |_| page::unavailable(language.as_deref()))),
     }
 }

@@ -70,9 +70,14 @@ pub(super) async fn reach(_worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     match body.reach().await {
         Ok(reach) => {
             stage.with(|s| s.ice_disconnected = Some(reach.ice_disconnected_timeout()));
+            // Written down with the next step, before anything is left on the body.
+            live.set_traces(body.traces(live.wish.launch.clone()));
             log::info!(target: "session", session = live.id.as_str();
                 "body={} reached rtt_ms={}", body.ip(), reach.rtt.as_millis());
             live.report(Input::BodyReached).await;
+        }
+        Err(error) if error.is_refusal() => {
+            live.report(Input::BodyRefused(error.to_string())).await
         }
         Err(error) => live.report(Input::ReachFailed(error.to_string())).await,
     }
@@ -282,12 +287,7 @@ async fn pair_and_target(
                 .await
                 .map_err(|e| e.to_string())?;
             if paired.fresh {
-                let data = worker
-                    .sessions_dir
-                    .of(&live.id)
-                    .path()
-                    .join("server/data.json");
-                body.keep(&traces, &data, KEEP).await;
+                keep(worker, live, body.clone());
             }
             stage.with(|s| s.paired = Some(paired.clone()));
             paired
@@ -309,6 +309,21 @@ async fn pair_and_target(
         "{}/stream.html?hostId={host}&appId={app}",
         path_prefix(&live.id)
     ))
+}
+
+/// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream
+/// does not wait for that.
+fn keep(worker: &Worker, live: &Arc<Live>, body: Body) {
+    let data = worker
+        .sessions_dir
+        .of(&live.id)
+        .path()
+        .join("server/data.json");
+    let traces = live.traces();
+    exec::spawn(async move {
+        body.keep(&traces, &data, KEEP).await;
+    })
+    .detach();
 }
 
 pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
