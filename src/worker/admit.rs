@@ -131,6 +131,7 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
     log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
         live.id, body.ip(), live.port, call.request_id);
     worker.roster.add(&live);
+    worker.publish("session_created", &live.id, serde_json::Map::new());
     let life = Lifecycle::new(clock::now(), settings.life, false);
     driver::start(worker, &live, inbox, life, Stage::new(Some(body)));
     Ok(live)

@@ -29,7 +29,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
     let mut known: HashSet<SessionId> = HashSet::new();
     for entry in survey.adoptable {
         known.insert(entry.id.clone());
-        if let Err(why) = adopt(worker, &entry, None).await {
+        if let Err(why) = adopt(worker, &entry, true).await {
             log::warn!(target: "cleanup", "session {} cannot be adopted: {why}", entry.id);
             reap(worker, &entry).await;
         } else {
@@ -48,7 +48,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
 /// the record is made; what its tree left is killed first.
 async fn reap(worker: &Arc<Worker>, entry: &Entry) {
     orphans::reap(entry, &worker.sessions_dir, worker.supervisor.cgroups()).await;
-    if let Err(why) = adopt(worker, entry, Some(EndReason::ProcessExited)).await {
+    if let Err(why) = adopt(worker, entry, false).await {
         log::warn!(target: "cleanup", "session {} is gone without a record: {why}", entry.id);
         let (ledger, id) = (worker.ledger.clone(), entry.id.clone());
         if let Err(error) = smol::unblock(move || ledger.forget(&id)).await {
@@ -61,10 +61,13 @@ fn kept<T: serde::de::DeserializeOwned>(entry: &Entry, name: &str) -> Option<T> 
     serde_json::from_value(entry.extra.get(name)?.clone()).ok()
 }
 
-async fn adopt(worker: &Arc<Worker>, entry: &Entry, end: Option<EndReason>) -> Result<(), String> {
+async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<(), String> {
     let mut snapshot: Snapshot = kept(entry, "life").ok_or("its ledger entry has no lifecycle")?;
-    if end.is_some() {
-        snapshot.end_reason = snapshot.end_reason.or(end);
+    if !is_alive {
+        snapshot.end_reason.get_or_insert(match snapshot.stream_path {
+            Some(_) => EndReason::ProcessExited,
+            None => EndReason::StartFailed,
+        });
     }
     let request: CreateSession = kept(entry, "request").ok_or("its ledger entry has no request")?;
     let traces: Traces = kept(entry, "traces").unwrap_or_default();
@@ -113,7 +116,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, end: Option<EndReason>) -> R
     if let Some(score) = kept::<Option<u8>>(entry, "rating").flatten() {
         live.rate(score);
     }
-    if end.is_none() {
+    if is_alive {
         let running = Arc::new(
             worker
                 .supervisor

@@ -11,7 +11,7 @@ fn a_killed_worker_comes_back_with_its_sessions_and_buries_the_dead() {
     let bench = Bench::new();
     let controller = bench.controller();
     let mut worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || controller.call("GET", "/readyz", None).status == 200);
+    controller.is_warm();
     let ids: Vec<String> = (0..5).map(|_| controller.session()).collect();
     let (dead, live) = ids.split_at(2);
     let urls: Vec<Value> = live.iter().map(|id| worker.view(id)["stream_path"].clone()).collect();
@@ -59,6 +59,7 @@ fn an_adopted_session_keeps_its_age_its_rating_and_its_window() {
     let before = worker.view(&id);
     let rated = worker.browse("POST", &format!("/session/{id}/rating"), Some(json!({"score": 9})));
     assert_eq!(rated.status, 204);
+    until("the ledger to have it", || worker.entry(&id)["extra"]["rating"] == 9);
     worker.kill();
     worker.restart();
     let after = worker.view(&id);
@@ -94,7 +95,7 @@ fn a_worker_that_is_told_to_stop_for_good_ends_its_sessions_and_tells_everybody(
     let controller = bench.controller();
     let config = json!({"sessions": {"keep_on_shutdown": false}});
     let mut worker = bench.worker("w1", Some(&controller), config);
-    until("the worker to register", || controller.call("GET", "/readyz", None).status == 200);
+    controller.is_warm();
     let ids = [controller.session(), controller.session()];
     let page = worker.page(&ids[0]);
     assert!(worker.stop().success());
