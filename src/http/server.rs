@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_rustls::{TlsAcceptor, TlsStream};
 use rustls::ServerConfig;
-use smol::Async;
 
 use super::call::Handler;
 use super::exchange::{API_BODY_MAX, Done, Exchange, STALL};
 use super::reply::Failure;
 use crate::exec::{self, Stop};
 use crate::ids::RequestId;
+use crate::wire::tcp::{Accepted, Acceptor};
 use crate::wire::{Body, Conn, HeadError, Limits, Socket};
 use crate::{clock, wire};
 
@@ -104,7 +104,7 @@ impl Default for Admission {
 /// A bound listener.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Async<TcpListener>,
+    socket: Acceptor,
     tls: Option<Certificates>,
 }
 
@@ -162,7 +162,7 @@ impl Listener {
             }
         });
         let socket = bound
-            .and_then(Async::new)
+            .and_then(Acceptor::new)
             .map_err(|e| ServerError::Bind(address, e))?;
         Ok(Self { socket, tls: None })
     }
@@ -205,7 +205,7 @@ impl Listener {
                     };
                     let (service, stop, tls) =
                         (Arc::clone(&service), stop.clone(), self.tls.clone());
-                    exec::spawn(async move {
+                    exec::spread(async move {
                         connection(stream, peer, tls, &*service, &stop).await;
                         drop(place);
                     })
@@ -238,6 +238,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
+    wire::socket::tune(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -303,13 +304,13 @@ impl Drop for Place {
 }
 
 async fn connection(
-    stream: Async<TcpStream>,
+    stream: Accepted,
     peer: SocketAddr,
     tls: Option<Certificates>,
     service: &dyn Service,
     stop: &Stop,
 ) {
-    let socket = match stream.into_inner().and_then(Socket::plain) {
+    let socket = match Socket::accepted(stream) {
         Ok(socket) => socket,
         Err(error) => return log::debug!(target: "http", "connection of {peer} failed: {error}"),
     };

@@ -278,11 +278,7 @@ async fn upload(exchange: &mut Exchange, leg: &mut Leg) -> Result<(), Fault> {
     loop {
         let next = async { Some(exchange.body.next(&mut exchange.conn, STALL).await) };
         let answered = async {
-            // Under TLS this would be ready at once: there the content goes out whole.
-            match leg.socket() {
-                crate::wire::Socket::Plain(tcp) => drop(tcp.readable().await),
-                crate::wire::Socket::Tls(_) => std::future::pending().await,
-            }
+            leg.socket().heard().await;
             None
         };
         let Some(piece) = smol::future::or(next, answered).await else {

@@ -23,8 +23,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Milliseconds that mean "not armed".
 const NEVER: u64 = u64::MAX;
 
-/// One deadline that can be set again and again.
-#[derive(Debug)]
+/// One deadline that can be set again and again. Clones are the same alarm.
+#[derive(Clone, Debug)]
 pub struct Alarm(Arc<Inner>);
 
 #[derive(Debug)]

@@ -15,6 +15,7 @@ pub mod head;
 pub mod relay;
 pub mod socket;
 pub mod target;
+pub mod tcp;
 
 pub use alarm::Alarm;
 pub use body::{Body, BodyError};
