@@ -202,6 +202,18 @@ pub fn register(fd: impl AsFd, ready: bool) -> io::Result<Source> {
     Source::register(&lane_here().reactor, fd, ready)
 }
 
+/// Moves `source` of `fd` to this thread, where the executor runs here; readiness is reported here
+/// from now on.
+///
+/// # Errors
+/// As the kernel says.
+pub fn adopt(source: &mut Source, fd: impl AsFd) -> io::Result<()> {
+    match HERE.get() {
+        Some(n) => source.move_to(&lanes()[n].reactor, fd),
+        None => Ok(()),
+    }
+}
+
 /// Runs `future` on the calling thread until it is done, with the executor's threads beside it.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let _ = lanes();

@@ -206,6 +206,16 @@ impl Source {
         })
     }
 
+    /// Moves to another reactor; nothing that was told before counts there.
+    pub(super) fn move_to(&mut self, reactor: &'static Reactor, fd: impl AsFd) -> io::Result<()> {
+        if std::ptr::eq(self.reactor, reactor) {
+            return Ok(());
+        }
+        epoll::delete(&self.reactor.epoll, fd.as_fd())?;
+        *self = Self::register(reactor, fd, true)?;
+        Ok(())
+    }
+
     /// Runs `call` as soon as it may succeed, until it says anything but "would block".
     ///
     /// # Errors
@@ -385,6 +395,21 @@ mod tests {
             Ok((n, Left::Nothing))
         });
         assert!(matches!(got, Poll::Ready(Ok(1))));
+        assert_eq!(read(&source, &near, 8), (Poll::Ready(1), 1));
+    }
+
+    #[test]
+    fn a_source_that_moved_hears_from_its_new_reactor_only() {
+        let ((mut far, near), old, new) = (pair(), reactor(), reactor());
+        let mut source = Source::register(old, &near, true).unwrap();
+        source.move_to(new, &near).unwrap();
+        let mut batch = Batch::new();
+        new.wait(true, &mut batch);
+        assert_eq!(read(&source, &near, 8), (Poll::Pending, 1));
+        far.write_all(b"a").unwrap();
+        old.wait(false, &mut batch);
+        assert!(!source.is_ready(Direction::Read));
+        new.wait(true, &mut batch);
         assert_eq!(read(&source, &near, 8), (Poll::Ready(1), 1));
     }
 

@@ -11,6 +11,7 @@ use super::call::{Call, Handler};
 use super::codec;
 use super::reply::{Content, Failure, Reply, Source, Upgraded};
 use crate::ids::RequestId;
+use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::{Body, BodyError, Conn, RequestHead, Version};
 
@@ -25,6 +26,8 @@ pub const STALL: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_secs(1);
 /// What is still read from a client whose connection is being closed.
 const LINGER_BYTES: usize = 256 * 1024;
+/// Room for a chunk-size line: 16 hex digits and CRLF.
+const CHUNK_LINE: usize = 18;
 /// Largest piece of a streamed reply.
 const PIECE: usize = 16 * 1024;
 
@@ -256,9 +259,10 @@ async fn write_piece(conn: &mut Conn, piece: &[u8], chunked: bool) -> io::Result
     if piece.is_empty() {
         return conn.write_all(b"0\r\n\r\n", STALL).await;
     }
-    let size = format!("{:x}\r\n", piece.len());
+    let mut size = Vec::with_capacity(CHUNK_LINE);
+    digits::chunk_size(&mut size, piece.len());
     let mut parts = [
-        IoSlice::new(size.as_bytes()),
+        IoSlice::new(&size),
         IoSlice::new(piece),
         IoSlice::new(b"\r\n"),
     ];

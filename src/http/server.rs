@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use super::call::Handler;
 use super::exchange::{API_BODY_MAX, Done, Exchange, STALL};
 use super::reply::Failure;
 use crate::exec::{self, Stop};
-use crate::ids::RequestId;
+use crate::ids::{self, RequestId};
 use crate::wire::tcp::{Accepted, Acceptor};
 use crate::wire::{Body, Conn, HeadError, Limits, Socket};
 use crate::{clock, wire};
@@ -337,7 +337,7 @@ async fn connection(
             Some(Ok(None)) | None => return,
             Some(Err(error)) => return refuse(conn, error).await,
         };
-        let id = RequestId::from_client(head.fields.get("x-request-id"));
+        let id = name(head.fields.get("x-request-id"));
         let body = Body::new(head.framing);
         let keep = head.keep_alive;
         let done = service
@@ -363,6 +363,27 @@ async fn connection(
     }
 }
 
+/// The client's name for a request, or one of ours: 16 hex digits that do not repeat in the life
+/// of the process, made without asking the kernel each time.
+fn name(given: Option<&[u8]>) -> RequestId {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let seed = *SEED.get_or_init(|| u64::from_str_radix(&ids::label(), 16).unwrap_or_default());
+    // An odd factor permutes the 64-bit numbers: no repetition, and neighbours look different.
+    let n = COUNT
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_add(seed)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let own = wire::digits::hex(n).0;
+    match given {
+        Some(given) => match RequestId::from_client(Some(given)) {
+            id if id.as_str().as_bytes() == given => id,
+            _ => RequestId::from_client(Some(&own)),
+        },
+        None => RequestId::from_client(Some(&own)),
+    }
+}
+
 async fn refuse(mut conn: Conn, error: HeadError) {
     let (status, what) = match error {
         HeadError::Refused(refusal) => (refusal.status(), refusal.what()),
@@ -378,7 +399,7 @@ async fn refuse(mut conn: Conn, error: HeadError) {
         },
         what,
     );
-    let reply = failure.reply(&RequestId::from_client(None));
+    let reply = failure.reply(&name(None));
     if let Ok(bytes) = super::codec::reply(reply, http_types::Method::Get, &[], true).await
         && conn.write_all(&bytes, wire_stall()).await.is_ok()
     {
@@ -422,6 +443,16 @@ mod tests {
             error.contains(&taken.to_string()) && error.contains("another port"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn requests_have_names_that_differ_and_keep_a_plain_one() {
+        let names: std::collections::HashSet<String> =
+            (0..1_000).map(|_| name(None).to_string()).collect();
+        assert_eq!(names.len(), 1_000);
+        assert!(names.iter().all(|n| n.len() == 16));
+        assert_eq!(name(Some(b"abc")).as_str(), "abc");
+        assert_eq!(name(Some(b"a\r\nb")).as_str().len(), 16);
     }
 
     #[test]

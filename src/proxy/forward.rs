@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fields::{cookies, passes_as_trailer, passes_downstream, passes_upstream};
+use super::fields::{
+    cookies, limited_by_connection, passes_as_trailer, passes_downstream, passes_upstream,
+};
 use super::inject::{Injector, is_compressed, is_document};
 use super::pool::{Leg, Pool, Upstream, went_stale};
 use crate::exec::Stop;
@@ -15,6 +17,7 @@ use crate::http::client::{Client, ClientError};
 use crate::http::exchange::STALL;
 use crate::http::reply::{Failure, Reply};
 use crate::http::{Done, Exchange, codec};
+use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::relay::{self, Traffic};
 use crate::wire::{
@@ -30,6 +33,9 @@ const INTERIM_MAX: usize = 8;
 /// Largest request content that is sent in one piece with its head, and again when a reused
 /// connection turns out to be stale.
 const WHOLE_MAX: u64 = 16 * 1024;
+
+/// Room for a chunk-size line: 16 hex digits and CRLF.
+const CHUNK_LINE: usize = 18;
 
 /// How one request is forwarded.
 #[derive(Clone, Default)]
@@ -322,7 +328,7 @@ async fn final_head(exchange: &mut Exchange, leg: &mut Leg) -> Result<ResponseHe
             let mut out = Vec::with_capacity(256);
             codec::status_line(&mut out, head.status);
             for (name, value) in head.fields.iter() {
-                if passes_downstream(&head.fields, name, false) {
+                if passes_downstream(Some(&head.fields), name, false) {
                     write_line(&mut out, name, value);
                 }
             }
@@ -356,8 +362,9 @@ fn request_head(
     if head.fields.count("host") == 0 {
         write_line(&mut out, b"host", upstream.to_string().as_bytes());
     }
+    let limited = limited_by_connection(&head.fields);
     for (name, value) in head.fields.iter() {
-        if passes_upstream(&head.fields, name, &policy.set, document) {
+        if passes_upstream(limited, name, &policy.set, document) {
             write_line(&mut out, name, value);
         }
     }
@@ -375,11 +382,9 @@ fn request_head(
     if document {
         write_line(&mut out, b"accept-encoding", b"identity");
     }
-    write_line(
-        &mut out,
-        b"x-forwarded-for",
-        exchange.peer.ip().to_string().as_bytes(),
-    );
+    out.extend_from_slice(b"x-forwarded-for: ");
+    digits::address(&mut out, exchange.peer.ip());
+    out.extend_from_slice(b"\r\n");
     write_line(
         &mut out,
         b"x-forwarded-proto",
@@ -394,7 +399,7 @@ fn request_head(
             write_line(&mut out, b"content-length", b"0");
         }
         Framing::Empty | Framing::UntilClose => {}
-        Framing::Length(n) => write_line(&mut out, b"content-length", n.to_string().as_bytes()),
+        Framing::Length(n) => write_length(&mut out, n),
         Framing::Chunked => write_line(&mut out, b"transfer-encoding", b"chunked"),
     }
     if head.is_upgrade {
@@ -403,6 +408,12 @@ fn request_head(
     }
     out.extend_from_slice(b"\r\n");
     out
+}
+
+fn write_length(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"content-length: ");
+    digits::decimal(out, n);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn injector(
@@ -434,14 +445,15 @@ impl Delivery {
     fn new(exchange: &Exchange, answer: &ResponseHead, framing: Framing, changed: bool) -> Self {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(answer.status.to_string().as_bytes());
+        digits::decimal(&mut out, u64::from(answer.status));
         out.push(b' ');
         out.extend_from_slice(answer.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         let mut dated = false;
+        let limited = limited_by_connection(&answer.fields);
         for (name, value) in answer.fields.iter() {
             dated |= name.eq_ignore_ascii_case(b"date");
-            if passes_downstream(&answer.fields, name, changed) {
+            if passes_downstream(limited, name, changed) {
                 write_line(&mut out, name, value);
             }
         }
@@ -458,7 +470,7 @@ impl Delivery {
         } else if let Framing::Length(n) = framing
             && !changed
         {
-            write_line(&mut out, b"content-length", n.to_string().as_bytes());
+            write_length(&mut out, n);
         } else if framing == Framing::Empty && !changed && answer.status != 204 {
             // HEAD and 304 tell the length that GET would have; an empty 200 tells 0.
             let announced = answer.fields.get("content-length");
@@ -589,10 +601,11 @@ async fn write_piece(conn: &mut Conn, head: &[u8], piece: &[u8], chunked: bool) 
             .write_parts(&mut [IoSlice::new(head), IoSlice::new(piece)], STALL)
             .await;
     }
-    let size = format!("{:x}\r\n", piece.len());
+    let mut size = Vec::with_capacity(CHUNK_LINE);
+    digits::chunk_size(&mut size, piece.len());
     let mut parts = [
         IoSlice::new(head),
-        IoSlice::new(size.as_bytes()),
+        IoSlice::new(&size),
         IoSlice::new(piece),
         IoSlice::new(b"\r\n"),
     ];
@@ -603,7 +616,7 @@ async fn tunnel(mut exchange: Exchange, leg: Leg, answer: &ResponseHead, policy:
     let mut head = Vec::with_capacity(512);
     codec::status_line(&mut head, 101);
     for (name, value) in answer.fields.iter() {
-        if passes_downstream(&answer.fields, name, false) {
+        if passes_downstream(Some(&answer.fields), name, false) {
             write_line(&mut head, name, value);
         }
     }

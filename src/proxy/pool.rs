@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_types::Url;
@@ -73,8 +73,7 @@ pub(super) type Leg = Conn;
 #[derive(Debug)]
 pub(super) struct Pool {
     client: Client,
-    /// By thread of the executor: a connection is only reused on the thread that its readiness
-    /// is reported to.
+    /// By thread of the executor, which is told of the readiness of its own.
     idle: Box<[Idle]>,
 }
 
@@ -88,26 +87,19 @@ impl Pool {
         }
     }
 
-    fn idle_here(&self) -> MutexGuard<'_, HashMap<Upstream, Vec<(Conn, Instant)>>> {
-        self.idle[exec::here()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An idle connection, or none. `sure` asks for one that is known to be alive.
+    /// An idle connection, or none: one of this thread, else one of another that moves here.
+    /// `sure` asks for one that is known to be alive.
     pub(super) fn reuse(&self, upstream: &Upstream, sure: bool) -> Option<Leg> {
-        let now = clock::now();
-        let mut idle = self.idle_here();
-        let spare = idle.get_mut(upstream)?;
-        while let Some((conn, since)) = spare.pop() {
-            if now.saturating_duration_since(since) >= IDLE_AGE {
-                // Those below it are older still.
-                spare.clear();
-                return None;
-            }
-            let doubted = sure || conn.socket().is_disturbed();
-            if !doubted || !conn.socket().is_stale() {
-                return Some(conn);
+        let (now, here) = (clock::now(), exec::here());
+        if let Some(leg) = take(&self.idle[here], upstream, now, sure) {
+            return Some(leg);
+        }
+        let others = (0..self.idle.len()).filter(|n| *n != here);
+        for n in others {
+            if let Some(mut leg) = take(&self.idle[n], upstream, now, sure)
+                && leg.adopt().is_ok()
+            {
+                return Some(leg);
             }
         }
         None
@@ -146,7 +138,8 @@ impl Pool {
         }
         conn.rest();
         let now = clock::now();
-        let mut idle = self.idle_here();
+        let idle = &self.idle[exec::here()];
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = match idle.get_mut(upstream) {
             Some(spare) => spare,
             None => idle.entry(upstream.clone()).or_default(),
@@ -170,6 +163,23 @@ impl Pool {
                 .remove(upstream);
         }
     }
+}
+
+fn take(idle: &Idle, upstream: &Upstream, now: Instant, sure: bool) -> Option<Leg> {
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let spare = idle.get_mut(upstream)?;
+    while let Some((conn, since)) = spare.pop() {
+        if now.saturating_duration_since(since) >= IDLE_AGE {
+            // Those below it are older still.
+            spare.clear();
+            return None;
+        }
+        let doubted = sure || conn.socket().is_disturbed();
+        if !doubted || !conn.socket().is_stale() {
+            return Some(conn);
+        }
+    }
+    None
 }
 
 /// Whether an error of a reused connection means no more than that it went stale.

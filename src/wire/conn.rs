@@ -101,6 +101,14 @@ impl Conn {
         &self.socket
     }
 
+    /// Moves an idle connection to this thread of the executor.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn adopt(&mut self) -> io::Result<()> {
+        self.socket.adopt()
+    }
+
     /// The deadline of what is read and written next.
     #[must_use]
     pub fn alarm(&self) -> &Alarm {

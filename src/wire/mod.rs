@@ -9,6 +9,7 @@ pub mod alarm;
 pub mod body;
 pub mod chunked;
 pub mod conn;
+pub mod digits;
 pub mod fields;
 pub mod framing;
 pub mod head;

@@ -113,6 +113,20 @@ impl Socket {
         }
     }
 
+    /// Moves an idle connection to this thread of the executor.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn adopt(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.adopt(),
+            Self::Tls(tls) => match &mut **tls {
+                TlsStream::Client(tls) => tls.get_mut().0.adopt(),
+                TlsStream::Server(tls) => tls.get_mut().0.adopt(),
+            },
+        }
+    }
+
     /// Whether the kernel has told of anything on an idle connection: its end, or bytes that
     /// nobody asked for.
     #[must_use]

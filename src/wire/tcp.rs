@@ -64,6 +64,11 @@ impl Tcp {
         &self.stream
     }
 
+    /// Has its readiness reported to this thread of the executor from now on.
+    pub(super) fn adopt(&mut self) -> io::Result<()> {
+        exec::adopt(&mut self.source, &self.stream)
+    }
+
     /// Its readiness.
     #[must_use]
     pub fn source(&self) -> &Source {
