@@ -26,8 +26,9 @@ pub use reactor::{Direction, Left, Source};
 
 /// Threads started when the kernel does not say how many cores there are.
 const FALLBACK_THREADS: usize = 2;
-/// Tasks run before the sockets are looked at again: as many as one look can make ready.
-const TURN: usize = 256;
+/// Tasks run before the sockets are looked at again, so that busy ones do not keep the others
+/// waiting: a few milliseconds of tunnels that always have more.
+const TURN: usize = 64;
 
 /// One thread of the executor.
 #[derive(Debug)]

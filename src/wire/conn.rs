@@ -26,12 +26,25 @@ static POOLS: [Mutex<Vec<Box<[u8]>>>; 3] = [const { Mutex::new(Vec::new()) }; 3]
 
 /// A pooled block of memory that goes back when it is dropped.
 #[derive(Debug)]
-struct Buffer {
+pub(super) struct Buffer {
     block: Box<[u8]>,
     class: usize,
 }
 
 impl Buffer {
+    /// One of the largest size.
+    pub(super) fn bulk() -> Self {
+        Self::take(SIZES.len() - 1)
+    }
+
+    pub(super) fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    pub(super) fn block_mut(&mut self) -> &mut [u8] {
+        &mut self.block
+    }
+
     fn take(class: usize) -> Self {
         let spare = POOLS[class]
             .lock()

@@ -13,6 +13,7 @@ pub mod digits;
 pub mod fields;
 pub mod framing;
 pub mod head;
+mod pipe;
 pub mod relay;
 pub mod socket;
 pub mod target;
