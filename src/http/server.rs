@@ -318,7 +318,9 @@ async fn connection(
     let socket = match (socket, tls) {
         (Socket::Plain(tcp), Some(tls)) => {
             let handshake = TlsAcceptor::from(tls.current()).accept(tcp);
-            match clock::by(clock::now() + HANDSHAKE, handshake).await {
+            // What happens once or seldom is boxed: a connection is as large as its largest state,
+            // and thousands are idle.
+            match Box::pin(clock::by(clock::now() + HANDSHAKE, handshake)).await {
                 Ok(Ok(stream)) => Socket::Tls(Box::new(TlsStream::Server(stream))),
                 Ok(Err(error)) => {
                     return log::debug!(target: "http", "TLS with {peer} failed: {error}");
@@ -335,7 +337,7 @@ async fn connection(
         let head = match stop.or(read).await {
             Some(Ok(Some(head))) => head,
             Some(Ok(None)) | None => return,
-            Some(Err(error)) => return refuse(conn, error).await,
+            Some(Err(error)) => return Box::pin(refuse(conn, error)).await,
         };
         let id = name(head.fields.get("x-request-id"));
         let body = Body::new(head.framing);
@@ -352,7 +354,7 @@ async fn connection(
             .await;
         match done {
             Done::Next(mut next, mut body) if keep && !stop.is_wished() => {
-                if !body.is_done() && !body.drain(&mut next, DRAIN_MAX, STALL).await {
+                if !body.is_done() && !Box::pin(body.drain(&mut next, DRAIN_MAX, STALL)).await {
                     return;
                 }
                 next.rest();

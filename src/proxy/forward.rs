@@ -2,8 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,13 +121,14 @@ impl Proxy {
     ) -> Done {
         let document = policy.snippet.is_some() && wants_document(&exchange.head);
         let head = request_head(&exchange, upstream, policy, document);
-        exchange.go_on().await;
+        if exchange.head.expects_continue {
+            Box::pin(exchange.go_on()).await;
+        }
         match self.ask(&mut exchange, upstream, &head).await {
             Ok((leg, answer)) => self.deliver(exchange, leg, answer, upstream, policy).await,
             Err(Fault::Client(error)) => {
-                exchange
-                    .refuse(Failure::new(400, "bad_request", error.to_string()))
-                    .await
+                let failure = Failure::new(400, "bad_request", error.to_string());
+                Box::pin(exchange.refuse(failure)).await
             }
             Err(fault) => {
                 log::warn!(target: "proxy", "{upstream}: {fault}; {} {} request_id={}",
@@ -158,7 +161,8 @@ impl Proxy {
                 Err(fault) => return Err(fault),
             }
         }
-        let mut leg = self.pool.connect(upstream).await.map_err(Fault::Connect)?;
+        let connect = Box::pin(self.pool.connect(upstream));
+        let mut leg = connect.await.map_err(Fault::Connect)?;
         let answer = talk(exchange, &mut leg, head, whole).await?;
         Ok((leg, answer))
     }
@@ -173,7 +177,7 @@ impl Proxy {
     ) -> Done {
         if answer.status == 101 {
             if exchange.head.is_upgrade {
-                return tunnel(exchange, leg, &answer, policy).await;
+                return Box::pin(tunnel(exchange, leg, answer, policy)).await;
             }
             log::warn!(target: "proxy", "{upstream}: switched protocols unasked");
             return refuse(exchange, policy, 502).await;
@@ -206,7 +210,7 @@ impl Proxy {
                 if exchange.head.keep_alive && !out.closes {
                     return Done::Next(exchange.conn, exchange.body);
                 }
-                exchange.close().await;
+                Box::pin(exchange.close()).await;
                 Done::Gone
             }
             Err(broken) => {
@@ -267,7 +271,7 @@ async fn talk(
         }
         None => {
             leg.write_all(head, STALL).await.map_err(Fault::Upstream)?;
-            upload(exchange, leg).await?;
+            Box::pin(upload(exchange, leg)).await?;
         }
     }
     let answer = final_head(exchange, leg).await?;
@@ -333,7 +337,7 @@ async fn final_head(exchange: &mut Exchange, leg: &mut Leg) -> Result<ResponseHe
                 }
             }
             out.extend_from_slice(b"\r\n");
-            let _ = exchange.conn.write_all(&out, STALL).await;
+            let _ = Box::pin(exchange.conn.write_all(&out, STALL)).await;
         }
     }
     Err(Fault::Malformed("only interim responses".into()))
@@ -421,7 +425,7 @@ fn injector(
     answer: &ResponseHead,
     framing: Framing,
     upstream: &Upstream,
-) -> Option<Injector> {
+) -> Option<Box<Injector>> {
     let snippet = policy.snippet.as_ref()?;
     if framing == Framing::Empty || !is_document(answer) {
         return None;
@@ -430,7 +434,7 @@ fn injector(
         log::warn!(target: "proxy", "{upstream}: HTML came compressed although identity was asked for; nothing is injected");
         return None;
     }
-    Some(Injector::new(Arc::clone(snippet)))
+    Some(Box::new(Injector::new(Arc::clone(snippet))))
 }
 
 /// How an answer is framed and headed for the client.
@@ -501,7 +505,7 @@ impl Delivery {
         exchange: &mut Exchange,
         upstream: &mut Conn,
         body: &mut Body,
-        mut injector: Option<Injector>,
+        mut injector: Option<Box<Injector>>,
     ) -> Result<(), Broken> {
         let mut head: &[u8] = &self.head;
         if upstream.unread().is_empty() && !body.is_done() {
@@ -612,7 +616,7 @@ async fn write_piece(conn: &mut Conn, head: &[u8], piece: &[u8], chunked: bool) 
     conn.write_parts(&mut parts, STALL).await
 }
 
-async fn tunnel(mut exchange: Exchange, leg: Leg, answer: &ResponseHead, policy: &Policy) -> Done {
+async fn tunnel(mut exchange: Exchange, leg: Leg, answer: ResponseHead, policy: &Policy) -> Done {
     let mut head = Vec::with_capacity(512);
     codec::status_line(&mut head, 101);
     for (name, value) in answer.fields.iter() {
@@ -651,7 +655,16 @@ async fn tunnel(mut exchange: Exchange, leg: Leg, answer: &ResponseHead, policy:
     Done::Gone
 }
 
-async fn refuse(exchange: Exchange, policy: &Policy, status: u16) -> Done {
+/// Boxed, as everything seldom is here: the future of a request lives as long as its tunnel.
+fn refuse(
+    exchange: Exchange,
+    policy: &Policy,
+    status: u16,
+) -> Pin<Box<dyn Future<Output = Done> + Send + '_>> {
+    Box::pin(refusal(exchange, policy, status))
+}
+
+async fn refusal(exchange: Exchange, policy: &Policy, status: u16) -> Done {
     let for_browser = exchange
         .head
         .fields

@@ -18,8 +18,8 @@ use super::socket::Socket;
 /// Pieces after which a busy direction lets other tasks of its thread run: half a MiB of copied
 /// bytes, about 100 us.
 const TURN: u32 = 8;
-/// A piece of this size or more says that splicing the next one pays: below, two references to
-/// pages cost more than copying them.
+/// Size of pieces from which on splicing pays: below, two references to pages cost more than
+/// copying them.
 const SPLICE_FROM: usize = 16 * 1024;
 
 /// What went through a tunnel.
@@ -60,8 +60,8 @@ pub async fn run(
 struct Way<'a> {
     early: &'a [u8],
     held: Held,
-    /// Whether the last piece was large.
-    is_bulk: bool,
+    /// Size of the last pieces, the newest counting half.
+    size: usize,
     /// Whether the kernel refused to splice.
     is_unfit: bool,
     is_flushed: bool,
@@ -90,7 +90,7 @@ impl<'a> Way<'a> {
         Self {
             early,
             held: Held::Nothing,
-            is_bulk: false,
+            size: 0,
             is_unfit: false,
             is_flushed: true,
             stage: Stage::Open,
@@ -183,14 +183,14 @@ impl<'a> Way<'a> {
     ) -> Poll<io::Result<usize>> {
         ready!(from.poll_readable(cx));
         if let (Socket::Plain(from), Socket::Plain(_)) = (&*from, to)
-            && self.is_bulk
+            && self.size >= SPLICE_FROM
             && !self.is_unfit
             && let Some(mut pipe) = Pipe::take()
         {
             match pipe.poll_fill(from, cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(n)) => {
-                    self.is_bulk = n >= SPLICE_FROM;
+                    self.size = usize::midpoint(self.size, n);
                     self.held = if n > 0 {
                         Held::Piped(pipe)
                     } else {
@@ -204,7 +204,7 @@ impl<'a> Way<'a> {
         }
         let mut buffer = Buffer::bulk();
         let n = ready!(Pin::new(from).poll_read(cx, buffer.block_mut()))?;
-        self.is_bulk = n >= SPLICE_FROM;
+        self.size = usize::midpoint(self.size, n);
         if n > 0 {
             self.held = Held::Copied(buffer, 0, n);
         }
