@@ -1,7 +1,10 @@
 //! One request on one connection, and the ways to answer it.
 
+use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http_types::Method;
@@ -55,6 +58,30 @@ pub enum Done {
     Next(Conn, Body),
     /// The connection is closed or somebody else's.
     Gone,
+    /// The connection goes on as something else, which the server runs to its end: what the
+    /// request needed is freed first.
+    Then(Rest),
+}
+
+/// The rest of a connection's life.
+pub struct Rest(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Rest {
+    /// What happens until the connection ends.
+    #[must_use]
+    pub fn new(life: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Box::pin(life))
+    }
+
+    pub(super) async fn run(self) {
+        self.0.await;
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
 }
 
 impl Exchange {

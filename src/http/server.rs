@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +21,7 @@ use super::reply::Failure;
 use crate::exec::{self, Stop};
 use crate::ids::{self, RequestId};
 use crate::wire::tcp::{Accepted, Acceptor};
-use crate::wire::{Body, Conn, HeadError, Limits, Socket};
+use crate::wire::{Body, Conn, HeadError, Limits, RequestHead, Socket};
 use crate::{clock, wire};
 
 /// Connections the kernel may hold before they are accepted.
@@ -221,6 +224,7 @@ impl Listener {
         }
         drop(self);
         let deadline = clock::now() + grace;
+        wire::alarm::rouse();
         while doors.open.load(Ordering::Relaxed) > 0 && clock::now() < deadline {
             clock::sleep(EXHAUSTED_PAUSE).await;
         }
@@ -332,12 +336,10 @@ async fn connection(
     };
     let mut conn = Conn::new(socket);
     loop {
-        let read = conn.read_request(&Limits::REQUEST, IDLE, HEAD);
-        // A connection that waits for its next request ends with the server.
-        let head = match stop.or(read).await {
-            Some(Ok(Some(head))) => head,
-            Some(Ok(None)) | None => return,
-            Some(Err(error)) => return Box::pin(refuse(conn, error)).await,
+        let head = match next_head(&mut conn, stop).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(error) => return Box::pin(refuse(conn, error)).await,
         };
         let id = name(head.fields.get("x-request-id"));
         let body = Body::new(head.framing);
@@ -361,8 +363,21 @@ async fn connection(
                 conn = next;
             }
             Done::Next(..) | Done::Gone => return,
+            Done::Then(rest) => return rest.run().await,
         }
     }
+}
+
+/// The next request's head; `None` when there is none to come. A connection that waits for its
+/// next request ends with the server, which rouses it then: waiting for the wish itself would cost
+/// every connection a registration for every request.
+async fn next_head(conn: &mut Conn, stop: &Stop) -> Result<Option<RequestHead>, HeadError> {
+    let mut read = pin!(conn.read_request(&Limits::REQUEST, IDLE, HEAD));
+    poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Pending if stop.is_wished() => Poll::Ready(Ok(None)),
+        other => other,
+    })
+    .await
 }
 
 /// The client's name for a request, or one of ours: 16 hex digits that do not repeat in the life

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::exec::Stop;
 use crate::http::client::{Client, ClientError};
 use crate::http::exchange::STALL;
 use crate::http::reply::{Failure, Reply};
-use crate::http::{Done, Exchange, codec};
+use crate::http::{Done, Exchange, Rest, codec};
 use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::relay::{self, Traffic};
@@ -632,27 +631,28 @@ async fn tunnel(mut exchange: Exchange, leg: Leg, answer: ResponseHead, policy: 
     if exchange.conn.write_all(&head, STALL).await.is_err() {
         return Done::Gone;
     }
-    let peer: SocketAddr = exchange.peer;
+    let peer = exchange.peer;
     let (client, client_early) = exchange.conn.into_parts();
     let (upstream, upstream_early) = leg.into_parts();
-    let traffic = Traffic::default();
-    let cut = async {
-        match &pass {
-            Some(pass) => pass.cut.wished().await,
-            None => std::future::pending().await,
-        }
-    };
-    relay::run(
-        client,
-        &client_early,
-        upstream,
-        &upstream_early,
-        &traffic,
-        cut,
-    )
-    .await;
-    log::debug!(target: "proxy", "tunnel of {peer} ended: {traffic:?}");
-    Done::Gone
+    Done::Then(Rest::new(async move {
+        let traffic = Traffic::default();
+        let cut = async {
+            match &pass {
+                Some(pass) => pass.cut.wished().await,
+                None => std::future::pending().await,
+            }
+        };
+        relay::run(
+            client,
+            &client_early,
+            upstream,
+            &upstream_early,
+            &traffic,
+            cut,
+        )
+        .await;
+        log::debug!(target: "proxy", "tunnel of {peer} ended: {traffic:?}");
+    }))
 }
 
 /// Boxed, as everything seldom is here: the future of a request lives as long as its tunnel.

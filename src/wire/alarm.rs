@@ -64,6 +64,18 @@ fn sweep() -> &'static Sweep {
     })
 }
 
+/// Has everything that waits on an alarm look around, though it did not go off: for a change that
+/// all connections must notice and none is told of by itself.
+pub fn rouse() {
+    let alarms = sweep()
+        .alarms
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    for alarm in alarms.iter().filter_map(Weak::upgrade) {
+        alarm.waker.wake();
+    }
+}
+
 impl Sweep {
     fn once(&self) {
         let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
