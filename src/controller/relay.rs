@@ -15,6 +15,10 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
     let route = id.and_then(|id| route_of(controller, &id));
     let Some(route) = route else {
         let failure = api::unknown(controller);
+        if failure.status == 404 && is_quit(&exchange) {
+            // Idempotent, also when the session is gone already.
+            return exchange.answer(Reply::empty(204)).await;
+        }
         let for_browser = exchange
             .head
             .fields
@@ -68,6 +72,14 @@ fn route_of(controller: &Controller, id: &SessionId) -> Option<Route> {
     let worker_id = controller.recent.worker_of(id)?;
     let url = controller.fleet().worker(clock::now(), &worker_id)?.url;
     Some(Route { worker_id, url })
+}
+
+/// Whether a visitor ends a session, one that can have been.
+fn is_quit(exchange: &Exchange) -> bool {
+    let path = exchange.head.path();
+    exchange.head.method.as_str() == "POST"
+        && session_of(path).is_some()
+        && path.split('/').skip(3).eq(["quit"])
 }
 
 /// The session that a raw path belongs to.

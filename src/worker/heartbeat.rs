@@ -17,8 +17,9 @@ use crate::{clock, ids};
 
 /// Least time between two beats, however much changes.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Longest pause while the controller is away, as a multiple of the interval.
-const BACK_OFF_MAX: u32 = 6;
+/// Longest pause while the controller is away, as a multiple of the interval. A controller that
+/// comes back waits only so long for its workers before it denies what it does not know.
+const BACK_OFF_MAX: u32 = 2;
 /// Longest wait for an answer; a beat is given up before the next is due.
 const WITHIN_MAX: Duration = Duration::from_secs(10);
 /// Wanted intervals outside these bounds are not followed.

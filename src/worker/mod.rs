@@ -245,10 +245,13 @@ impl Worker {
 
     /// Takes sessions again.
     pub fn undrain(&self) {
-        *self.drain_state() = Drain {
-            stopping: self.drain_state().stopping,
-            ..Drain::default()
-        };
+        {
+            let mut drain = self.drain_state();
+            *drain = Drain {
+                stopping: drain.stopping,
+                ..Drain::default()
+            };
+        }
         log::info!(target: "worker", "taking sessions again");
         self.roster.tell_all(&Input::DrainLifted);
         self.kick();
