@@ -1,0 +1,128 @@
+# The services as plain data: one source for the NixOS module and for the unit files that other
+# systems install from ../systemd (a test fails when those differ). Nothing here depends on
+# nixpkgs; what differs between systems are the arguments.
+let
+  hardening = import ./hardening.nix;
+
+  # 243 is systemd's "credentials": a secret file is missing. 2 and 78 are ours: wrong usage, bad
+  # configuration. None of them heals by trying again.
+  neverRestart = [
+    2
+    78
+    "CREDENTIALS"
+  ];
+
+  daemon = {
+    NotifyAccess = "main";
+    Restart = "on-failure";
+    RestartPreventExitStatus = neverRestart;
+    RestartSec = 2;
+    TimeoutStartSec = 60;
+    TimeoutStopSec = 30;
+    Type = "notify";
+    WatchdogSec = 30;
+  };
+
+  online = {
+    after = [ "network-online.target" ];
+    wants = [ "network-online.target" ];
+  };
+
+  # A service that fails five times in a minute stays down and says so.
+  startLimit = {
+    StartLimitBurst = 5;
+    StartLimitIntervalSec = 60;
+  };
+
+  documentation = [ "https://github.com/cederikdotcom/hydraneckwebrtc" ];
+  secretsUnit = "hydraneckwebrtc-secrets.service";
+in
+rec {
+  # Where generated secrets are kept, readable by root alone.
+  secretsDirectory = "/var/lib/hydraneckwebrtc-secrets";
+
+  # Writes each named secret once; a secret that exists is never touched.
+  secrets =
+    { exec, names }:
+    {
+      description = "Secrets of hydraneckwebrtc, generated once";
+      inherit documentation;
+      unitConfig = { };
+      serviceConfig =
+        hardening.base
+        // {
+          ExecStart = "${exec} ${builtins.concatStringsSep " " names}";
+          PrivateNetwork = true;
+          RemainAfterExit = true;
+          RestrictAddressFamilies = "none";
+          StateDirectory = "hydraneckwebrtc-secrets";
+          StateDirectoryMode = "0700";
+          Type = "oneshot";
+        };
+    };
+
+  controller =
+    {
+      exec,
+      credentials,
+      lowPorts ? false,
+      needsSecrets ? false,
+    }:
+    {
+      description = "hydraneckwebrtc controller: routes sessions to workers";
+      inherit documentation;
+      after = online.after ++ (if needsSecrets then [ secretsUnit ] else [ ]);
+      inherit (online) wants;
+      requires = if needsSecrets then [ secretsUnit ] else [ ];
+      unitConfig = startLimit;
+      serviceConfig =
+        hardening.service
+        // (if lowPorts then hardening.lowPorts else { })
+        // daemon
+        // {
+          ExecStart = exec;
+          LoadCredential = credentials;
+          StateDirectory = "hydraneckwebrtc-controller";
+          StateDirectoryMode = "0700";
+        };
+    };
+
+  # Sessions outlive the worker's process: a stop signal goes to the main process alone
+  # (KillMode), the unit's cgroup is the worker's to divide (Delegate), and what sessions need
+  # lies in the state directory, which a restart leaves in place, not in the private /tmp.
+  worker =
+    {
+      exec,
+      credentials,
+      lowPorts ? false,
+      needsSecrets ? false,
+      tunnelUnits ? [ ],
+    }:
+    {
+      description = "hydraneckwebrtc worker: runs and proxies stream sessions";
+      inherit documentation;
+      # A missing tunnel degrades the worker (its health says so); it does not stop it.
+      after = online.after ++ tunnelUnits ++ (if needsSecrets then [ secretsUnit ] else [ ]);
+      wants = online.wants ++ tunnelUnits;
+      requires = if needsSecrets then [ secretsUnit ] else [ ];
+      unitConfig = startLimit;
+      serviceConfig =
+        hardening.service
+        // (if lowPorts then hardening.lowPorts else { })
+        // daemon
+        // {
+          Delegate = true;
+          ExecStart = exec;
+          KillMode = "process";
+          LoadCredential = credentials;
+          # The load average and the processor count are part of a heartbeat.
+          ProcSubset = "all";
+          # Only the worker's own branch of the cgroup tree is writable.
+          ReadWritePaths = "-/sys/fs/cgroup/system.slice/hydraneckwebrtc.service";
+          RuntimeDirectory = "hydraneckwebrtc";
+          RuntimeDirectoryMode = "0700";
+          StateDirectory = "hydraneckwebrtc";
+          StateDirectoryMode = "0700";
+        };
+    };
+}
