@@ -98,27 +98,15 @@ let
   # What is only known on the machine is filled in when the worker starts.
   startWorker = pkgs.writeShellScript "hydraneckwebrtc-worker" ''
     set -eu
-    # The source address of the default route, else the first address that is not loopback.
-    route=$(${lib.getExe' pkgs.iproute2 "ip"} -o -4 route get 192.0.2.1 2>/dev/null || :)
-    address=''${route##*src }
-    address=''${address%% *}
-    if [ -z "$address" ]; then
-      read -r _ _ _ address _ <<< "$(${lib.getExe' pkgs.iproute2 "ip"} -o -4 address show scope global)" || :
-      address=''${address%%/*}
-    fi
     text=$(< ${workerFile})
+    text=''${text//@address@/$(< ${units.addressesDirectory}/address)}
     ${lib.optionalString (worker.id == null) ''
       text=''${text//@worker-id@/$(< "$CREDENTIALS_DIRECTORY/worker-id")}
     ''}
-    if [[ $text == *@address@* && -z $address ]]; then
-      echo "<3>this machine has no IPv4 address: set services.hydraneckwebrtc.worker.url and .turn.host" >&2
-      exit 78
-    fi
-    printf '%s\n' "''${text//@address@/$address}" > "$RUNTIME_DIRECTORY/config.yaml"
+    printf '%s\n' "$text" > "$RUNTIME_DIRECTORY/config.yaml"
     exec ${lib.getExe cfg.package} --config "$RUNTIME_DIRECTORY/config.yaml" worker
   '';
 
-  # systemd's environment of a NixOS service has a PATH of its own; ours need none.
   fromPlain = unit: unit // { wantedBy = [ "multi-user.target" ]; };
 
   portOf = listen: lib.toInt (lib.last (lib.splitString ":" listen));
@@ -179,6 +167,19 @@ in
           names = allGenerated;
         }
       );
+    })
+
+    (mkIf (worker.enable || cfg.turn.enable) {
+      systemd.services.hydraneckwebrtc-addresses =
+        units.addresses {
+          exec = pkgs.writeShellScript "hydraneckwebrtc-addresses" (
+            builtins.readFile ../systemd/hydraneckwebrtc-addresses
+          );
+          tunnels = [ cfg.wireguard.interface ];
+        }
+        // {
+          path = [ pkgs.iproute2 ];
+        };
     })
 
     (mkIf controller.enable {
@@ -298,6 +299,7 @@ in
             exec = toString startWorker;
             credentials = credentialsOf workerSecrets;
             lowPorts = listensLow worker.settings.server.listen;
+            needsAddresses = true;
             needsSecrets = lib.any isGenerated (lib.attrValues workerSecrets);
             tunnelUnits = lib.optional (cfg.wireguard.unit != null) cfg.wireguard.unit;
           }

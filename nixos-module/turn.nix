@@ -36,7 +36,10 @@ let
       description = text;
     };
   credentialsDirectory = "/run/credentials/coturn.service";
-  ip = lib.getExe' pkgs.iproute2 "ip";
+  runConfig = "/run/coturn/turnserver.cfg"; # of the stock unit
+  prepared =
+    lib.optional (cfg.allowedPeers == [ ]) "hydraneckwebrtc-addresses.service"
+    ++ lib.optional (!usesUser && cfg.secretFile == null) "hydraneckwebrtc-secrets.service";
 in
 {
   options.services.hydraneckwebrtc.turn = {
@@ -263,23 +266,20 @@ in
     ];
 
     systemd.services.coturn = {
-      requires = lib.optional (!usesUser && cfg.secretFile == null) "hydraneckwebrtc-secrets.service";
-      after = lib.optional (!usesUser && cfg.secretFile == null) "hydraneckwebrtc-secrets.service";
+      requires = prepared;
+      after = prepared;
 
       # systemd hands coturn what only root can read; addresses and the static user are known on
       # the machine alone and are added to the file that the service writes for itself.
       preStart = lib.mkAfter ''
-        runConfig=/run/coturn/turnserver.cfg
         ${lib.optionalString (cfg.allowedPeers == [ ]) ''
-          tunnels=" ${top.wireguard.interface} $(${ip} -o link show type wireguard | while read -r _ link _; do printf '%s ' "''${link%%[:@]*}"; done)"
-          ${ip} -o address show scope global | while read -r _ link _ address _; do
-            case "$tunnels" in *" $link "*) continue ;; esac
-            printf 'allowed-peer-ip=%s\n' "''${address%%/*}" >> $runConfig
-          done
+          while read -r address; do
+            printf 'allowed-peer-ip=%s\n' "$address" >> ${runConfig}
+          done < ${units.addressesDirectory}/peers
         ''}
         ${lib.optionalString usesUser ''
           read -r password < ${credentialsDirectory}/turn-password
-          printf 'user=%s:%s\n' ${lib.escapeShellArg cfg.staticUser.name} "$password" >> $runConfig
+          printf 'user=%s:%s\n' ${lib.escapeShellArg cfg.staticUser.name} "$password" >> ${runConfig}
         ''}
       '';
 

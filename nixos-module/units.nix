@@ -35,6 +35,7 @@ let
   };
 
   documentation = [ "https://github.com/cederikdotcom/hydraneckwebrtc" ];
+  addressesUnit = "hydraneckwebrtc-addresses.service";
   secretsUnit = "hydraneckwebrtc-secrets.service";
 in
 rec {
@@ -60,6 +61,27 @@ rec {
           Type = "oneshot";
         };
     };
+
+  # Notes the machine's own addresses, anew before every start of coturn and the worker.
+  addresses =
+    { exec, tunnels }:
+    {
+      description = "Addresses of this machine, for hydraneckwebrtc and its relay";
+      inherit documentation;
+      inherit (online) after wants;
+      unitConfig = { };
+      serviceConfig = hardening.base // {
+        ExecStart = "${exec} ${builtins.concatStringsSep " " tunnels}";
+        # Netlink alone, and only of the network it has to look at.
+        IPAddressDeny = "any";
+        RestrictAddressFamilies = "AF_NETLINK";
+        RuntimeDirectory = "hydraneckwebrtc-addresses";
+        RuntimeDirectoryPreserve = true;
+        Type = "oneshot";
+        UMask = "0022";
+      };
+    };
+  addressesDirectory = "/run/hydraneckwebrtc-addresses";
 
   controller =
     {
@@ -95,16 +117,22 @@ rec {
       exec,
       credentials,
       lowPorts ? false,
+      needsAddresses ? false,
       needsSecrets ? false,
       tunnelUnits ? [ ],
     }:
+    let
+      prepared =
+        (if needsSecrets then [ secretsUnit ] else [ ])
+        ++ (if needsAddresses then [ addressesUnit ] else [ ]);
+    in
     {
       description = "hydraneckwebrtc worker: runs and proxies stream sessions";
       inherit documentation;
       # A missing tunnel degrades the worker (its health says so); it does not stop it.
-      after = online.after ++ tunnelUnits ++ (if needsSecrets then [ secretsUnit ] else [ ]);
+      after = online.after ++ tunnelUnits ++ prepared;
       wants = online.wants ++ tunnelUnits;
-      requires = if needsSecrets then [ secretsUnit ] else [ ];
+      requires = prepared;
       unitConfig = startLimit;
       serviceConfig =
         hardening.service

@@ -127,7 +127,7 @@ let
           else declared;
       option = p: o: ds: let
           t = o.type or types.unspecified;
-          all' = ds ++ optional (o ? default) (mkOverride 1500 o.default);
+          all' = if effective ds != [ ] then ds else optional (o ? default) (mkOverride 1500 o.default);
           v = if effective all' == [ ] && t ? emptyValue then t.emptyValue else run t p all';
         in if o.readOnly or false && length ds > 1 then throw "The option `${showPath p}' is read-only, but it's set multiple times." else (o.apply or (x: x)) v;
       config = level prefix options (concatMap (l: pushDown l.config) loaded);

@@ -1,7 +1,7 @@
 # Package stand-ins: bin/ of every package is the Debian machine's own tool directory.
 { lib, system ? "x86_64-linux" }:
 let
-  binDir = "/usr/lib/nixstub/bin";
+  binDir = "/usr/lib/stand-in/bin";
   builder = builtins.toFile "builder.sh" ''
     export PATH=/usr/sbin:/usr/bin:/sbin:/bin
     for i in $inputs; do PATH="$i/bin:$PATH"; done
@@ -29,7 +29,7 @@ in lib.genAttrs names stub // {
     yaml = { }: { type = json; generate = dump "import json,sys,yaml; yaml.safe_dump(json.load(sys.stdin), sys.stdout, default_flow_style=False, allow_unicode=True)"; };
     json = { }: { type = json; generate = dump "import json,sys; json.dump(json.load(sys.stdin), sys.stdout, indent=2)"; };
   };
-  rustPlatform.buildRustPackage = a: let args = if builtins.isFunction a then lib.fix a else a; dir = builtins.getEnv "NIXSTUB_RUST_BIN"; in mk { inherit (args) pname version; meta = args.meta or { }; buildCommand = "mkdir -p $out/bin; " + lib.optionalString (dir != "") "cp -r ${builtins.path { path = dir; name = "rust-bin"; }}/. $out/bin/"; };
+  rustPlatform.buildRustPackage = a: let args = if builtins.isFunction a then lib.fix a else a; dir = builtins.getEnv "HYDRANECKWEBRTC_BIN_DIR"; in mk { inherit (args) pname version; meta = args.meta or { }; buildCommand = "mkdir -p $out/bin; " + lib.optionalString (dir != "") "cp -r ${builtins.path { path = dir; name = "rust-bin"; }}/. $out/bin/"; };
   mkShell = a: mk { name = "shell"; buildCommand = "touch $out"; };
   testers.runNixOSTest = t: mk { name = "vm-test-run-${t.name}"; buildCommand = "touch $out"; passthru = { inherit (t) nodes testScript; }; };
 }
