@@ -86,12 +86,24 @@ pub struct Heartbeat {
     /// Whether the worker has a WireGuard interface.
     #[serde(default)]
     pub wireguard: bool,
-    /// Whether the worker refuses new sessions by its own wish.
+    /// Whether the worker refuses new sessions by its own wish (not because it was ordered to).
     #[serde(default)]
     pub draining: bool,
-    /// Counts up with every heartbeat of one process, so that a late one is recognised.
+    /// Counts up from 1 with every heartbeat of one process, so that a late one is recognised; 0:
+    /// not counted.
     #[serde(default)]
     pub sequence: u64,
+    /// Processes that ran on the same state directory before and are known to be gone (its lock is
+    /// ours), newest first: a restarted worker takes its predecessor's place at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
+    /// Whether the worker drains because a controller ordered it, so that a controller that has
+    /// just started takes the order up again.
+    #[serde(default)]
+    pub drain_ordered: bool,
+    /// The ordered drain's deadline, as the controller gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_deadline: Option<String>,
     /// Every session that holds a slot, and those that ended since the last acknowledged beat.
     #[serde(default)]
     pub sessions: Vec<SessionView>,

@@ -1,1 +1,5 @@
-//! The controller room.
+//! The controller room: the fleet, and the way to a worker.
+
+pub mod fleet;
+pub mod idempotency;
+pub mod placement;

@@ -1,1 +1,22 @@
-//! The http room.
+//! Being a server and a client of JSON APIs.
+//!
+//! Knows requests, replies, routes, bearer tokens and deadlines; knows no session and no worker.
+//! Everything that comes in or goes out passes `wire`; `async-h1` encodes and decodes API
+//! messages in memory, behind it.
+
+pub mod auth;
+pub mod call;
+pub mod client;
+pub mod codec;
+pub mod exchange;
+pub mod reply;
+pub mod router;
+pub mod server;
+pub mod sse;
+
+pub use call::{Call, Handler};
+pub use exchange::{Done, Exchange};
+pub use reply::{Failure, Reply};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! The fleet: what the workers last told, and what follows from their silence.
+//!
+//! Soft state, fed by events alone: heartbeats, time, drains, outcomes of creates. A worker is
+//! the only authority on its sessions; nothing here outlives the process, and one round of
+//! heartbeats makes a new controller whole.
+
+mod event;
+mod outcomes;
+mod seats;
+mod views;
+mod worker;
+
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::clock;
+use crate::ids::SessionId;
+use crate::protocol::{Heartbeat, HeartbeatReply, SessionView, Status};
+
+pub use event::{Change, FleetEvent};
+pub use seats::Reservation;
+pub(in crate::controller) use views::Seating;
+pub use views::{Route, Totals};
+use worker::Worker;
+
+/// Intervals of silence after which a worker gets no new sessions and may lose its name to another
+/// process: two heartbeats may be lost.
+const QUIET_INTERVALS: u32 = 3;
+/// Intervals after which every live worker has been heard, or a beat under way has arrived.
+const ROUND_INTERVALS: u32 = 2;
+/// How long a dead worker's sessions are kept beyond `workers.heartbeat_timeout`: a machine boots
+/// in that time.
+const SESSION_GRACE: Duration = Duration::from_secs(60);
+/// How long a silent worker, and a drain ordered for it, are remembered: a day's maintenance.
+const WORKER_MEMORY: Duration = Duration::from_secs(24 * 3_600);
+/// Most workers: twice the largest fleet that is tested.
+const WORKERS_MAX: usize = 20_000;
+
+/// How often workers speak, and how long they may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// `controller.heartbeat_interval`.
+    pub heartbeat_interval: Duration,
+    /// `workers.heartbeat_timeout`.
+    pub heartbeat_timeout: Duration,
+}
+
+/// What a heartbeat led to.
+#[derive(Debug)]
+pub struct Beat {
+    /// What to answer.
+    pub reply: HeartbeatReply,
+    /// What changed.
+    pub events: Vec<FleetEvent>,
+    /// False for a late or repeated heartbeat, which changed nothing.
+    pub is_fresh: bool,
+    /// The process whose place this one took.
+    pub replaced: Option<String>,
+}
+
+/// Why a heartbeat or an order was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FleetError {
+    /// Another process with this worker's name is alive (409 `duplicate_worker`).
+    DuplicateWorker {
+        /// The name.
+        worker_id: String,
+        /// The process that has it.
+        live: String,
+        /// The process that wants it.
+        refused: String,
+    },
+    /// There is no room for another worker.
+    FleetFull {
+        /// The worker.
+        worker_id: String,
+    },
+    /// No such worker.
+    UnknownWorker {
+        /// The name.
+        worker_id: String,
+    },
+}
+
+impl fmt::Display for FleetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateWorker {
+                worker_id,
+                live,
+                refused,
+            } => write!(
+                f,
+                "worker {worker_id} is process {live}, process {refused} is another: stop one or give it its own worker.id"
+            ),
+            Self::FleetFull { worker_id } => write!(
+                f,
+                "no room for worker {worker_id}: the controller knows {WORKERS_MAX} workers already"
+            ),
+            Self::UnknownWorker { worker_id } => {
+                write!(
+                    f,
+                    "worker {worker_id} is not known: see GET /api/v1/workers"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for FleetError {}
+
+/// The registry of workers and of the sessions they told of.
+#[derive(Debug)]
+pub struct Fleet {
+    pace: Pace,
+    warm_at: Instant,
+    observed: Instant,
+    workers: BTreeMap<Arc<str>, Worker>,
+    owners: HashMap<SessionId, Arc<str>>,
+    reservations: u64,
+}
+
+impl Fleet {
+    /// An empty fleet that has just started to listen.
+    #[must_use]
+    pub fn new(now: Instant, pace: Pace) -> Self {
+        Self {
+            pace,
+            warm_at: now + pace.heartbeat_interval * ROUND_INTERVALS,
+            observed: now,
+            workers: BTreeMap::new(),
+            owners: HashMap::new(),
+            reservations: 0,
+        }
+    }
+
+    /// Takes in a heartbeat.
+    ///
+    /// # Errors
+    /// [`FleetError::DuplicateWorker`] while another process has the name: it was heard within
+    /// three intervals, and the newcomer does not know it to be gone. [`FleetError::FleetFull`].
+    pub fn heartbeat(
+        &mut self,
+        now: Instant,
+        wall: SystemTime,
+        mut beat: Heartbeat,
+    ) -> Result<Beat, FleetError> {
+        self.observe(now);
+        let id = beat.worker_id.clone();
+        if !self.workers.contains_key(id.as_str()) {
+            if self.workers.len() >= WORKERS_MAX {
+                return Err(FleetError::FleetFull { worker_id: id });
+            }
+            let worker = Worker::met(now, wall, &beat);
+            self.workers.insert(Arc::clone(&worker.id), worker);
+        }
+        let (quiet, grace) = (self.quiet(), self.round());
+        let sessions = std::mem::take(&mut beat.sessions);
+        let replaced = match self.workers.get(id.as_str()) {
+            Some(worker) => worker.admits(now, quiet, &beat)?,
+            None => None,
+        };
+        let known = self.workers.get(id.as_str()).map(|w| w.last.sequence);
+        let is_late = beat.sequence != 0 && known.is_some_and(|last| beat.sequence <= last);
+        if is_late && replaced.is_none() {
+            return Ok(self.answer(&id, Vec::new(), false, None));
+        }
+        let mine = self.claimable(now, &id, &sessions);
+        let Some(worker) = self.workers.get_mut(id.as_str()) else {
+            return Err(FleetError::UnknownWorker { worker_id: id });
+        };
+
+        let mut events = Vec::new();
+        worker.hear(now, wall, beat);
+        worker.tell_state(&mut events);
+        let name = Arc::clone(&worker.id);
+        for (view, mine) in sessions.into_iter().zip(mine) {
+            if view.status != Status::Ended {
+                worker.hold();
+            }
+            if !mine || worker.has_ended(&view.id) {
+                continue;
+            }
+            if view.status == Status::Ended {
+                self.owners.remove(&view.id);
+            } else if !worker.sessions.contains_key(&view.id) {
+                self.owners.insert(view.id.clone(), Arc::clone(&name));
+            }
+            worker.see(view, &mut events);
+        }
+        for gone in worker.forget_absent(now, grace, &mut events) {
+            self.owners.remove(&gone);
+        }
+        worker.resolve_seats(now, grace);
+        Ok(self.answer(&id, events, true, replaced))
+    }
+
+    /// For each session of a heartbeat, whether the worker may have it: nobody else does, or the
+    /// one who did is silent (a renamed worker adopts its own sessions).
+    fn claimable(&mut self, now: Instant, id: &str, sessions: &[SessionView]) -> Vec<bool> {
+        let quiet = self.quiet();
+        let mut mine = Vec::with_capacity(sessions.len());
+        for view in sessions {
+            let other = self.owners.get(&view.id).filter(|owner| &***owner != id);
+            let Some(other) = other.and_then(|owner| self.workers.get_mut(owner)) else {
+                mine.push(true);
+                continue;
+            };
+            let is_free = other.silence(now) >= quiet;
+            if is_free {
+                other.cede(&view.id);
+            }
+            mine.push(is_free);
+        }
+        mine
+    }
+
+    fn answer(
+        &self,
+        id: &str,
+        events: Vec<FleetEvent>,
+        is_fresh: bool,
+        replaced: Option<String>,
+    ) -> Beat {
+        let drain = self.workers.get(id).and_then(|w| w.drain.as_ref());
+        let interval = self.pace.heartbeat_interval.as_millis();
+        Beat {
+            reply: HeartbeatReply {
+                heartbeat_interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
+                drain: drain.is_some(),
+                drain_deadline: drain.cloned().flatten(),
+            },
+            events,
+            is_fresh,
+            replaced,
+        }
+    }
+
+    /// Lets time pass; call at least once every heartbeat interval.
+    pub fn tick(&mut self, now: Instant) -> Vec<FleetEvent> {
+        self.observe(now);
+        let timeout = self.pace.heartbeat_timeout;
+        let mut events = Vec::new();
+        for worker in self.workers.values_mut() {
+            worker.doubt_seats(now);
+            let silence = worker.silence(now);
+            if silence > timeout && !worker.is_down {
+                worker.is_down = true;
+                events.push(worker.event(Change::WorkerDown));
+            }
+            if silence > timeout.saturating_add(SESSION_GRACE) {
+                for lost in worker.lose_sessions(&mut events) {
+                    self.owners.remove(&lost);
+                }
+            }
+        }
+        self.workers
+            .retain(|_, worker| worker.silence(now) <= WORKER_MEMORY);
+        events
+    }
+
+    /// A caller that was away (suspended machine, stopped process) has heard nobody, which is no
+    /// worker's fault: silence counts only while someone listens.
+    fn observe(&mut self, now: Instant) {
+        let away = now.saturating_duration_since(self.observed);
+        if away > self.round() {
+            for worker in self.workers.values_mut() {
+                worker.heard += away;
+            }
+            self.warm_at = now + self.round();
+        }
+        self.observed = self.observed.max(now);
+    }
+
+    fn quiet(&self) -> Duration {
+        self.pace.heartbeat_interval * QUIET_INTERVALS
+    }
+
+    fn round(&self) -> Duration {
+        self.pace.heartbeat_interval * ROUND_INTERVALS
+    }
+
+    /// Whether an unknown session is truly unknown: every live worker has had time to speak.
+    #[must_use]
+    pub fn is_warm(&self, now: Instant) -> bool {
+        now >= self.warm_at
+    }
+
+    /// Orders a drain; remembered across the worker's restarts until [`Fleet::undrain`].
+    ///
+    /// # Errors
+    /// [`FleetError::UnknownWorker`].
+    pub fn drain(
+        &mut self,
+        worker_id: &str,
+        deadline: Option<SystemTime>,
+    ) -> Result<Vec<FleetEvent>, FleetError> {
+        self.order(worker_id, Some(deadline.map(clock::rfc3339)))
+    }
+
+    /// Calls the drain off.
+    ///
+    /// # Errors
+    /// [`FleetError::UnknownWorker`].
+    pub fn undrain(&mut self, worker_id: &str) -> Result<Vec<FleetEvent>, FleetError> {
+        self.order(worker_id, None)
+    }
+
+    fn order(
+        &mut self,
+        worker_id: &str,
+        drain: Option<Option<String>>,
+    ) -> Result<Vec<FleetEvent>, FleetError> {
+        let worker = self.workers.get_mut(worker_id);
+        let worker = worker.ok_or_else(|| FleetError::UnknownWorker {
+            worker_id: worker_id.to_owned(),
+        })?;
+        let mut events = Vec::new();
+        worker.drain = drain;
+        worker.tell_drain(&mut events);
+        Ok(events)
+    }
+}

@@ -1,0 +1,113 @@
+//! Promising slots, and what became of the creates they were promised for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::clock;
+use crate::ids::SessionId;
+use crate::protocol::{CreateSession, Created, EndReason, SessionView};
+
+use super::{Fleet, FleetEvent, Reservation};
+
+impl Fleet {
+    /// Promises a slot. Placement alone decides where.
+    pub(in crate::controller) fn reserve(
+        &mut self,
+        worker_id: &str,
+        body_ip: IpAddr,
+    ) -> Option<Reservation> {
+        self.reservations += 1;
+        let number = self.reservations;
+        let worker = self.workers.get_mut(worker_id)?;
+        Some(worker.seat(number, body_ip))
+    }
+
+    /// The worker made the session. It is known at once, and kept until a heartbeat that must
+    /// have been composed later does not list it.
+    pub fn created(
+        &mut self,
+        now: Instant,
+        wall: SystemTime,
+        reservation: Reservation,
+        request: &CreateSession,
+        answer: &Created,
+    ) -> Vec<FleetEvent> {
+        let mut events = Vec::new();
+        let Some(worker) = self.workers.get_mut(&reservation.worker_id) else {
+            return events;
+        };
+        let is_known = worker.sessions.contains_key(&answer.session_id);
+        worker.take_seat(reservation.number, is_known);
+        if worker.has_ended(&answer.session_id) {
+            return events;
+        }
+        let owner = self.owners.entry(answer.session_id.clone());
+        let owner = owner.or_insert_with(|| Arc::clone(&worker.id));
+        if *owner == worker.id {
+            worker.announce(now, announced(wall, request, answer), &mut events);
+        }
+        events
+    }
+
+    /// The worker made no session; whatever the reason, its slot is free again.
+    pub fn refused(&mut self, reservation: Reservation) {
+        if let Some(worker) = self.workers.get_mut(&reservation.worker_id) {
+            worker.unseat(reservation.number);
+        }
+    }
+
+    /// The worker takes nothing for now (full, draining, not reachable): it is passed over until
+    /// its next heartbeat.
+    pub fn shun(&mut self, worker_id: &str, why: String) {
+        if let Some(worker) = self.workers.get_mut(worker_id) {
+            worker.shunned = Some(why);
+        }
+    }
+
+    /// Nobody knows whether the worker made the session (timeout, connection lost): the slot stays
+    /// taken until heartbeats have told. Dropping the reservation says the same.
+    pub fn unsure(&mut self, now: Instant, reservation: Reservation) {
+        let id = Arc::clone(&reservation.worker_id);
+        drop(reservation);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.doubt_seats(now);
+        }
+    }
+
+    /// Its worker says that a session has ended or is not there (delete, 404). Later words of
+    /// older heartbeats do not bring it back.
+    pub fn session_gone(&mut self, id: &SessionId, reason: Option<EndReason>) -> Vec<FleetEvent> {
+        let mut events = Vec::new();
+        let owner = self.owners.remove(id);
+        if let Some(worker) = owner.and_then(|owner| self.workers.get_mut(&owner)) {
+            worker.drop_session(id, reason, &mut events);
+        }
+        events
+    }
+}
+
+/// What is known of a session before its worker's next heartbeat.
+fn announced(wall: SystemTime, request: &CreateSession, answer: &Created) -> SessionView {
+    SessionView {
+        id: answer.session_id.clone(),
+        status: answer.status,
+        phase: None,
+        body_ip: request.body_ip,
+        experience: request.experience.clone(),
+        district: request.district.clone(),
+        created_at: clock::rfc3339(wall),
+        ready_at: None,
+        connected: false,
+        viewers: 0,
+        disconnect_count: 0,
+        duration_ms: 0,
+        port: 0,
+        stream_path: None,
+        end_reason: None,
+        detail: None,
+        rating: None,
+        mic: false,
+        stats: None,
+    }
+}

@@ -1,0 +1,141 @@
+//! Looking at the fleet: for operators, for health, for placement and for the way to a session.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::ids::SessionId;
+use crate::protocol::{SessionView, WorkerSessions, WorkerStatus, WorkerView};
+
+use super::Fleet;
+use super::worker::Worker;
+
+/// The way to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The worker that owns it.
+    pub worker_id: String,
+    /// Base URL at which the controller reaches the worker.
+    pub url: String,
+}
+
+/// Sums over the workers that are heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All known workers.
+    pub workers: usize,
+    /// Workers that are heard, draining ones among them.
+    pub healthy: usize,
+    /// Sessions that hold a slot.
+    pub active_sessions: usize,
+    /// Slots.
+    pub max_sessions: usize,
+    /// Whether there is a worker and each has its WireGuard interface.
+    pub has_wireguard: bool,
+}
+
+/// A worker as placement weighs it.
+#[derive(Debug)]
+pub(in crate::controller) struct Seating<'a> {
+    pub(in crate::controller) id: &'a Arc<str>,
+    pub(in crate::controller) district: &'a str,
+    /// Slots held or promised.
+    pub(in crate::controller) taken: usize,
+    pub(in crate::controller) max: usize,
+    pub(in crate::controller) silence: Duration,
+    /// Silent for so long that nothing is placed there.
+    pub(in crate::controller) is_quiet: bool,
+    pub(in crate::controller) is_draining: bool,
+    pub(in crate::controller) shunned: Option<&'a str>,
+}
+
+impl Fleet {
+    /// Every worker, by name.
+    #[must_use]
+    pub fn workers(&self, now: Instant) -> Vec<WorkerView> {
+        let timeout = self.pace.heartbeat_timeout;
+        let all = self.workers.values();
+        all.map(|worker| worker.view(now, timeout)).collect()
+    }
+
+    /// One worker.
+    #[must_use]
+    pub fn worker(&self, now: Instant, worker_id: &str) -> Option<WorkerView> {
+        let worker = self.workers.get(worker_id)?;
+        Some(worker.view(now, self.pace.heartbeat_timeout))
+    }
+
+    /// Every session, by worker and age.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<WorkerSessions> {
+        let list = |worker: &Worker| {
+            let views = worker.sessions.values().map(|s| s.view.clone());
+            let mut sessions: Vec<SessionView> = views.collect();
+            sessions.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
+            WorkerSessions {
+                worker_id: worker.id.to_string(),
+                sessions,
+            }
+        };
+        self.workers.values().map(list).collect()
+    }
+
+    /// One session and its worker's name.
+    #[must_use]
+    pub fn session(&self, id: &SessionId) -> Option<(&str, &SessionView)> {
+        let worker = self.workers.get(self.owners.get(id)?)?;
+        Some((&worker.id, &worker.sessions.get(id)?.view))
+    }
+
+    /// The way to a session.
+    #[must_use]
+    pub fn session_owner(&self, id: &SessionId) -> Option<Route> {
+        let worker = self.workers.get(self.owners.get(id)?)?;
+        Some(Route {
+            worker_id: worker.id.to_string(),
+            url: worker.last.url.clone(),
+        })
+    }
+
+    /// Sums for health.
+    #[must_use]
+    pub fn totals(&self, now: Instant) -> Totals {
+        let mut sums = Totals {
+            workers: self.workers.len(),
+            has_wireguard: true,
+            ..Totals::default()
+        };
+        for worker in self.workers.values() {
+            if worker.status(now, self.pace.heartbeat_timeout) == WorkerStatus::Unhealthy {
+                continue;
+            }
+            sums.healthy += 1;
+            sums.active_sessions += worker.active();
+            sums.max_sessions += worker.last.max_sessions;
+            sums.has_wireguard &= worker.last.wireguard;
+        }
+        sums.has_wireguard &= sums.healthy > 0;
+        sums
+    }
+
+    /// Every worker as placement weighs it, by name.
+    pub(in crate::controller) fn seatings(
+        &mut self,
+        now: Instant,
+    ) -> impl Iterator<Item = Seating<'_>> {
+        self.observe(now);
+        let quiet = self.quiet();
+        self.workers.values().map(move |worker| {
+            let silence = worker.silence(now);
+            Seating {
+                id: &worker.id,
+                district: &worker.last.district,
+                taken: worker.taken(),
+                max: worker.last.max_sessions,
+                silence,
+                is_quiet: worker.is_down || silence >= quiet,
+                is_draining: worker.is_draining(),
+                shunned: worker.shunned.as_deref(),
+            }
+        })
+    }
+}

@@ -1,0 +1,381 @@
+//! What the controller knows of one worker: its last word, and what happened since.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::clock;
+use crate::ids::SessionId;
+use crate::protocol::{EndReason, Heartbeat, SessionView, Status, WorkerStatus, WorkerView};
+
+use super::FleetError;
+use super::event::{Change, FleetEvent, is_open};
+use super::seats::Seat;
+
+/// Ended sessions remembered for a worker, so that a late word does not bring one back: several
+/// times what a worker ends between two heartbeats.
+const ENDED_MAX: usize = 128;
+/// Processes known to be gone, remembered for a worker: restarts in quick succession.
+const RETIRED_MAX: usize = 16;
+/// Later heartbeats that must miss a session, or a create in doubt, before it counts as not
+/// there: one may have been under way already.
+pub(super) const DOUBT_BEATS: u64 = 2;
+
+/// A session as its worker last told it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) view: SessionView,
+    /// The count of heartbeats when it was last in one.
+    seen: u64,
+    /// Set until a heartbeat first shows what a create's answer announced.
+    announced: Option<Doubt>,
+    was_ready: bool,
+}
+
+/// Since when something waits for a heartbeat to confirm it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    pub(super) since: Instant,
+    pub(super) beats: u64,
+}
+
+impl Doubt {
+    /// Whether enough heartbeats and time have passed without a confirmation.
+    pub(super) fn is_over(self, now: Instant, beats: u64, grace: Duration) -> bool {
+        beats >= self.beats + DOUBT_BEATS && now.saturating_duration_since(self.since) >= grace
+    }
+}
+
+/// One worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: Arc<str>,
+    /// Its last heartbeat, without the sessions.
+    pub(super) last: Heartbeat,
+    retired: VecDeque<String>,
+    /// Heartbeats taken in.
+    pub(super) beats: u64,
+    pub(super) heard: Instant,
+    heard_wall: SystemTime,
+    pub(super) is_down: bool,
+    /// Whether what it tells may be old news to the rest of the world: it was just met, or its
+    /// sessions were given up.
+    catching_up: bool,
+    was_draining: bool,
+    /// A drain ordered through the controller, with its deadline.
+    pub(super) drain: Option<Option<String>>,
+    /// Why it takes nothing until its next heartbeat.
+    pub(super) shunned: Option<String>,
+    pub(super) sessions: HashMap<SessionId, Session>,
+    ended: VecDeque<SessionId>,
+    /// Slots held in its last heartbeat.
+    held: usize,
+    /// Sessions announced, but in no heartbeat yet.
+    announced: usize,
+    pub(super) seats: Vec<Seat>,
+}
+
+impl Worker {
+    pub(super) fn met(now: Instant, wall: SystemTime, beat: &Heartbeat) -> Self {
+        let ordered = beat.drain_ordered.then(|| beat.drain_deadline.clone());
+        Self {
+            id: Arc::from(beat.worker_id.as_str()),
+            last: Heartbeat {
+                sequence: 0,
+                sessions: Vec::new(),
+                ..beat.clone()
+            },
+            retired: VecDeque::new(),
+            beats: 0,
+            heard: now,
+            heard_wall: wall,
+            is_down: true,
+            catching_up: true,
+            was_draining: false,
+            drain: ordered,
+            shunned: None,
+            sessions: HashMap::new(),
+            ended: VecDeque::new(),
+            held: 0,
+            announced: 0,
+            seats: Vec::new(),
+        }
+    }
+
+    pub(super) fn event(&self, change: Change) -> FleetEvent {
+        FleetEvent {
+            worker_id: self.id.to_string(),
+            district: self.last.district.clone(),
+            change,
+        }
+    }
+
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard)
+    }
+
+    /// Whether the process may never speak again: a successor holds its state directory.
+    fn is_retired(&self, process_id: &str) -> bool {
+        self.retired.iter().any(|gone| gone == process_id)
+    }
+
+    /// Whether a heartbeat may speak for this worker; gives the process whose place it takes.
+    ///
+    /// A newcomer waits until the one before has been silent for `quiet`, unless it knows it to be
+    /// gone; one that is known to be gone does not come back.
+    pub(super) fn admits(
+        &self,
+        now: Instant,
+        quiet: Duration,
+        beat: &Heartbeat,
+    ) -> Result<Option<String>, FleetError> {
+        let live = &self.last.process_id;
+        if *live == beat.process_id {
+            return Ok(None);
+        }
+        let is_free = beat.replaces.contains(live) || self.silence(now) >= quiet;
+        if is_free && !self.is_retired(&beat.process_id) {
+            return Ok(Some(live.clone()));
+        }
+        Err(FleetError::DuplicateWorker {
+            worker_id: self.id.to_string(),
+            live: live.clone(),
+            refused: beat.process_id.clone(),
+        })
+    }
+
+    /// Takes in all of a heartbeat but its sessions.
+    pub(super) fn hear(&mut self, now: Instant, wall: SystemTime, beat: Heartbeat) {
+        for gone in beat.replaces.iter().take(RETIRED_MAX).rev() {
+            if *gone != beat.process_id && !self.is_retired(gone) {
+                push_bounded(&mut self.retired, gone.clone(), RETIRED_MAX);
+            }
+        }
+        self.last = beat;
+        self.heard = now;
+        self.heard_wall = wall;
+        self.beats += 1;
+        self.shunned = None;
+        self.held = 0;
+    }
+
+    /// Says once that the worker is there, and once that it drains or no longer does.
+    pub(super) fn tell_state(&mut self, events: &mut Vec<FleetEvent>) {
+        if std::mem::take(&mut self.is_down) {
+            events.push(self.event(Change::WorkerUp));
+        }
+        self.tell_drain(events);
+    }
+
+    pub(super) fn tell_drain(&mut self, events: &mut Vec<FleetEvent>) {
+        let drains = self.is_draining();
+        if std::mem::replace(&mut self.was_draining, drains) == drains {
+            return;
+        }
+        events.push(self.event(if drains {
+            Change::WorkerDraining
+        } else {
+            Change::WorkerUndrained
+        }));
+    }
+
+    pub(super) fn has_ended(&self, id: &SessionId) -> bool {
+        self.ended.contains(id)
+    }
+
+    /// Counts a slot that the heartbeat shows as held.
+    pub(super) fn hold(&mut self) {
+        self.held += 1;
+    }
+
+    /// Takes in one session of a heartbeat.
+    pub(super) fn see(&mut self, view: SessionView, events: &mut Vec<FleetEvent>) {
+        let id = view.id.clone();
+        if view.status == Status::Ended {
+            let reason = view.end_reason;
+            if self.sessions.remove(&id).is_none() && !self.catching_up {
+                events.push(self.event(Change::SessionCreated(id.clone())));
+            }
+            events.push(self.event(Change::SessionEnded(id.clone(), reason)));
+            push_bounded(&mut self.ended, id, ENDED_MAX);
+            return;
+        }
+        if !self.sessions.contains_key(&id) {
+            self.cover_a_seat(&view);
+        }
+        self.upsert(view, None, events);
+    }
+
+    /// Takes in a session that a create's answer announced.
+    pub(super) fn announce(
+        &mut self,
+        now: Instant,
+        view: SessionView,
+        events: &mut Vec<FleetEvent>,
+    ) {
+        if self.has_ended(&view.id) || self.sessions.contains_key(&view.id) {
+            return;
+        }
+        let doubt = Doubt {
+            since: now,
+            beats: self.beats,
+        };
+        self.upsert(view, Some(doubt), events);
+        self.announced += 1;
+    }
+
+    fn upsert(
+        &mut self,
+        view: SessionView,
+        announced: Option<Doubt>,
+        events: &mut Vec<FleetEvent>,
+    ) {
+        let (id, status) = (view.id.clone(), view.status);
+        let old = self.sessions.get(&id);
+        let before = old.map(|s| s.view.status);
+        let was_ready = old.is_some_and(|s| s.was_ready);
+        let is_found = self.catching_up && announced.is_none() && before.is_none();
+        if is_found {
+            events.push(self.event(Change::SessionFound(id.clone())));
+        } else if before.is_none() {
+            events.push(self.event(Change::SessionCreated(id.clone())));
+        }
+        if is_open(status) && !was_ready && !is_found {
+            events.push(self.event(Change::SessionReady(id.clone())));
+        }
+        if before != Some(status) {
+            match status {
+                Status::Connected => {
+                    events.push(self.event(Change::SessionConnected(id.clone())));
+                }
+                Status::Lingering => {
+                    events.push(self.event(Change::SessionLingering(id.clone())));
+                }
+                _ => {}
+            }
+        }
+        let session = Session {
+            view,
+            seen: self.beats,
+            announced,
+            was_ready: was_ready || is_open(status),
+        };
+        self.sessions.insert(id, session);
+    }
+
+    /// Closes a heartbeat: what it no longer lists is gone. Gives the ids to forget.
+    pub(super) fn forget_absent(
+        &mut self,
+        now: Instant,
+        grace: Duration,
+        events: &mut Vec<FleetEvent>,
+    ) -> Vec<SessionId> {
+        let beats = self.beats;
+        let is_gone = |s: &Session| {
+            s.seen != beats && s.announced.is_none_or(|d| d.is_over(now, beats, grace))
+        };
+        let gone = self.sessions.values().filter(|s| is_gone(s));
+        let gone: Vec<SessionId> = gone.map(|s| s.view.id.clone()).collect();
+        for id in &gone {
+            self.drop_session(id, None, events);
+        }
+        self.announced = self
+            .sessions
+            .values()
+            .filter(|s| s.announced.is_some())
+            .count();
+        self.catching_up = false;
+        gone
+    }
+
+    /// Forgets one session that has ended.
+    pub(super) fn drop_session(
+        &mut self,
+        id: &SessionId,
+        reason: Option<EndReason>,
+        events: &mut Vec<FleetEvent>,
+    ) {
+        let Some(session) = self.sessions.remove(id) else {
+            return;
+        };
+        if session.announced.is_some() {
+            self.announced = self.announced.saturating_sub(1);
+        }
+        events.push(self.event(Change::SessionEnded(id.clone(), reason)));
+        push_bounded(&mut self.ended, id.clone(), ENDED_MAX);
+    }
+
+    /// Gives up every session of a worker that stays silent.
+    pub(super) fn lose_sessions(&mut self, events: &mut Vec<FleetEvent>) -> Vec<SessionId> {
+        let lost: Vec<SessionId> = self.sessions.drain().map(|(id, _)| id).collect();
+        for id in &lost {
+            events.push(self.event(Change::SessionLost(id.clone())));
+        }
+        self.held = 0;
+        self.announced = 0;
+        self.seats.clear();
+        self.catching_up = true;
+        lost
+    }
+
+    /// Lets a session go to the worker that now has it.
+    pub(super) fn cede(&mut self, id: &SessionId) {
+        let ceded = self.sessions.remove(id);
+        if ceded.is_some_and(|session| session.announced.is_some()) {
+            self.announced = self.announced.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.last.draining || self.drain.is_some()
+    }
+
+    /// Slots that sessions hold, as far as is known.
+    pub(super) fn active(&self) -> usize {
+        self.held + self.announced
+    }
+
+    /// Slots that are held or promised.
+    pub(super) fn taken(&self) -> usize {
+        self.active() + self.seats.iter().filter(|seat| !seat.is_covered).count()
+    }
+
+    pub(super) fn status(&self, now: Instant, timeout: Duration) -> WorkerStatus {
+        if self.is_down || self.silence(now) > timeout {
+            WorkerStatus::Unhealthy
+        } else if self.is_draining() {
+            WorkerStatus::Draining
+        } else {
+            WorkerStatus::Healthy
+        }
+    }
+
+    pub(super) fn view(&self, now: Instant, timeout: Duration) -> WorkerView {
+        let (active, max) = (self.active(), self.last.max_sessions);
+        WorkerView {
+            worker_id: self.id.to_string(),
+            url: self.last.url.clone(),
+            public_url: self.last.public_url.clone(),
+            district: self.last.district.clone(),
+            version: self.last.version.clone(),
+            process_id: self.last.process_id.clone(),
+            status: self.status(now, timeout),
+            active_sessions: active,
+            max_sessions: max,
+            wireguard: self.last.wireguard,
+            last_heartbeat: clock::rfc3339(self.heard_wall),
+            load: if max == 0 {
+                1.0
+            } else {
+                (active as f64 / max as f64).min(1.0)
+            },
+        }
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
+    if queue.len() >= max {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

@@ -1,0 +1,255 @@
+//! Placement: which worker is to make a session.
+//!
+//! Pure: the fleet's view and the request give one worker with a slot promised, the one with the
+//! most room in proportion, then the one with the fewest sessions, then any of them. A worker
+//! that refuses is passed over and the next one is asked; when none is left, the caller learns
+//! each one's reason.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::protocol::CreateSession;
+
+use super::fleet::{Fleet, Reservation, Seating};
+
+#[cfg(test)]
+mod tests;
+
+/// Most workers asked for one request: a refusal is rare, as the fleet's view is seconds old.
+const ATTEMPTS_MAX: usize = 16;
+/// Most workers whose reasons an answer lists.
+const REASONS_MAX: usize = 20;
+
+/// What a worker's refusal says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It takes nothing for now (full, draining, connection refused): others are spared asking it
+    /// until its next heartbeat.
+    ForAll,
+    /// It can't take this request.
+    ForThis,
+}
+
+/// The slug of a failed placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlaceReason {
+    /// Every worker that is heard is draining.
+    AllDraining,
+    /// None has a free slot, or all refused.
+    NoCapacity,
+    /// None is known, or none is heard.
+    NoWorkers,
+}
+
+impl NoPlaceReason {
+    /// The stable slug of the error answer.
+    #[must_use]
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::AllDraining => "all_draining",
+            Self::NoCapacity => "no_capacity",
+            Self::NoWorkers => "no_workers",
+        }
+    }
+}
+
+/// No worker takes the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoPlace {
+    /// Why, in short.
+    pub reason: NoPlaceReason,
+    /// Why, worker by worker; the first twenty.
+    pub workers: Vec<(String, String)>,
+    /// Workers beyond those listed.
+    pub unlisted: usize,
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = self.workers.iter();
+        if let Some((worker, why)) = parts.next() {
+            write!(f, "{worker}: {why}")?;
+        } else {
+            f.write_str("no worker has sent a heartbeat: start one with this controller's url")?;
+        }
+        for (worker, why) in parts {
+            write!(f, "; {worker}: {why}")?;
+        }
+        match self.unlisted {
+            0 => Ok(()),
+            n => write!(f, "; and {n} more"),
+        }
+    }
+}
+
+impl std::error::Error for NoPlace {}
+
+/// One request's search for a worker.
+#[derive(Debug)]
+pub struct Placement {
+    body_ip: IpAddr,
+    district: Option<String>,
+    dice: Dice,
+    refusals: Vec<(Arc<str>, String)>,
+}
+
+impl Placement {
+    /// A search for `request`; `seed` decides between equals.
+    #[must_use]
+    pub fn new(request: &CreateSession, seed: u64) -> Self {
+        Self {
+            body_ip: request.body_ip,
+            district: request.district.clone().filter(|d| !d.is_empty()),
+            dice: Dice(seed),
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Promises a slot on the best worker that has not refused yet.
+    ///
+    /// # Errors
+    /// [`NoPlace`] when there is none.
+    pub fn place(&mut self, fleet: &mut Fleet, now: Instant) -> Result<Reservation, NoPlace> {
+        let best = if self.refusals.len() < ATTEMPTS_MAX {
+            self.best(fleet, now)
+        } else {
+            None
+        };
+        let promised = best.and_then(|id| fleet.reserve(&id, self.body_ip));
+        promised.ok_or_else(|| self.no_place(fleet, now))
+    }
+
+    /// The worker refused; the next [`Placement::place`] passes it over.
+    pub fn refused(
+        &mut self,
+        fleet: &mut Fleet,
+        reservation: Reservation,
+        refusal: Refusal,
+        why: String,
+    ) {
+        let worker: Arc<str> = Arc::from(reservation.worker_id());
+        fleet.refused(reservation);
+        if refusal == Refusal::ForAll {
+            fleet.shun(&worker, why.clone());
+        }
+        self.refusals.push((worker, why));
+    }
+
+    fn best(&mut self, fleet: &mut Fleet, now: Instant) -> Option<Arc<str>> {
+        let mut best: Option<Rank<'_>> = None;
+        let mut equals = 0;
+        for seating in fleet.seatings(now) {
+            if !is_open(&seating) || self.has_refused(seating.id) {
+                continue;
+            }
+            let rank = Rank {
+                is_near: self.district.as_deref() == Some(seating.district),
+                free: seating.max - seating.taken,
+                max: seating.max,
+                taken: seating.taken,
+                id: seating.id,
+            };
+            let order = best.as_ref().map(|best| rank.compare(best));
+            match order {
+                Some(std::cmp::Ordering::Less) => continue,
+                Some(std::cmp::Ordering::Equal) => equals += 1,
+                _ => equals = 1,
+            }
+            // Each of n equals stays with probability 1/n.
+            if equals == 1 || self.dice.roll(equals) == 0 {
+                best = Some(rank);
+            }
+        }
+        best.map(|rank| Arc::clone(rank.id))
+    }
+
+    fn has_refused(&self, id: &str) -> bool {
+        self.refusals.iter().any(|(refused, _)| **refused == *id)
+    }
+
+    fn no_place(&self, fleet: &mut Fleet, now: Instant) -> NoPlace {
+        let mut workers = Vec::new();
+        let (mut unlisted, mut heard, mut open) = (0, 0_usize, 0_usize);
+        for seating in fleet.seatings(now) {
+            heard += usize::from(!seating.is_quiet);
+            open += usize::from(!seating.is_quiet && !seating.is_draining);
+            if workers.len() >= REASONS_MAX {
+                unlisted += 1;
+                continue;
+            }
+            let own = self.refusals.iter().find(|(id, _)| id == seating.id);
+            let why = own.map(|(_, why)| why.clone());
+            let why = why.or_else(|| obstacle(&seating));
+            let why = why.unwrap_or_else(|| "was not asked any more".to_owned());
+            workers.push((seating.id.to_string(), why));
+        }
+        let reason = match (heard, open) {
+            (0, _) => NoPlaceReason::NoWorkers,
+            (_, 0) => NoPlaceReason::AllDraining,
+            _ => NoPlaceReason::NoCapacity,
+        };
+        NoPlace {
+            reason,
+            workers,
+            unlisted,
+        }
+    }
+}
+
+/// Whether a session may be placed on a worker.
+fn is_open(seating: &Seating<'_>) -> bool {
+    let is_barred = seating.is_quiet || seating.is_draining || seating.shunned.is_some();
+    !is_barred && seating.taken < seating.max
+}
+
+/// Why nothing is placed on a worker.
+fn obstacle(seating: &Seating<'_>) -> Option<String> {
+    if seating.is_quiet {
+        let silence = seating.silence.as_secs();
+        return Some(format!("silent for {silence}s"));
+    }
+    if seating.is_draining {
+        return Some("draining".to_owned());
+    }
+    if let Some(why) = seating.shunned {
+        return Some(why.to_owned());
+    }
+    let (taken, max) = (seating.taken, seating.max);
+    (taken >= max).then(|| format!("{taken} of {max} slots taken"))
+}
+
+/// How good a place is.
+struct Rank<'a> {
+    is_near: bool,
+    free: usize,
+    max: usize,
+    taken: usize,
+    id: &'a Arc<str>,
+}
+
+impl Rank<'_> {
+    /// Greater is better.
+    fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        let mine = self.free as u128 * other.max as u128;
+        let theirs = other.free as u128 * self.max as u128;
+        let near = self.is_near.cmp(&other.is_near);
+        let ratio = mine.cmp(&theirs);
+        near.then(ratio).then(other.taken.cmp(&self.taken))
+    }
+}
+
+/// Chance, from a seed: the SplitMix64 sequence.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    /// A number below `sides`.
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}

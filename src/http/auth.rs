@@ -1,0 +1,74 @@
+//! Bearer tokens (RFC 6750).
+
+use super::call::Call;
+use super::reply::Failure;
+use crate::secret::Secret;
+
+/// The tokens that open the secured routes.
+#[derive(Debug)]
+pub struct Bearer {
+    tokens: Vec<Secret>,
+}
+
+impl Bearer {
+    /// Accepts any of these; empty ones match nothing.
+    #[must_use]
+    pub fn new(tokens: Vec<Secret>) -> Self {
+        Self { tokens }
+    }
+
+    /// Whether this `Authorization` value carries one of the tokens. Every token is compared,
+    /// each in constant time.
+    #[must_use]
+    pub fn accepts(&self, authorization: Option<&str>) -> bool {
+        let Some((scheme, token)) = authorization.and_then(|v| v.split_once(' ')) else {
+            return false;
+        };
+        let token = token.trim_start_matches(' ').as_bytes();
+        let any = self
+            .tokens
+            .iter()
+            .fold(false, |any, t| t.matches(token) | any);
+        scheme.eq_ignore_ascii_case("bearer") && any
+    }
+
+    /// Lets the call pass or not.
+    ///
+    /// # Errors
+    /// 401 with `WWW-Authenticate: Bearer`.
+    pub fn check(&self, call: &Call) -> Result<(), Failure> {
+        if self.accepts(call.header("authorization")) {
+            return Ok(());
+        }
+        Err(
+            Failure::new(401, "unauthorized", "send Authorization: Bearer <token>")
+                .header("WWW-Authenticate", "Bearer"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_token_under_the_bearer_scheme_is_accepted() {
+        let bearer = Bearer::new(vec![Secret::new("alpha"), Secret::default()]);
+        for good in ["Bearer alpha", "bearer alpha", "BEARER  alpha"] {
+            assert!(bearer.accepts(Some(good)), "{good}");
+        }
+        for bad in [
+            None,
+            Some("Bearer"),
+            Some("Bearer "),
+            Some("Bearer alph"),
+            Some("Bearer Alpha"),
+            Some("Bearer alphaa"),
+            Some("Basic alpha"),
+            Some("alpha"),
+            Some("Bearer alpha "),
+        ] {
+            assert!(!bearer.accepts(bad), "{bad:?}");
+        }
+    }
+}

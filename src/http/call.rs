@@ -1,0 +1,98 @@
+//! One API request, whole and bounded.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use http_types::{Method, Request};
+use serde::de::DeserializeOwned;
+
+use super::reply::{Failure, Reply};
+use crate::ids::RequestId;
+
+/// A request to a [`Handler`]: head and body are complete.
+#[derive(Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// Raw path as received, not percent-decoded.
+    pub path: String,
+    /// Raw query without the question mark.
+    pub query: Option<String>,
+    /// Content, at most the server's limit.
+    pub body: Vec<u8>,
+    /// Address of the client, or of the proxy before it.
+    pub peer: SocketAddr,
+    /// Names this request in logs and errors.
+    pub request_id: RequestId,
+    /// The `Host` field.
+    pub host: String,
+    /// Whether the connection is under TLS.
+    pub secure: bool,
+    /// Parts of the path that a route named.
+    pub params: Vec<(&'static str, String)>,
+    pub(super) request: Request,
+}
+
+impl Call {
+    /// First value of a field, if it is ASCII.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.request
+            .header(name)
+            .map(|values| values.last().as_str())
+    }
+
+    /// The part of the path that the route calls `name`; empty when it names none so.
+    #[must_use]
+    pub fn param(&self, name: &str) -> &str {
+        self.params
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// Percent-decoded value of a query parameter.
+    #[must_use]
+    pub fn query_value(&self, name: &str) -> Option<String> {
+        let url = http_types::Url::parse(&format!("http://x/?{}", self.query.as_deref()?)).ok()?;
+        url.query_pairs()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// The content as JSON.
+    ///
+    /// # Errors
+    /// 415 without `Content-Type: application/json`, 400 that names the field or the place.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let kind = self.header("content-type").unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(Failure::new(
+                415,
+                "unsupported_media_type",
+                "send Content-Type: application/json",
+            ));
+        }
+        serde_json::from_slice(&self.body)
+            .map_err(|e| Failure::new(400, "bad_request", format!("invalid JSON body: {e}")))
+    }
+}
+
+/// Answers calls.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// The answer to one call.
+    async fn answer(&self, call: Call) -> Result<Reply, Failure>;
+}
+
+#[async_trait]
+impl<F, Fut> Handler for F
+where
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Failure>> + Send,
+{
+    async fn answer(&self, call: Call) -> Result<Reply, Failure> {
+        self(call).await
+    }
+}

@@ -1,0 +1,227 @@
+//! `async-h1` in memory, behind `wire`: API requests in, API replies out.
+//!
+//! `async-h1` is only ever shown heads that were rebuilt from the parsed model: target `/`, an
+//! inert `Host`, visible ASCII, one `Content-Length`. What it writes is read back by `wire`, so
+//! that its known slips (a length on 204, no way to add fields in order) do not reach a client.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_types::{Body, Method, Request, Response, StatusCode};
+use smol::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Cursor};
+
+use super::reply::{Content, Reply};
+use crate::wire::fields::write_line;
+use crate::wire::{Limits, RequestHead, ResponseHead};
+
+/// What goes into `async-h1` and comes out of it in memory.
+#[derive(Clone, Debug)]
+struct Memory(Cursor<Vec<u8>>);
+
+impl AsyncRead for Memory {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Memory {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Fields that framing and connection management own.
+const OWNED: [&str; 9] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "expect",
+    "upgrade",
+    "te",
+    "trailer",
+];
+
+/// The request as `http-types` has it; its URL is inert, path and query are the caller's.
+///
+/// # Errors
+/// What `async-h1` says, though nothing that `wire` accepted is known to make it fail.
+pub async fn request(head: &RequestHead, body: &[u8]) -> Result<Request, http_types::Error> {
+    let mut text = Vec::with_capacity(512 + body.len());
+    text.extend_from_slice(head.method.as_str().as_bytes());
+    text.extend_from_slice(b" / HTTP/1.1\r\nhost: api.invalid\r\n");
+    for (name, value) in head.fields.iter() {
+        let owned = OWNED
+            .iter()
+            .any(|o| name.eq_ignore_ascii_case(o.as_bytes()));
+        if !owned && value.iter().all(|b| (b' '..=b'~').contains(b)) {
+            write_line(&mut text, name, value);
+        }
+    }
+    write_line(
+        &mut text,
+        b"content-length",
+        body.len().to_string().as_bytes(),
+    );
+    text.extend_from_slice(b"\r\n");
+    if text.len() > H1_HEAD_MAX {
+        return Err(http_types::Error::from_str(
+            StatusCode::RequestHeaderFieldsTooLarge,
+            "head too large for an API call",
+        ));
+    }
+    text.extend_from_slice(body);
+    let decoded = async_h1::server::decode(Memory(Cursor::new(text))).await?;
+    decoded
+        .map(|(request, _)| request)
+        .ok_or_else(|| http_types::Error::from_str(StatusCode::BadRequest, "no request"))
+}
+
+/// Largest head that `async-h1` reads.
+const H1_HEAD_MAX: usize = 8 * 1024 - 1;
+
+/// Head and content of a reply that is in memory, as bytes for the socket. `extra` fields come
+/// before the content; `close` says that the connection ends after it.
+///
+/// # Errors
+/// When the status is none that `http-types` knows, or `async-h1` fails.
+pub async fn reply(
+    reply: Reply,
+    method: Method,
+    extra: &[(&str, &str)],
+    close: bool,
+) -> Result<Vec<u8>, http_types::Error> {
+    let status = StatusCode::try_from(reply.status)?;
+    let mut response = Response::new(status);
+    if let Content::Bytes(bytes) = reply.content {
+        response.set_body(Body::from_bytes(bytes));
+    }
+    for (name, value) in &reply.fields {
+        response.append_header(name.as_str(), value.as_str());
+    }
+    let mut encoded = Vec::new();
+    async_h1::server::Encoder::new(response, method)
+        .read_to_end(&mut encoded)
+        .await?;
+    settle(&encoded, extra, close)
+}
+
+/// Rebuilds what the encoder wrote through `wire`.
+fn settle(
+    encoded: &[u8],
+    extra: &[(&str, &str)],
+    close: bool,
+) -> Result<Vec<u8>, http_types::Error> {
+    let broken =
+        || http_types::Error::from_str(StatusCode::InternalServerError, "unreadable reply");
+    let end = encoded
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .ok_or_else(broken)?
+        + 4;
+    let head = ResponseHead::parse(&encoded[..end], &Limits::RESPONSE)?;
+    let bodiless = head.status == 204 || head.status == 304 || head.status < 200;
+    let mut out = Vec::with_capacity(encoded.len() + 256);
+    status_line(&mut out, head.status);
+    for (name, value) in head.fields.iter() {
+        if !(bodiless && name.eq_ignore_ascii_case(b"content-length")) {
+            write_line(&mut out, name, value);
+        }
+    }
+    for (name, value) in extra {
+        write_line(&mut out, name.as_bytes(), value.as_bytes());
+    }
+    if close {
+        write_line(&mut out, b"connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !bodiless {
+        out.extend_from_slice(&encoded[end..]);
+    }
+    Ok(out)
+}
+
+/// Appends a status line with the standard reason phrase.
+pub fn status_line(out: &mut Vec<u8>, status: u16) {
+    let reason = StatusCode::try_from(status).map_or("", |s| match s {
+        // http-types 2.12 calls it "Modified".
+        StatusCode::NotModified => "Not Modified",
+        other => other.canonical_reason(),
+    });
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.to_string().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The current time as an IMF-fixdate (RFC 9110 section 5.6.7).
+#[must_use]
+pub fn date() -> String {
+    http_types::other::Date::new(crate::clock::wall())
+        .value()
+        .as_str()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(r: Reply, method: Method) -> String {
+        String::from_utf8(
+            smol::block_on(reply(r, method, &[("x-request-id", "r1")], true)).unwrap(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_204_has_no_length_and_a_json_reply_has_one() {
+        let empty = encode(Reply::empty(204), Method::Delete);
+        assert!(empty.starts_with("HTTP/1.1 204 No Content\r\n"), "{empty}");
+        assert!(!empty.to_lowercase().contains("content-length"), "{empty}");
+        assert!(empty.ends_with("\r\n\r\n"), "{empty}");
+        let json = encode(Reply::json(200, &[1, 2]), Method::Get);
+        assert!(json.contains("content-length: 6\r\n"), "{json}");
+        assert!(
+            json.contains("x-request-id: r1\r\nconnection: close\r\n\r\n[1,2]\n"),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn head_has_the_length_of_get_and_no_content() {
+        let head = encode(Reply::json(200, &[1, 2]), Method::Head);
+        assert!(head.contains("content-length: 6\r\n"), "{head}");
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn a_request_keeps_its_fields_but_not_its_way_of_framing() {
+        let text =
+            &b"POST /api?x=1 HTTP/1.1\r\nHost: a\r\nX: y\r\nExpect: 100-continue\r\n\r\n"[..];
+        let mut head = RequestHead::parse(text, &Limits::REQUEST).unwrap();
+        head.fields.push(b"X-Bytes", b"caf\xc3\xa9");
+        let request = smol::block_on(request(&head, b"{}")).unwrap();
+        assert_eq!(request.header("x").unwrap().as_str(), "y");
+        assert!(request.header("expect").is_none() && request.header("x-bytes").is_none());
+    }
+}

@@ -1,0 +1,269 @@
+//! What an API answers: replies, and failures in the one shape that all errors have.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde::Serialize;
+use smol::io::{AsyncRead, AsyncWrite};
+
+use crate::ids::RequestId;
+use crate::protocol::ErrorBody;
+use crate::wire::Socket;
+
+/// A streamed answer's source.
+pub type Source = Pin<Box<dyn AsyncRead + Send + Sync>>;
+/// What goes on over the connection after `101 Switching Protocols`.
+pub type Switched =
+    Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// An answer.
+pub struct Reply {
+    pub(super) status: u16,
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    Empty,
+    Bytes(Vec<u8>),
+    Stream(Source),
+    Switch(Switched),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reply {
+    fn new(status: u16, content: Content) -> Self {
+        Self {
+            status,
+            fields: Vec::new(),
+            content,
+        }
+    }
+
+    /// Status alone.
+    #[must_use]
+    pub fn empty(status: u16) -> Self {
+        Self::new(status, Content::Empty)
+    }
+
+    /// `value` as JSON, ending with a newline.
+    #[must_use]
+    pub fn json(status: u16, value: &impl Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(mut bytes) => {
+                bytes.push(b'\n');
+                Self::bytes(status, "application/json", bytes)
+            }
+            // Only a map with keys that are no strings comes here; our shapes have none.
+            Err(error) => {
+                log::error!(target: "http", "cannot write an answer as JSON: {error}");
+                Self::empty(500)
+            }
+        }
+    }
+
+    /// Text of that content type.
+    #[must_use]
+    pub fn text(status: u16, content_type: &str, text: impl Into<String>) -> Self {
+        Self::bytes(status, content_type, text.into().into_bytes())
+    }
+
+    /// Bytes of that content type.
+    #[must_use]
+    pub fn bytes(status: u16, content_type: &str, bytes: Vec<u8>) -> Self {
+        Self::new(status, Content::Bytes(bytes)).header("Content-Type", content_type)
+    }
+
+    /// 200 with content that comes piece by piece until `source` ends or the client leaves.
+    #[must_use]
+    pub fn stream(content_type: &str, source: impl AsyncRead + Send + Sync + 'static) -> Self {
+        Self::new(200, Content::Stream(Box::pin(source))).header("Content-Type", content_type)
+    }
+
+    /// 101: after it the connection belongs to `then`. Add `Upgrade` and what the protocol needs
+    /// with [`Self::header`]; `Connection: upgrade` comes by itself.
+    #[must_use]
+    pub fn switch<F>(then: impl FnOnce(Upgraded) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::new(
+            101,
+            Content::Switch(Box::new(|upgraded| Box::pin(then(upgraded)))),
+        )
+    }
+
+    /// Adds a field. A value with bytes that may not stand in a field is left out and logged.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        let value = value.into();
+        if value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            self.fields.push((name.to_owned(), value));
+        } else {
+            log::warn!(target: "http", "left out field {name}: its value is not visible ASCII");
+        }
+        self
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+/// A request that cannot be granted: what the client may know. The cause goes to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// Stable slug.
+    pub reason: String,
+    /// One sentence for people.
+    pub error: String,
+    /// More, where there is more.
+    pub detail: Option<String>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+    /// Further fields of the answer.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl Failure {
+    /// A failure with that status, slug and sentence.
+    #[must_use]
+    pub fn new(status: u16, reason: impl Into<String>, error: impl Into<String>) -> Self {
+        let (reason, error) = (reason.into(), error.into());
+        Self {
+            status,
+            reason,
+            error,
+            detail: None,
+            retry_after: None,
+            fields: Vec::new(),
+        }
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(404, "not_found", format!("{what} not found"))
+    }
+
+    /// Adds detail.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds a field to the answer.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn reply(self, request_id: &RequestId) -> Reply {
+        let body = ErrorBody {
+            error: self.error,
+            code: self.status,
+            detail: self.detail,
+            reason: self.reason,
+            request_id: request_id.to_string(),
+        };
+        let mut reply = Reply::json(self.status, &body);
+        if let Some(wait) = self.retry_after {
+            reply = reply.header("Retry-After", wait.as_secs().max(1).to_string());
+        }
+        for (name, value) in self.fields {
+            reply = reply.header(name, value);
+        }
+        reply
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status, self.reason, self.error)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A connection after a protocol switch: first the bytes that came early, then the socket.
+#[derive(Debug)]
+pub struct Upgraded {
+    socket: Socket,
+    early: io::Cursor<Vec<u8>>,
+}
+
+impl Upgraded {
+    pub(super) fn new(socket: Socket, early: Vec<u8>) -> Self {
+        Self {
+            socket,
+            early: io::Cursor::new(early),
+        }
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let n = io::Read::read(&mut this.early, buf)?;
+        if n > 0 {
+            return Poll::Ready(Ok(n));
+        }
+        Pin::new(&mut this.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_close(cx)
+    }
+}

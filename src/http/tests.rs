@@ -1,0 +1,257 @@
+//! Server and client over real loopback sockets.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_types::Method;
+use serde_json::{Value, json};
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::auth::Bearer;
+use super::client::{Client, ClientError, Outgoing};
+use super::router::Router;
+use super::server::{Admission, Api, Certificates, Listener};
+use super::{Call, Failure, Reply, sse};
+use crate::exec::{self, Stopper};
+use crate::secret::Secret;
+use crate::tls::{self, Trust};
+
+fn router() -> Router {
+    let bearer = Arc::new(Bearer::new(vec![Secret::new("token")]));
+    Router::new(bearer)
+        .open(Method::Post, "/echo/:word", |call: Call| async move {
+            let value: Value = call.json()?;
+            Ok(Reply::json(
+                200,
+                &json!({"word": call.param("word"), "value": value}),
+            ))
+        })
+        .open(Method::Get, "/lines", |_| async {
+            Ok(Reply::stream(
+                "application/x-ndjson",
+                smol::io::Cursor::new(b"one\ntwo\nthree".to_vec()),
+            ))
+        })
+        .open(Method::Get, "/switch", |_| async {
+            Ok(Reply::switch(|mut stream| async move {
+                let mut bytes = [0; 5];
+                if stream.read_exact(&mut bytes).await.is_ok() {
+                    bytes.reverse();
+                    let _ = stream.write_all(&bytes).await;
+                }
+            })
+            .header("upgrade", "echo"))
+        })
+        .open(Method::Get, "/events", |_| async {
+            let (feed, reply) = sse::feed(());
+            let event = sse::Event {
+                id: Some(1),
+                name: "n".into(),
+                data: "d".into(),
+            };
+            feed.send(event).map_err(|_| Failure::new(500, "x", "x"))?;
+            Ok(reply)
+        })
+        .secured(Method::Delete, "/secret", |_| async {
+            Ok(Reply::empty(204))
+        })
+}
+
+fn serve(tls: Option<Certificates>) -> (SocketAddr, Stopper) {
+    let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    if let Some(tls) = tls {
+        listener = listener.with_tls(tls);
+    }
+    let (stopper, stop) = exec::stop();
+    let service = Arc::new(Api(router()));
+    exec::spawn(listener.serve(service, Admission::default(), stop, Duration::ZERO)).detach();
+    (address, stopper)
+}
+
+fn client(trust: &Trust) -> Client {
+    Client::new(trust).unwrap()
+}
+
+/// Everything the server sends until it closes.
+fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn json_goes_there_and_back() {
+    let (address, _stop) = serve(None);
+    let call = Outgoing::new(Method::Post, format!("http://{address}/echo/a%20b"))
+        .json(&json!({"x": "é"}));
+    let answer = exec::block_on(client(&Trust::WebPki).send(call)).unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json::<Value>().unwrap(),
+        json!({"word": "a%20b", "value": {"x": "é"}})
+    );
+    assert!(answer.fields.get("x-request-id").is_some());
+}
+
+#[test]
+fn what_is_wrong_is_said_in_the_one_error_shape() {
+    let (address, _stop) = serve(None);
+    let ask = |method: Method, path: &str, auth: Option<&str>| {
+        let mut call =
+            Outgoing::new(method, format!("http://{address}{path}")).header("x-request-id", "r-1");
+        if let Some(token) = auth {
+            call = call.bearer(&Secret::new(token));
+        }
+        let answer = exec::block_on(client(&Trust::WebPki).send(call)).unwrap();
+        let reason = answer
+            .json::<Value>()
+            .map_or(Value::Null, |v| v["reason"].clone());
+        if answer.status != 204 {
+            assert_eq!(answer.json::<Value>().unwrap()["request_id"], "r-1");
+        }
+        (answer.status, reason)
+    };
+    assert_eq!(
+        ask(Method::Get, "/nowhere", None),
+        (404, json!("not_found"))
+    );
+    assert_eq!(
+        ask(Method::Put, "/lines", None),
+        (405, json!("method_not_allowed"))
+    );
+    assert_eq!(
+        ask(Method::Delete, "/secret", None),
+        (401, json!("unauthorized"))
+    );
+    assert_eq!(
+        ask(Method::Delete, "/secret", Some("Token")),
+        (401, json!("unauthorized"))
+    );
+    assert_eq!(
+        ask(Method::Delete, "/secret", Some("token")),
+        (204, Value::Null)
+    );
+    assert_eq!(
+        ask(Method::Post, "/echo/x", None),
+        (415, json!("unsupported_media_type"))
+    );
+}
+
+#[test]
+fn a_streamed_answer_is_read_line_by_line() {
+    let (address, _stop) = serve(None);
+    exec::block_on(async {
+        let call = Outgoing::new(Method::Get, format!("http://{address}/lines"));
+        let mut incoming = client(&Trust::WebPki).open(call).await.unwrap();
+        let mut lines = Vec::new();
+        while let Some(line) = incoming.line(Duration::from_secs(5)).await.unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, ["one", "two", "three"]);
+    });
+}
+
+#[test]
+fn after_a_switch_the_connection_is_the_handlers_with_its_early_bytes() {
+    let (address, _stop) = serve(None);
+    let answer = raw(address, b"GET /switch HTTP/1.1\r\nHost: a\r\n\r\nhello");
+    assert!(
+        answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{answer}"
+    );
+    assert!(answer.ends_with("\r\n\r\nolleh"), "{answer}");
+}
+
+#[test]
+fn events_end_when_their_feed_ends() {
+    let (address, _stop) = serve(None);
+    let answer = raw(address, b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.contains("id: 1\nevent: n\ndata: d\n\n"), "{answer}");
+    assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+#[test]
+fn pipelined_calls_are_answered_in_order_and_rubbish_after_them_once() {
+    let (address, _stop) = serve(None);
+    let two = b"GET /a HTTP/1.1\r\nHost: a\r\nX-Request-Id: first\r\n\r\nDELETE /secret HTTP/1.1\r\nHost: a\r\n\r\nrubbish\r\n\r\n";
+    let answer = raw(address, two);
+    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
+    assert_eq!(statuses, ["404", "401", "400"], "{answer}");
+    assert!(answer.contains("x-request-id: first"));
+}
+
+#[test]
+fn content_over_the_limit_is_refused_before_it_is_read() {
+    let (address, _stop) = serve(None);
+    let request = b"POST /echo/x HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n";
+    assert!(raw(address, request).starts_with("HTTP/1.1 413 "));
+}
+
+#[test]
+fn a_client_that_waits_for_100_continue_gets_it() {
+    let (address, _stop) = serve(None);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let head = b"POST /echo/x HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
+    stream.write_all(head).unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"{}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[test]
+fn tls_is_spoken_and_a_changed_certificate_is_told_apart() {
+    let make = || {
+        let key = rcgen::generate_simple_self_signed(vec!["body".into()]).unwrap();
+        let chain = vec![key.cert.der().clone()];
+        let private =
+            rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+        tls::server_from(chain, private).unwrap()
+    };
+    let certificates = Certificates::new(make());
+    let (address, _stop) = serve(Some(certificates.clone()));
+    let call = || Outgoing::new(Method::Get, format!("https://{address}/nowhere"));
+    exec::block_on(async {
+        let first = client(&Trust::Pinned(None)).send(call()).await.unwrap();
+        assert_eq!(first.status, 404);
+        let pinned = client(&Trust::Pinned(first.fingerprint));
+        assert_eq!(pinned.send(call()).await.unwrap().status, 404);
+        assert!(matches!(
+            client(&Trust::WebPki).send(call()).await,
+            Err(ClientError::Tls(..))
+        ));
+        certificates.replace(make());
+        assert!(matches!(
+            pinned.send(call()).await,
+            Err(ClientError::Pin(_))
+        ));
+    });
+}
+
+#[test]
+fn a_silent_peer_and_a_dead_one_are_told_apart() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let ask = || {
+        let call = Outgoing::new(Method::Get, format!("http://{address}/"))
+            .within(Duration::from_millis(200));
+        exec::block_on(client(&Trust::WebPki).send(call))
+    };
+    assert!(matches!(ask(), Err(ClientError::Timeout(_))));
+    drop(silent);
+    assert!(matches!(ask(), Err(ClientError::Connect(..))));
+}

@@ -1,0 +1,194 @@
+//! Which header fields pass, and in which direction.
+
+use crate::wire::Fields;
+
+/// Fields of one connection, never passed on (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [&[u8]; 9] = [
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+];
+/// Request fields that framing, the proxy or its trust decide.
+const DECIDED: [&[u8]; 8] = [
+    b"authorization",
+    b"client-ip",
+    b"content-length",
+    b"expect",
+    b"forwarded",
+    b"true-client-ip",
+    b"via",
+    b"x-real-ip",
+];
+/// Request fields that would let an HTML document come back partial, unchanged or compressed.
+const CONDITIONAL: [&[u8]; 7] = [
+    b"accept-encoding",
+    b"if-match",
+    b"if-modified-since",
+    b"if-none-match",
+    b"if-range",
+    b"if-unmodified-since",
+    b"range",
+];
+/// Response fields that describe the bytes before a snippet was put in.
+const OF_UNCHANGED_BYTES: [&[u8]; 7] = [
+    b"accept-ranges",
+    b"content-digest",
+    b"content-md5",
+    b"digest",
+    b"etag",
+    b"last-modified",
+    b"repr-digest",
+];
+
+fn is_one_of(name: &[u8], list: &[&[u8]]) -> bool {
+    list.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// Whether a `Connection` field names this field as one of its connection only.
+fn is_named_by_connection(fields: &Fields, name: &[u8]) -> bool {
+    fields
+        .members("connection")
+        .any(|m| m.eq_ignore_ascii_case(name))
+}
+
+/// Whether a request field passes to the upstream. `set` are the names that the proxy sets
+/// itself; `document` says that the answer may get a snippet.
+#[must_use]
+pub fn passes_upstream(
+    fields: &Fields,
+    name: &[u8],
+    set: &[(&str, String)],
+    document: bool,
+) -> bool {
+    let is_look_alike = name.contains(&b'_');
+    let is_forwarded = name.len() >= 11 && name[..11].eq_ignore_ascii_case(b"x-forwarded");
+    !is_look_alike
+        && !is_forwarded
+        && !is_one_of(name, &HOP_BY_HOP)
+        && !is_one_of(name, &DECIDED)
+        && !set
+            .iter()
+            .any(|(n, _)| name.eq_ignore_ascii_case(n.as_bytes()))
+        && !name.eq_ignore_ascii_case(b"cookie")
+        && !(document && is_one_of(name, &CONDITIONAL))
+        && !is_named_by_connection(fields, name)
+}
+
+/// Whether a response field passes to the client. `changed` says that a snippet goes in.
+#[must_use]
+pub fn passes_downstream(fields: &Fields, name: &[u8], changed: bool) -> bool {
+    let is_stale = changed && is_one_of(name, &OF_UNCHANGED_BYTES);
+    !is_stale
+        && !is_one_of(name, &HOP_BY_HOP)
+        && !name.eq_ignore_ascii_case(b"content-length")
+        && !is_named_by_connection(fields, name)
+}
+
+/// Whether a trailer field of a response passes: none that framing, routing or trust read
+/// (RFC 9110 section 6.5.1).
+#[must_use]
+pub fn passes_as_trailer(name: &[u8]) -> bool {
+    const NEVER: [&[u8]; 5] = [
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"set-cookie",
+        b"location",
+    ];
+    !is_one_of(name, &HOP_BY_HOP) && !is_one_of(name, &DECIDED) && !is_one_of(name, &NEVER)
+}
+
+/// The cookies of these names out of all `Cookie` lines, as one value; `None` when there are none.
+#[must_use]
+pub fn cookies(fields: &Fields, names: &[&str]) -> Option<Vec<u8>> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for line in fields.all("cookie") {
+        for pair in line.split(|b| *b == b';').map(<[u8]>::trim_ascii) {
+            let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+            if names.iter().any(|n| n.as_bytes() == name) {
+                kept.push(pair);
+            }
+        }
+    }
+    (!kept.is_empty()).then(|| kept.join(&b"; "[..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::new();
+        for (name, value) in lines {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        fields
+    }
+
+    #[test]
+    fn nothing_a_client_says_about_who_it_is_passes() {
+        let set = [
+            ("X-Forwarded-User", "u".to_owned()),
+            ("X-Neck", "n".to_owned()),
+        ];
+        let all = fields(&[("Connection", "close, x-named")]);
+        for name in [
+            "x-forwarded-user",
+            "X-FORWARDED-USER",
+            "X_Forwarded_User",
+            "X-Forwarded-For",
+            "Forwarded",
+            "x-real-ip",
+            "Authorization",
+            "Cookie",
+            "X-Named",
+            "x-neck",
+            "Upgrade",
+            "TE",
+            "Expect",
+            "Proxy-Authorization",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Keep-Alive",
+        ] {
+            assert!(
+                !passes_upstream(&all, name.as_bytes(), &set, false),
+                "{name}"
+            );
+        }
+        for name in [
+            "Host",
+            "Accept",
+            "User-Agent",
+            "If-None-Match",
+            "Range",
+            "Sec-WebSocket-Key",
+            "Origin",
+        ] {
+            assert!(
+                passes_upstream(&all, name.as_bytes(), &set, false),
+                "{name}"
+            );
+        }
+        assert!(!passes_upstream(&all, b"if-none-match", &set, true));
+    }
+
+    #[test]
+    fn only_the_named_cookies_are_kept() {
+        let all = fields(&[
+            ("Cookie", "a=1; mlSession=x; b=2"),
+            ("cookie", "mlSession=y;mlsession=z"),
+        ]);
+        assert_eq!(
+            cookies(&all, &["mlSession"]).unwrap(),
+            b"mlSession=x; mlSession=y"
+        );
+        assert_eq!(cookies(&all, &["other"]), None);
+    }
+}

@@ -1,0 +1,229 @@
+//! Puts a snippet right after `<head>`, in one pass and constant memory.
+//!
+//! lol_html reads tags as a browser would (comments, scripts, attributes). Once the place is
+//! found the rest of the document passes raw.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lol_html::errors::RewritingError;
+use lol_html::html_content::ContentType;
+use lol_html::send::HtmlRewriter;
+use lol_html::{MemorySettings, OutputSink, Settings, element};
+
+use crate::wire::ResponseHead;
+
+/// Memory the tokeniser may hold: the longest tag it can step over.
+const MEMORY_MAX: usize = 1024 * 1024;
+
+/// The document could not be tokenised.
+#[derive(Debug)]
+pub struct CannotInject(String);
+
+impl std::fmt::Display for CannotInject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot put the snippet into the document: {}", self.0)
+    }
+}
+
+impl std::error::Error for CannotInject {}
+
+/// One document on its way.
+pub struct Injector {
+    rewriter: Option<HtmlRewriter<'static, Sink>>,
+    out: Arc<Mutex<Vec<u8>>>,
+    placed: Arc<AtomicBool>,
+    snippet: Arc<str>,
+}
+
+impl std::fmt::Debug for Injector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Injector")
+            .field("placed", &self.placed)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl OutputSink for Sink {
+    fn handle_chunk(&mut self, chunk: &[u8]) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(chunk);
+    }
+}
+
+impl Injector {
+    /// Injects `snippet`, which is HTML in ASCII.
+    #[must_use]
+    pub fn new(snippet: Arc<str>) -> Self {
+        let out = Arc::new(Mutex::new(Vec::new()));
+        let placed = Arc::new(AtomicBool::new(false));
+        let (flag, text) = (Arc::clone(&placed), Arc::clone(&snippet));
+        let handler = element!("*", move |element| {
+            let name = element.tag_name();
+            if name == "html" || flag.swap(true, Ordering::Relaxed) {
+                return Ok(());
+            }
+            if name == "head" {
+                element.prepend(&text, ContentType::Html);
+            } else {
+                // A document without <head>: browsers imply one here.
+                element.before(&text, ContentType::Html);
+            }
+            Ok(())
+        });
+        let mut settings = Settings::new_send().append_element_content_handler(handler);
+        settings = settings.with_strict(false).with_memory_settings(
+            // A document that needs more goes on as it is, without the snippet.
+            MemorySettings::new()
+                .with_max_allowed_memory_usage(MEMORY_MAX)
+                .with_graceful_bail_out_on_memory_limit_exceeded(true),
+        );
+        let rewriter = HtmlRewriter::new(settings, Sink(Arc::clone(&out)));
+        Self {
+            rewriter: Some(rewriter),
+            out,
+            placed,
+            snippet,
+        }
+    }
+
+    /// Takes a piece of the document and gives back what may be sent on.
+    ///
+    /// # Errors
+    /// [`CannotInject`]; the document is lost then.
+    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, CannotInject> {
+        let Some(mut rewriter) = self.rewriter.take() else {
+            return Ok(piece.to_vec());
+        };
+        match rewriter.write(piece) {
+            Ok(()) => {}
+            Err(RewritingError::MemoryLimitExceeded(_)) => {
+                log::warn!(target: "proxy", "a tag longer than {MEMORY_MAX} bytes before <head>; nothing is injected");
+                return Ok(self.taken());
+            }
+            Err(error) => return Err(CannotInject(error.to_string())),
+        }
+        if self.placed.load(Ordering::Relaxed) {
+            rewriter.end().map_err(|e| CannotInject(e.to_string()))?;
+        } else {
+            self.rewriter = Some(rewriter);
+        }
+        Ok(self.taken())
+    }
+
+    /// Ends the document. One that had no element gets the snippet at its end.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn finish(&mut self) -> Result<Vec<u8>, CannotInject> {
+        let Some(rewriter) = self.rewriter.take() else {
+            return Ok(Vec::new());
+        };
+        rewriter.end().map_err(|e| CannotInject(e.to_string()))?;
+        let mut rest = self.taken();
+        if !self.placed.load(Ordering::Relaxed) {
+            rest.extend_from_slice(self.snippet.as_bytes());
+        }
+        Ok(rest)
+    }
+
+    /// Whether everything from here on passes unchanged.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        self.rewriter.is_none()
+    }
+
+    fn taken(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.out.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether a response is a whole HTML document that a snippet can go into.
+#[must_use]
+pub fn is_document(head: &ResponseHead) -> bool {
+    let kind = head.fields.text("content-type").unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let charset = kind.to_ascii_lowercase();
+    head.status == 200
+        && essence.eq_ignore_ascii_case("text/html")
+        && !charset.contains("utf-16")
+        && !head
+            .fields
+            .members("content-disposition")
+            .any(|m| m.starts_with(b"attachment"))
+}
+
+/// Whether the document is compressed although identity was asked for.
+#[must_use]
+pub fn is_compressed(head: &ResponseHead) -> bool {
+    head.fields
+        .members("content-encoding")
+        .any(|m| !m.eq_ignore_ascii_case(b"identity"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SNIPPET: &str = "<script src=\"/x.js\"></script>";
+
+    fn inject(pieces: &[&[u8]]) -> String {
+        let mut injector = Injector::new(SNIPPET.into());
+        let mut out = Vec::new();
+        for piece in pieces {
+            out.extend(injector.push(piece).unwrap());
+        }
+        out.extend(injector.finish().unwrap());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_snippet_stands_right_after_head_as_a_browser_sees_it() {
+        for (page, want) in [
+            (
+                "<!doctype html><html><head><title>t</title></head>x",
+                "<!doctype html><html><head>@<title>t</title></head>x",
+            ),
+            (
+                "<!-- <head> --><HEAD data-x='>'><p>",
+                "<!-- <head> --><HEAD data-x='>'>@<p>",
+            ),
+            (
+                "<!doctype html><title>t</title><p>x",
+                "<!doctype html>@<title>t</title><p>x",
+            ),
+            (
+                "<html><body>x</body></html>",
+                "<html>@<body>x</body></html>",
+            ),
+            ("plain", "plain@"),
+            ("", "@"),
+        ] {
+            assert_eq!(
+                inject(&[page.as_bytes()]),
+                want.replace('@', SNIPPET),
+                "{page}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_split_of_the_input_gives_the_same_output() {
+        let page = "<!doctype html><!-- <head> --><html lang=en><head data-a='<head>'><meta charset=utf-8><script>var a='<head>';</script></head><body>é</body></html>".as_bytes();
+        let whole = inject(&[page]);
+        assert_eq!(whole.matches(SNIPPET).count(), 1);
+        for a in 0..page.len() {
+            for b in a..page.len() {
+                assert_eq!(
+                    inject(&[&page[..a], &page[a..b], &page[b..]]),
+                    whole,
+                    "split at {a}, {b}"
+                );
+            }
+        }
+    }
+}

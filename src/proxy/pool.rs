@@ -1,0 +1,162 @@
+//! Upstreams and their idle connections.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_types::Url;
+
+use crate::clock;
+use crate::http::client::{Client, ClientError, dial};
+use crate::wire::{Conn, Socket};
+
+/// Wait for a connection to an upstream.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Idle connections kept to one upstream.
+const IDLE_MAX: usize = 32;
+/// Age at which an idle connection is not used again: the stream program closes its after 5 s.
+const IDLE_AGE: Duration = Duration::from_secs(4);
+
+/// Where requests are forwarded to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Upstream {
+    /// Plain HTTP at an address.
+    Address(SocketAddr),
+    /// Host and port, with TLS or without.
+    Host {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Whether TLS is spoken.
+        secure: bool,
+    },
+}
+
+impl Upstream {
+    /// The upstream of a base URL; `None` when it is no http or https URL with a host.
+    #[must_use]
+    pub fn of_url(url: &str) -> Option<Self> {
+        let url = Url::parse(url).ok()?;
+        let secure = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let (host, port) = (url.host_str()?.to_owned(), url.port_or_known_default()?);
+        match (
+            secure,
+            host.trim_start_matches('[').trim_end_matches(']').parse(),
+        ) {
+            (false, Ok(ip)) => Some(Self::Address(SocketAddr::new(ip, port))),
+            _ => Some(Self::Host { host, port, secure }),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Host { host, port, .. } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// A connection to an upstream.
+pub(super) type Leg = Conn;
+
+/// Idle connections by upstream.
+#[derive(Debug)]
+pub(super) struct Pool {
+    client: Client,
+    idle: Mutex<HashMap<Upstream, Vec<(Conn, Instant)>>>,
+}
+
+impl Pool {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// An idle connection, or none. `sure` asks for one that is known to be alive.
+    pub(super) fn reuse(&self, upstream: &Upstream, sure: bool) -> Option<Leg> {
+        let now = clock::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = idle.get_mut(upstream)?;
+        spare.retain(|(_, since)| now.saturating_duration_since(*since) < IDLE_AGE);
+        while let Some((conn, _)) = spare.pop() {
+            if !sure || !conn.socket().is_stale() {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(&self, upstream: &Upstream) -> Result<Leg, ClientError> {
+        let work = async {
+            match upstream {
+                Upstream::Address(address) => Socket::connect(*address)
+                    .await
+                    .map_err(|e| ClientError::Connect(*address, e)),
+                Upstream::Host { host, port, secure } => {
+                    let tcp = dial(host, *port).await?;
+                    if *secure {
+                        self.client.secure(tcp, host).await
+                    } else {
+                        Ok(tcp)
+                    }
+                }
+            }
+        };
+        let socket = clock::by(clock::now() + CONNECT, work)
+            .await
+            .unwrap_or(Err(ClientError::Timeout(CONNECT)))?;
+        Ok(Conn::new(socket))
+    }
+
+    /// Keeps a connection whose answer was read to the end.
+    pub(super) fn keep(&self, upstream: &Upstream, mut conn: Conn) {
+        if !conn.unread().is_empty() {
+            // Bytes nobody asked for: what follows could be taken for an answer.
+            return;
+        }
+        conn.rest();
+        let now = clock::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = match idle.get_mut(upstream) {
+            Some(spare) => spare,
+            None => idle.entry(upstream.clone()).or_default(),
+        };
+        spare.retain(|(_, since)| now.saturating_duration_since(*since) < IDLE_AGE);
+        if spare.len() < IDLE_MAX {
+            spare.push((conn, now));
+        }
+    }
+
+    /// Closes the idle connections of an upstream that is no more.
+    pub(super) fn forget(&self, upstream: &Upstream) {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(upstream);
+    }
+}
+
+/// Whether an error of a reused connection means no more than that it went stale.
+pub(super) fn went_stale(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::NotConnected
+    )
+}

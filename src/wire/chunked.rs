@@ -1,0 +1,297 @@
+//! The chunked transfer coding (RFC 9112 section 7.1): a strict scanner, sans-IO.
+
+use super::fields::{Fields, is_token, is_value};
+
+/// Longest chunk-size line, extensions included. Nobody sends extensions; 16 hex digits are the
+/// longest size.
+const SIZE_LINE_MAX: usize = 256;
+/// Longest trailer section.
+const TRAILERS_MAX: usize = 4 * 1024;
+/// Most trailer lines.
+const TRAILER_LINES_MAX: usize = 32;
+
+/// The bytes are no chunked body, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadChunk(pub &'static str);
+
+impl std::fmt::Display for BadChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "malformed chunked body: {}", self.0)
+    }
+}
+
+impl std::error::Error for BadChunk {}
+
+/// What the bytes at the start of the buffer are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Framing: drop this many bytes and ask again.
+    Skip(usize),
+    /// Body data: this many bytes, then ask again.
+    Data(usize),
+    /// More bytes are needed.
+    More,
+    /// The body is over: drop this many bytes; these were the trailer fields.
+    End(usize, Fields),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailers,
+    Done,
+}
+
+/// Walks a chunked body. The caller shows the unread bytes to [`Scanner::step`] and drops what it
+/// is told to.
+#[derive(Clone, Debug)]
+pub struct Scanner {
+    state: State,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self { state: State::Size }
+    }
+}
+
+impl Scanner {
+    /// Says what `unread` starts with.
+    ///
+    /// # Errors
+    /// As soon as the bytes cannot become a valid chunked body, or a line is over its limit.
+    pub fn step(&mut self, unread: &[u8]) -> Result<Step, BadChunk> {
+        match self.state {
+            State::Size => self.size_line(unread),
+            State::Data(left) => {
+                if unread.is_empty() {
+                    return Ok(Step::More);
+                }
+                let n = usize::try_from(left)
+                    .unwrap_or(usize::MAX)
+                    .min(unread.len());
+                let left = left - n as u64;
+                self.state = if left == 0 {
+                    State::DataEnd
+                } else {
+                    State::Data(left)
+                };
+                Ok(Step::Data(n))
+            }
+            State::DataEnd => match unread {
+                [] | [b'\r'] => Ok(Step::More),
+                [b'\r', b'\n', ..] => {
+                    self.state = State::Size;
+                    Ok(Step::Skip(2))
+                }
+                _ => Err(BadChunk("chunk data is not followed by CRLF")),
+            },
+            State::Trailers => self.trailers(unread),
+            State::Done => Ok(Step::End(0, Fields::new())),
+        }
+    }
+
+    fn size_line(&mut self, unread: &[u8]) -> Result<Step, BadChunk> {
+        let Some(line) = line(unread, SIZE_LINE_MAX, "chunk-size line too long")? else {
+            // Refuse what can never become a size before its line is complete.
+            return match unread.first() {
+                Some(b) if !b.is_ascii_hexdigit() => Err(BadChunk("chunk size is not hexadecimal")),
+                _ => Ok(Step::More),
+            };
+        };
+        let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+        if digits == 0 || digits > 16 {
+            return Err(BadChunk("chunk size is not hexadecimal or too large"));
+        }
+        if !is_extension_list(&line[digits..]) {
+            return Err(BadChunk("malformed chunk extension"));
+        }
+        let size = std::str::from_utf8(&line[..digits])
+            .ok()
+            .and_then(|t| u64::from_str_radix(t, 16).ok())
+            .ok_or(BadChunk("chunk size too large"))?;
+        self.state = if size == 0 {
+            State::Trailers
+        } else {
+            State::Data(size)
+        };
+        Ok(Step::Skip(line.len() + 2))
+    }
+
+    fn trailers(&mut self, unread: &[u8]) -> Result<Step, BadChunk> {
+        let mut fields = Fields::new();
+        let mut at = 0;
+        loop {
+            let room = TRAILERS_MAX.saturating_sub(at);
+            let Some(text) = line(&unread[at..], room, "trailer section too large")? else {
+                return Ok(Step::More);
+            };
+            at += text.len() + 2;
+            if text.is_empty() {
+                self.state = State::Done;
+                return Ok(Step::End(at, fields));
+            }
+            let colon = text.iter().position(|b| *b == b':');
+            let (name, value) = text.split_at(colon.ok_or(BadChunk("trailer without a colon"))?);
+            let value = value[1..].trim_ascii();
+            if !is_token(name) || !is_value(value) {
+                return Err(BadChunk("malformed trailer"));
+            }
+            if fields.len() == TRAILER_LINES_MAX {
+                return Err(BadChunk("too many trailer lines"));
+            }
+            fields.push(name, value);
+        }
+    }
+}
+
+/// The line that `unread` starts with, without its CRLF.
+fn line<'a>(
+    unread: &'a [u8],
+    max: usize,
+    too_long: &'static str,
+) -> Result<Option<&'a [u8]>, BadChunk> {
+    let window = &unread[..unread.len().min(max)];
+    match window.iter().position(|b| *b == b'\n') {
+        Some(0) => Err(BadChunk("line ends with a bare LF")),
+        Some(end) if window[end - 1] != b'\r' => Err(BadChunk("line ends with a bare LF")),
+        Some(end) if window[..end - 1].contains(&b'\r') => Err(BadChunk("bare CR")),
+        Some(end) => Ok(Some(&window[..end - 1])),
+        None if unread.len() >= max => Err(BadChunk(too_long)),
+        None => Ok(None),
+    }
+}
+
+/// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the "bad" white space that
+/// RFC 9112 section 7.1.1 tolerates.
+fn is_extension_list(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some((b';', after)) = rest.split_first() {
+        let name = after.iter().take_while(|b| !b";=".contains(b)).count();
+        if !is_token(&after[..name]) {
+            return false;
+        }
+        rest = &after[name..];
+        let Some((b'=', value)) = rest.split_first() else {
+            continue;
+        };
+        let length = if value.first() == Some(&b'"') {
+            match quoted_length(value) {
+                Some(n) => n,
+                None => return false,
+            }
+        } else {
+            let n = value.iter().take_while(|b| **b != b';').count();
+            if !is_token(&value[..n]) {
+                return false;
+            }
+            n
+        };
+        rest = &value[length..];
+    }
+    rest.is_empty()
+}
+
+fn quoted_length(text: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    for (i, b) in text.iter().enumerate().skip(1) {
+        match b {
+            _ if *b != b'\t' && (*b < 0x20 || *b == 0x7f) => return None,
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(i + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `wire` in pieces of `piece` bytes; the body and what was left unread.
+    fn decode(wire: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<u8>), &'static str> {
+        let (mut scanner, mut unread, mut body) = (Scanner::default(), Vec::new(), Vec::new());
+        let mut pieces = wire.chunks(piece.max(1));
+        loop {
+            match scanner.step(&unread).map_err(|e| e.0)? {
+                Step::Skip(n) => drop(unread.drain(..n)),
+                Step::Data(n) => body.extend(unread.drain(..n)),
+                Step::More => match pieces.next() {
+                    Some(p) => unread.extend_from_slice(p),
+                    None => return Err("truncated"),
+                },
+                Step::End(n, _) => {
+                    unread.drain(..n);
+                    unread.extend(pieces.flatten());
+                    return Ok((body, unread));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn legal_bodies_read_the_same_in_every_cut() {
+        for (wire, body, rest) in [
+            (&b"5\r\nhello\r\n0\r\n\r\n"[..], &b"hello"[..], &b""[..]),
+            (
+                b"5;a=b;c=\"d;\\\"\"\r\nhello\r\n0\r\n\r\nGET /",
+                b"hello",
+                b"GET /",
+            ),
+            (
+                b"1\r\na\r\n00a\r\n0123456789\r\n000\r\nX: y\r\n\r\n",
+                b"a0123456789",
+                b"",
+            ),
+            (b"A;x\r\n0123456789\r\n0\r\n\r\n", b"0123456789", b""),
+        ] {
+            for piece in 1..wire.len() {
+                assert_eq!(
+                    decode(wire, piece),
+                    Ok((body.to_vec(), rest.to_vec())),
+                    "piece {piece}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_in_every_cut() {
+        let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(65_536));
+        for wire in [
+            &b"5;\r\nhello\r\n0\r\n\r\n"[..],
+            b"5;a\n\r\nhello\r\n0\r\n\r\n",
+            b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+            b"5;a\0\r\nhello\r\n0\r\n\r\n",
+            b"5;a b\r\nhello\r\n0\r\n\r\n",
+            b"0x5\r\nhello\r\n0\r\n\r\n",
+            b"1_0\r\nhello\r\n0\r\n\r\n",
+            b"+5\r\nhello\r\n0\r\n\r\n",
+            b"-5\r\nhello\r\n0\r\n\r\n",
+            b" 5\r\nhello\r\n0\r\n\r\n",
+            b"5 \r\nhello\r\n0\r\n\r\n",
+            b"6\r\nhello\r\n0\r\n\r\n",
+            b"4\r\nhello\r\n0\r\n\r\n",
+            b"5\nhello\n0\n\n",
+            b"5\r\nhello0\r\n\r\n",
+            b"5\r\nhello\n0\r\n\r\n",
+            b"10000000000000000\r\nhello\r\n0\r\n\r\n",
+            b"\r\nhello\r\n0\r\n\r\n",
+            b"5\r\nhello\r\n0\r\nX y\r\n\r\n",
+            b"5\r\nhello\r\n0\r\nX : y\r\n\r\n",
+            long.as_bytes(),
+        ] {
+            for piece in [1, 2, 3, 7, wire.len()] {
+                assert!(
+                    decode(wire, piece).is_err(),
+                    "{:?}",
+                    String::from_utf8_lossy(&wire[..wire.len().min(40)])
+                );
+            }
+        }
+    }
+}
