@@ -183,6 +183,12 @@ in
         File with the admin token of the worker's own API. `null` means the controller's token.
       '';
 
+      sunshineUser = mkOption {
+        type = types.str;
+        default = "sunshine";
+        description = "User of the bodies' Sunshine, for sessions that bring none.";
+      };
+
       sunshinePasswordFile = secretFile ''
         File with the password of the bodies' Sunshine, for sessions that bring none.
       '';
@@ -203,9 +209,8 @@ in
         default = null;
         example = "http://10.0.1.20:47990";
         description = ''
-          Where the controller reaches this worker. `null` means the machine's own address, taken
-          at start from the default route, or the loopback address when the controller is on this
-          machine.
+          Where the controller reaches this worker. `null` means the machine's address on the way
+          to the controller, or the loopback address when the controller is on this machine.
         '';
       };
 

@@ -133,6 +133,7 @@ let
     [ "sunshine" "password" ]
     [ "nps" "token" ]
     [ "experience_library" "token" ]
+    [ "turn" "secret" ]
   ];
   noClearSecrets =
     role: settings:
@@ -142,7 +143,16 @@ let
         services.hydraneckwebrtc.${role}.settings.${lib.concatStringsSep "." path} would be readable by every user in the Nix store.
         Put the secret into a file, name the file in services.hydraneckwebrtc.${role}.credentials, and set ${lib.last path}_file to that name.
       '';
-    }) clearSecrets;
+    }) clearSecrets
+    ++ [
+      {
+        assertion = !lib.any (server: server ? credential) (settings.ice_servers or [ ]);
+        message = ''
+          services.hydraneckwebrtc.${role}.settings.ice_servers has a credential, which would be readable by every user in the Nix store.
+          Put it into a file, name the file in services.hydraneckwebrtc.${role}.credentials, and set credential_file to that name.
+        '';
+      }
+    ];
 in
 {
   config = mkMerge [
@@ -282,7 +292,7 @@ in
             else if controller.enable then
               "http://127.0.0.1:${toString (portOf worker.settings.server.listen)}"
             else
-              "http://@address@:${toString (portOf worker.settings.server.listen)}"
+              null # the program takes the machine's address on the way to the controller
           );
         };
         sessions = {
@@ -290,7 +300,11 @@ in
           # Not the private /tmp: sessions outlive a restart of the worker.
           dir = mkDefault "/var/lib/hydraneckwebrtc/sessions";
         };
-        sunshine.password_file = mkIf (worker.sunshinePasswordFile != null) (mkDefault "sunshine-password");
+        mic.max = mkDefault worker.settings.sessions.max;
+        sunshine = mkIf (worker.sunshinePasswordFile != null) {
+          username = mkDefault worker.sunshineUser;
+          password_file = mkDefault "sunshine-password";
+        };
       };
 
       systemd.services.hydraneckwebrtc = mkMerge [

@@ -34,6 +34,15 @@ in
   a_secret_among_the_settings = case [ "settings.sunshine.password" "readable by every user" "password_file" ] {
     worker.settings.sunshine.password = "hunter2";
   };
+  a_relay_password_among_the_settings = case [ "ice_servers has a credential" "credential_file" ] {
+    worker.settings.ice_servers = [
+      {
+        urls = [ "turn:relay.example.com" ];
+        username = "u";
+        credential = "hunter2";
+      }
+    ];
+  };
   a_missing_secret = {
     says = [ "worker.controllerTokenFile is not set" ];
     value =
