@@ -29,6 +29,7 @@ let
   secret = if cfg.secretFile != null then toString cfg.secretFile else "${units.secretsDirectory}/turn-secret";
   usesUser = cfg.staticUser != null;
   hasTls = cfg.tls != null;
+  usesLowPort = cfg.port < 1024 || (hasTls && cfg.tlsPort < 1024);
   tlsFile =
     text:
     mkOption {
@@ -285,7 +286,7 @@ in
 
       # The stock unit of the last releases has a sandbox, and its settings win; older ones get it
       # from here.
-      serviceConfig = lib.mapAttrs (_: mkDefault) hardening.turn // {
+      serviceConfig = lib.mapAttrs (_: mkDefault) (hardening.turn // lib.optionalAttrs usesLowPort hardening.lowPorts) // {
         LoadCredential =
           (if usesUser then [ "turn-password:${toString cfg.staticUser.passwordFile}" ] else [ "turn-secret:${secret}" ])
           ++ lib.optionals hasTls [

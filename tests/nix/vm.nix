@@ -15,9 +15,8 @@ let
     services.hydraneckwebrtc.turn.acceptOldCoturn = true;
   };
   plan =
-    name:
+    name: nodes:
     let
-      test = import (directory + "/${name}.nix") { inherit module; };
       machine =
         node: config:
         overlay (
@@ -32,8 +31,11 @@ let
     pkgs.runCommand "vm-test-${name}" { } ''
       mkdir $out
       ${lib.concatStrings (
-        lib.mapAttrsToList (node: config: "ln -s ${machine node config} $out/${node}\n") test.nodes
+        lib.mapAttrsToList (node: config: "ln -s ${machine node config} $out/${node}\n") nodes
       )}
     '';
 in
-lib.genAttrs names plan
+lib.genAttrs names (name: plan name (import (directory + "/${name}.nix") { inherit module; }).nodes)
+// {
+  debian = plan "debian" (import ./debian.nix { inherit package; });
+}
