@@ -143,6 +143,9 @@ rec {
           ExecStart = exec;
           KillMode = "process";
           LoadCredential = credentials;
+          # A user namespace is made anew at every start, and from one the processes of the last
+          # start cannot be looked at in /proc: sessions could not be adopted.
+          PrivateUsers = false;
           # The load average and the processor count are part of a heartbeat.
           ProcSubset = "all";
           # Only the worker's own branch of the cgroup tree is writable.
