@@ -19,7 +19,9 @@
       );
       vmTest =
         pkgs: name:
-        pkgs.testers.runNixOSTest (import (./vm-tests + "/${name}.nix") { module = self.nixosModules.default; });
+        pkgs.testers.runNixOSTest (
+          import (./vm-tests + "/${name}.nix") { module = self.nixosModules.default; }
+        );
     in
     {
       packages = forAllSystems (pkgs: rec {
@@ -72,9 +74,9 @@
         in
         {
           inherit package;
-          clippy =
-            cargoCheck "clippy" [ pkgs.clippy ]
-              "cargo clippy --offline --release --all-targets -- --deny warnings";
+          clippy = cargoCheck "clippy" [
+            pkgs.clippy
+          ] "cargo clippy --offline --release --all-targets -- --deny warnings";
           fmt = cargoCheck "fmt" [ pkgs.rustfmt ] "cargo fmt --check";
           tests = cargoCheck "tests" [ ] "cargo test --offline --release --lib --bins";
         }

@@ -52,8 +52,7 @@ let
   # LoadCredential= lines in a stable order.
   credentialsOf = secrets: lib.mapAttrsToList (name: path: "${name}:${path}") secrets;
   isGenerated = lib.hasPrefix "${units.secretsDirectory}/";
-  generatedNames =
-    secrets: map baseNameOf (lib.filter isGenerated (lib.attrValues secrets));
+  generatedNames = secrets: map baseNameOf (lib.filter isGenerated (lib.attrValues secrets));
   allGenerated = lib.unique (
     lib.optionals controller.enable (generatedNames controllerSecrets)
     ++ lib.optionals worker.enable (generatedNames workerSecrets)
@@ -128,12 +127,30 @@ let
 
   # Keys of the configuration file that hold a secret in clear.
   clearSecrets = [
-    [ "server" "admin_token" ]
-    [ "controller" "token" ]
-    [ "sunshine" "password" ]
-    [ "nps" "token" ]
-    [ "experience_library" "token" ]
-    [ "turn" "secret" ]
+    [
+      "server"
+      "admin_token"
+    ]
+    [
+      "controller"
+      "token"
+    ]
+    [
+      "sunshine"
+      "password"
+    ]
+    [
+      "nps"
+      "token"
+    ]
+    [
+      "experience_library"
+      "token"
+    ]
+    [
+      "turn"
+      "secret"
+    ]
   ];
   noClearSecrets =
     role: settings:
@@ -265,8 +282,7 @@ in
           '';
         }
         {
-          assertion =
-            !colocated || controller.settings.server.listen != worker.settings.server.listen;
+          assertion = !colocated || controller.settings.server.listen != worker.settings.server.listen;
           message = ''
             services.hydraneckwebrtc: controller and worker both listen on ${toString worker.settings.server.listen}.
             Give one of them another settings.server.listen.

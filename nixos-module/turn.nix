@@ -26,7 +26,8 @@ let
   # transport offered (UDP, TCP, TLS) while ICE gathers, and a reload doubles that for a moment.
   portsPerSession = 20;
 
-  secret = if cfg.secretFile != null then toString cfg.secretFile else "${units.secretsDirectory}/turn-secret";
+  secret =
+    if cfg.secretFile != null then toString cfg.secretFile else "${units.secretsDirectory}/turn-secret";
   usesUser = cfg.staticUser != null;
   hasTls = cfg.tls != null;
   usesLowPort = cfg.port < 1024 || (hasTls && cfg.tlsPort < 1024);
@@ -286,14 +287,21 @@ in
 
       # The stock unit of the last releases has a sandbox, and its settings win; older ones get it
       # from here.
-      serviceConfig = lib.mapAttrs (_: mkDefault) (hardening.turn // lib.optionalAttrs usesLowPort hardening.lowPorts) // {
-        LoadCredential =
-          (if usesUser then [ "turn-password:${toString cfg.staticUser.passwordFile}" ] else [ "turn-secret:${secret}" ])
-          ++ lib.optionals hasTls [
-            "tls-certificate:${toString cfg.tls.certificateFile}"
-            "tls-key:${toString cfg.tls.keyFile}"
-          ];
-      };
+      serviceConfig =
+        lib.mapAttrs (_: mkDefault) (hardening.turn // lib.optionalAttrs usesLowPort hardening.lowPorts)
+        // {
+          LoadCredential =
+            (
+              if usesUser then
+                [ "turn-password:${toString cfg.staticUser.passwordFile}" ]
+              else
+                [ "turn-secret:${secret}" ]
+            )
+            ++ lib.optionals hasTls [
+              "tls-certificate:${toString cfg.tls.certificateFile}"
+              "tls-key:${toString cfg.tls.keyFile}"
+            ];
+        };
     };
 
     # What the worker tells browsers and stream processes.

@@ -49,17 +49,15 @@ rec {
       description = "Secrets of hydraneckwebrtc, generated once";
       inherit documentation;
       unitConfig = { };
-      serviceConfig =
-        hardening.base
-        // {
-          ExecStart = "${exec} ${builtins.concatStringsSep " " names}";
-          PrivateNetwork = true;
-          RemainAfterExit = true;
-          RestrictAddressFamilies = "none";
-          StateDirectory = "hydraneckwebrtc-secrets";
-          StateDirectoryMode = "0700";
-          Type = "oneshot";
-        };
+      serviceConfig = hardening.base // {
+        ExecStart = "${exec} ${builtins.concatStringsSep " " names}";
+        PrivateNetwork = true;
+        RemainAfterExit = true;
+        RestrictAddressFamilies = "none";
+        StateDirectory = "hydraneckwebrtc-secrets";
+        StateDirectoryMode = "0700";
+        Type = "oneshot";
+      };
     };
 
   # Notes the machine's own addresses, anew before every start of coturn and the worker.

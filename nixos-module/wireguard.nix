@@ -44,9 +44,15 @@ let
         example = [ "10.10.100.6/32" ];
         description = "Addresses behind this peer; routes to them are set.";
       };
-      endpoint = optional types.str "198.51.100.7:51820" "Where to send to, when the peer does not call first.";
-      persistentKeepalive = optional types.ints.positive 25 "Seconds between packets that keep a NAT mapping alive.";
-      presharedKeyFile = optional types.path "/run/keys/wireguard-psk" "File with a key shared by both ends.";
+      endpoint =
+        optional types.str "198.51.100.7:51820"
+          "Where to send to, when the peer does not call first.";
+      persistentKeepalive =
+        optional types.ints.positive 25
+          "Seconds between packets that keep a NAT mapping alive.";
+      presharedKeyFile =
+        optional types.path "/run/keys/wireguard-psk"
+          "File with a key shared by both ends.";
     };
   };
 in
@@ -144,7 +150,8 @@ in
           '';
         }
         {
-          assertion = cfg.privateKeyFile == null || !(lib.hasPrefix builtins.storeDir (toString cfg.privateKeyFile));
+          assertion =
+            cfg.privateKeyFile == null || !(lib.hasPrefix builtins.storeDir (toString cfg.privateKeyFile));
           message = ''
             services.hydraneckwebrtc.wireguard.privateKeyFile lies in the Nix store, where every user can read it.
             Name a file outside of it as a string, for example "/run/keys/wireguard".

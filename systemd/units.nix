@@ -69,6 +69,5 @@ in
       names = [ "turn-secret" ];
     }
   );
-  "systemd/coturn.service.d/hydraneckwebrtc.conf" =
-    generated + "[Service]\n" + lines hardening.turn;
+  "systemd/coturn.service.d/hydraneckwebrtc.conf" = generated + "[Service]\n" + lines hardening.turn;
 }

@@ -3,7 +3,14 @@ let
   inherit (import ./eval/machine.nix) lib machine;
   inherit (machine { }) options;
 
-  text = v: if v ? text then v.text else if lib.isDerivation v then v.name else builtins.toJSON v;
+  text =
+    v:
+    if v ? text then
+      v.text
+    else if lib.isDerivation v then
+      v.name
+    else
+      builtins.toJSON v;
   default =
     o:
     if o ? defaultText then
@@ -32,10 +39,14 @@ let
       #### `${name}`
       ${plain (lib.removeSuffix "\n" o.description)}
 
-      Type: ${o.type.description}.${lib.optionalString (default o != null) " Default: `${oneLine (default o)}`."}${lib.optionalString (o ? example) " Example: `${oneLine (text o.example)}`."}
+      Type: ${o.type.description}.${
+        lib.optionalString (default o != null) " Default: `${oneLine (default o)}`."
+      }${lib.optionalString (o ? example) " Example: `${oneLine (text o.example)}`."}
 
     ''
-    + lib.concatStrings (walk "${name}${if (o.type.description or "") == "submodule" then "" else ".<…>"}" (inner o.type));
+    + lib.concatStrings (
+      walk "${name}${if (o.type.description or "") == "submodule" then "" else ".<…>"}" (inner o.type)
+    );
   # Options inside of a submodule, however wrapped.
   inner =
     type:

@@ -98,15 +98,16 @@ let
         (unit colocated "hydraneckwebrtc").wantedBy == [ "multi-user.target" ]
         && (unit colocated "hydraneckwebrtc-controller").wantedBy == [ "multi-user.target" ];
       one_token_for_both =
-        lib.elem "admin-token:/var/lib/hydraneckwebrtc-secrets/admin-token" (service colocated "hydraneckwebrtc").LoadCredential
-        &&
-          lib.elem "admin-token:/var/lib/hydraneckwebrtc-secrets/admin-token"
-            (service colocated "hydraneckwebrtc-controller").LoadCredential;
-      generates_what_is_missing =
-        lib.hasInfix "admin-token turn-secret worker-id"
-          (service colocated "hydraneckwebrtc-secrets").ExecStart;
+        lib.elem "admin-token:/var/lib/hydraneckwebrtc-secrets/admin-token" (service colocated "hydraneckwebrtc")
+        .LoadCredential
+        && lib.elem "admin-token:/var/lib/hydraneckwebrtc-secrets/admin-token" (service colocated "hydraneckwebrtc-controller")
+        .LoadCredential;
+      generates_what_is_missing = lib.hasInfix "admin-token turn-secret worker-id" (service colocated "hydraneckwebrtc-secrets")
+      .ExecStart;
       worker_stays_on_loopback = (settings colocated).server.listen == "127.0.0.1:8090";
-      relay_is_told_by_name = lib.hasPrefix "turn:neck.example.com:3478" (lib.head (settings colocated).turn.urls);
+      relay_is_told_by_name = lib.hasPrefix "turn:neck.example.com:3478" (
+        lib.head (settings colocated).turn.urls
+      );
       no_port_is_open_unasked = colocated.checked.networking.firewall.allowedTCPPorts == [ ];
     };
     a_controller_takes_three_lines = {
@@ -116,14 +117,16 @@ let
       low_ports =
         (service controller "hydraneckwebrtc-controller").AmbientCapabilities == "CAP_NET_BIND_SERVICE";
       given_token =
-        (service controller "hydraneckwebrtc-controller").LoadCredential == [ "admin-token:/run/keys/neck" ];
+        (service controller "hydraneckwebrtc-controller").LoadCredential
+        == [ "admin-token:/run/keys/neck" ];
       nothing_to_generate = !(controller.checked.systemd.services ? hydraneckwebrtc-secrets);
     };
     a_worker_takes_three_lines = {
       no_controller = !(worker.checked.systemd.services ? hydraneckwebrtc-controller);
       relay_runs = worker.checked.services.coturn.enable;
       warns_without_tunnel = says "without WireGuard" worker.checked.warnings;
-      after_its_secrets = lib.elem "hydraneckwebrtc-secrets.service" (unit worker "hydraneckwebrtc").requires;
+      after_its_secrets = lib.elem "hydraneckwebrtc-secrets.service" (unit worker "hydraneckwebrtc")
+      .requires;
     };
     a_restart_keeps_sessions = {
       signal_to_main_alone = (service worker "hydraneckwebrtc").KillMode == "process";
@@ -136,17 +139,19 @@ let
         (service worker "hydraneckwebrtc").WatchdogSec == 30
         && (service worker "hydraneckwebrtc").Type == "notify";
       restart = (service worker "hydraneckwebrtc").Restart == "on-failure";
-      but_not_with_a_missing_secret =
-        lib.elem "CREDENTIALS" (service worker "hydraneckwebrtc").RestartPreventExitStatus;
+      but_not_with_a_missing_secret = lib.elem "CREDENTIALS" (service worker "hydraneckwebrtc")
+      .RestartPreventExitStatus;
     };
     every_part_can_be_set = {
       ports_follow_sessions = (coturn full).max-port == 49152 + 4 * 20 - 1;
       more_secrets = lib.elem "nps-token:/run/keys/nps" (service full "hydraneckwebrtc").LoadCredential;
       turns = lib.elem "turns:203.0.113.20:5349?transport=tcp" (settings full).turn.urls;
-      coturn_reads_its_key = lib.elem "tls-key:/var/lib/acme/w/key.pem" (service full "coturn").LoadCredential;
+      coturn_reads_its_key = lib.elem "tls-key:/var/lib/acme/w/key.pem" (service full "coturn")
+      .LoadCredential;
       networks_of_peers = (settings full).bodies.allowed_networks == [ "10.10.100.6/32" ];
       tunnel_first = lib.elem "wireguard-wg0.service" (unit full "hydraneckwebrtc").after;
-      tunnel_is_no_requirement = !(lib.elem "wireguard-wg0.service" (unit full "hydraneckwebrtc").requires);
+      tunnel_is_no_requirement =
+        !(lib.elem "wireguard-wg0.service" (unit full "hydraneckwebrtc").requires);
       key_is_generated = full.checked.networking.wireguard.interfaces.wg0.generatePrivateKeyFile;
       no_warning = full.checked.warnings == [ ];
       firewall =
@@ -164,7 +169,8 @@ let
     a_static_turn_user_is_possible = {
       coturn_side = (coturn static).lt-cred-mech && !(coturn static).use-auth-secret;
       worker_side = (lib.head (settings static).ice_servers).credential_file == "turn-password";
-      password_is_a_credential = (service static "coturn").LoadCredential == [ "turn-password:/run/keys/turn" ];
+      password_is_a_credential =
+        (service static "coturn").LoadCredential == [ "turn-password:/run/keys/turn" ];
     };
     the_relay_denies_by_default = {
       denies_all = lib.hasInfix "denied-peer-ip=0.0.0.0-255.255.255.255" (coturn worker).extraConfig;
@@ -174,9 +180,8 @@ let
       has_a_sandbox = (service worker "coturn").ProtectSystem == "strict";
     };
     certificates_come_from_where_they_should = {
-      security_acme =
-        lib.elem "tls-key:/var/lib/acme/neck.example.com/key.pem"
-          (service nixosCertificates "hydraneckwebrtc-controller").LoadCredential;
+      security_acme = lib.elem "tls-key:/var/lib/acme/neck.example.com/key.pem" (service nixosCertificates "hydraneckwebrtc-controller")
+      .LoadCredential;
       renewal =
         nixosCertificates.checked.security.acme.certs."neck.example.com".reloadServices == [
           "hydraneckwebrtc-controller.service"

@@ -31,9 +31,11 @@ in
     wireguard.addresses = [ "10.10.0.2/16" ];
     wireguard.privateKeyFile = "${builtins.toFile "key" "hunter2"}";
   };
-  a_secret_among_the_settings = case [ "settings.sunshine.password" "readable by every user" "password_file" ] {
-    worker.settings.sunshine.password = "hunter2";
-  };
+  a_secret_among_the_settings =
+    case [ "settings.sunshine.password" "readable by every user" "password_file" ]
+      {
+        worker.settings.sunshine.password = "hunter2";
+      };
   a_relay_password_among_the_settings = case [ "ice_servers has a credential" "credential_file" ] {
     worker.settings.ice_servers = [
       {
@@ -69,7 +71,11 @@ in
       }).checked.systemd.services;
   };
   an_old_coturn = {
-    says = [ "coturn 4.6.1 is older than 4.9.0" "CVE-2026-27624" "acceptOldCoturn" ];
+    says = [
+      "coturn 4.6.1 is older than 4.9.0"
+      "CVE-2026-27624"
+      "acceptOldCoturn"
+    ];
     value = (machineWith { coturn = "4.6.1"; } (worker { })).checked.systemd.services;
   };
   a_tunnel_without_an_address = case [ "wireguard.addresses is empty" ] { wireguard.enable = true; };
