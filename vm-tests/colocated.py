@@ -12,7 +12,9 @@ token = machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/admin-token").stri
 auth = f"-H 'Authorization: Bearer {token}'"
 
 with subtest("the worker finds its controller on the loopback address"):
-    machine.wait_until_succeeds(f"curl -sf {auth} {API}/workers | jq -e '.[0].status == \"healthy\"'", timeout=30)
+    machine.wait_until_succeeds(
+        f"curl -sf {auth} {API}/workers | jq -e '.[0].status == \"healthy\"'", timeout=30
+    )
     worker = json.loads(machine.succeed(f"curl -sf {auth} {API}/workers"))[0]
     assert worker["url"] == "http://127.0.0.1:8090", worker
 
@@ -20,7 +22,9 @@ with subtest("it has the generated name, also after a restart"):
     name = machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/worker-id").strip()
     assert worker["worker_id"] == name and name.startswith("machine-"), worker
     machine.succeed("systemctl restart hydraneckwebrtc.service")
-    machine.wait_until_succeeds(f"curl -sf {auth} {API}/workers | jq -e '.[0].worker_id == \"{name}\"'", timeout=30)
+    machine.wait_until_succeeds(
+        f"curl -sf {auth} {API}/workers | jq -e '.[0].worker_id == \"{name}\"'", timeout=30
+    )
 
 with subtest("health says that there is no tunnel"):
     health = json.loads(machine.succeed("curl -sf http://127.0.0.1:8090/api/v1/health"))
@@ -33,7 +37,9 @@ with subtest("only the controller is reachable from outside"):
 with subtest("a session streams through the controller's address"):
     request = '{"body_ip":"192.168.1.1","sunshine_user":"sunshine","sunshine_pass":"sunshine"}'
     created = json.loads(
-        machine.succeed(f"curl -s --fail-with-body {auth} -H 'Content-Type: application/json' -d '{request}' {API}/sessions")
+        machine.succeed(
+            f"curl -s --fail-with-body {auth} -H 'Content-Type: application/json' -d '{request}' {API}/sessions"
+        )
     )
     url = created["stream_url"]
     assert created["session_id"] in url, created

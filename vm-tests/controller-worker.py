@@ -29,7 +29,9 @@ worker.wait_for_unit("hydraneckwebrtc.service")
 body.wait_for_open_port(47990, "192.168.1.1")
 
 with subtest("the worker registers"):
-    controller.wait_until_succeeds(f"curl -sf {AUTH} {API}/workers | jq -e '.[0].status == \"healthy\"'", timeout=30)
+    controller.wait_until_succeeds(
+        f"curl -sf {AUTH} {API}/workers | jq -e '.[0].status == \"healthy\"'", timeout=30
+    )
     view = json.loads(get("workers"))[0]
     assert view["worker_id"] == "worker", view
     assert view["url"] == "http://192.168.1.3:47990", view
@@ -57,15 +59,19 @@ with subtest("the page's WebSocket opens, and its credentials open the worker's 
     relays = [s for s in found["ice_servers"] if any(u.startswith("turn:192.168.1.3") for u in s["urls"])]
     assert relays, found
     user, password = relays[0]["username"], relays[0]["credential"]
-    answer = controller.succeed(f"python3 /etc/tests/turn-client.py 192.168.1.3 - echo --user '{user}' --password '{password}'")
+    answer = controller.succeed(
+        f"python3 /etc/tests/turn-client.py 192.168.1.3 - echo --user '{user}' --password '{password}'"
+    )
     assert answer.strip() == "ok ok ok ok", answer
 
 with subtest("the session ends when it is deleted, and nothing of it is left"):
     controller.succeed(f"curl -sf -X DELETE {AUTH} {API}/sessions/{session}")
-    code = controller.succeed(f"curl -s -o /dev/null -w '%{{http_code}}' -X DELETE {AUTH} {API}/sessions/{session}")
+    code = controller.succeed(
+        f"curl -s -o /dev/null -w '%{{http_code}}' -X DELETE {AUTH} {API}/sessions/{session}"
+    )
     assert code == "404", code
     worker.wait_until_fails("pgrep -f '[t]estcard'", timeout=20)
-    worker.wait_until_succeeds("test -z \"$(ls -A /var/lib/hydraneckwebrtc/sessions)\"", timeout=20)
+    worker.wait_until_succeeds('test -z "$(ls -A /var/lib/hydraneckwebrtc/sessions)"', timeout=20)
 
 with subtest("a body that is not there is an error with a name, and leaves nothing"):
     answer = controller.succeed(
@@ -93,7 +99,10 @@ with subtest("a crashed worker comes back and adopts its session"):
 
 with subtest("a worker without its network is not given sessions, and comes back by itself"):
     worker.block()
-    controller.wait_until_succeeds(f"curl -s {AUTH} -H 'Content-Type: application/json' -d '{{\"body_ip\":\"192.168.1.1\"}}' {API}/sessions | jq -e '.reason == \"no_workers\" or .reason == \"no_capacity\"'", timeout=90)
+    controller.wait_until_succeeds(
+        f'curl -s {AUTH} -H \'Content-Type: application/json\' -d \'{{"body_ip":"192.168.1.1"}}\' {API}/sessions | jq -e \'.reason == "no_workers" or .reason == "no_capacity"\'',
+        timeout=90,
+    )
     worker.unblock()
     controller.wait_until_succeeds(f"curl -sf '{url}' > /dev/null", timeout=60)
     controller.succeed(f"curl -sf -X DELETE {AUTH} {API}/sessions/{session}")

@@ -43,7 +43,9 @@ with subtest("stop and start keep it, too"):
     controller.wait_until_succeeds(f"curl -sf '{url}' > /dev/null", timeout=30)
 
 with subtest("a draining worker keeps its session and takes no other"):
-    controller.succeed(f"curl -sf -X POST {AUTH} -H 'Content-Type: application/json' -d '{{}}' {API}/workers/worker/drain")
+    controller.succeed(
+        f"curl -sf -X POST {AUTH} -H 'Content-Type: application/json' -d '{{}}' {API}/workers/worker/drain"
+    )
     controller.wait_until_succeeds(status_is("draining"), timeout=15)
     answer = json.loads(controller.succeed(f"curl -s {AUTH} {REQUEST} {API}/sessions"))
     assert answer["reason"] in ("all_draining", "no_workers", "no_capacity"), answer

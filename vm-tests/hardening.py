@@ -31,13 +31,27 @@ with subtest("no service of ours runs as root"):
 
 with subtest("secrets are root's alone, and in no file of the configuration"):
     found = machine.succeed("find /var/lib/hydraneckwebrtc-secrets -type f -printf '%m %u %f\\n' | sort -k3")
-    assert found.split() == ["600", "root", "admin-token", "600", "root", "turn-secret", "600", "root", "worker-id"], found
+    assert found.split() == [
+        "600",
+        "root",
+        "admin-token",
+        "600",
+        "root",
+        "turn-secret",
+        "600",
+        "root",
+        "worker-id",
+    ], found
     machine.fail("runuser -u nobody -- ls /var/lib/hydraneckwebrtc-secrets")
-    machine.fail("grep -rqFf /var/lib/hydraneckwebrtc-secrets/admin-token /etc /proc/[0-9]*/cmdline /proc/[0-9]*/environ")
+    machine.fail(
+        "grep -rqFf /var/lib/hydraneckwebrtc-secrets/admin-token /etc /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
+    )
 
 with subtest("generated secrets survive a restart of everything"):
     before = machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/*")
-    machine.succeed("systemctl restart hydraneckwebrtc-secrets.service hydraneckwebrtc-controller.service hydraneckwebrtc.service coturn.service")
+    machine.succeed(
+        "systemctl restart hydraneckwebrtc-secrets.service hydraneckwebrtc-controller.service hydraneckwebrtc.service coturn.service"
+    )
     machine.wait_for_unit("hydraneckwebrtc.service")
     assert machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/*") == before
 
@@ -62,4 +76,6 @@ with subtest("a missing secret file stops the start and does not start a storm")
     machine.sleep(5)  # longer than RestartSec
     machine.require_unit_state("hydraneckwebrtc-controller.service", "failed")
     assert machine.succeed("systemctl show -P NRestarts hydraneckwebrtc-controller.service").strip() == "0"
-    machine.succeed("journalctl -u hydraneckwebrtc-controller.service | grep -q 'Failed to set up credentials'")
+    machine.succeed(
+        "journalctl -u hydraneckwebrtc-controller.service | grep -q 'Failed to set up credentials'"
+    )

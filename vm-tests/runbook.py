@@ -17,7 +17,9 @@ body.wait_for_open_port(47990, "192.168.1.1")
 
 with subtest("start the services"):
     # NixOS enables units by configuration; there `enable` changes nothing.
-    controller.succeed("systemctl enable --now hydraneckwebrtc-controller || systemctl start hydraneckwebrtc-controller")
+    controller.succeed(
+        "systemctl enable --now hydraneckwebrtc-controller || systemctl start hydraneckwebrtc-controller"
+    )
     worker.succeed("systemctl enable --now hydraneckwebrtc || systemctl start hydraneckwebrtc")
     controller.wait_for_unit("hydraneckwebrtc-controller.service")
     worker.wait_for_unit("hydraneckwebrtc.service")
@@ -36,14 +38,18 @@ with subtest("quick readiness check, on either role"):
       process_id: .extra.process_id,
       uptime: .extra.uptime
     }'"""
-    controller.wait_until_succeeds(f"{TRUST} curl -sf {SITE}/api/v1/health | jq -e '.extra.max_sessions == 3'", timeout=30)
+    controller.wait_until_succeeds(
+        f"{TRUST} curl -sf {SITE}/api/v1/health | jq -e '.extra.max_sessions == 3'", timeout=30
+    )
     ready = json.loads(at_controller(f"curl -sf {SITE}/api/v1/health | {summary}"))
     assert ready["sessions"] == "0/3" and ready["process_id"] and ready["uptime"], ready
     ready = json.loads(worker.succeed(f"curl -sf http://localhost:47990/api/v1/health | {summary}"))
     assert ready["sessions"] == "0/3" and ready["status"] == "degraded", ready
 
 with subtest("list workers"):
-    workers = json.loads(at_controller(f'curl -H "Authorization: Bearer {TOKEN}" \\\n  {SITE}/api/v1/workers'))
+    workers = json.loads(
+        at_controller(f'curl -H "Authorization: Bearer {TOKEN}" \\\n  {SITE}/api/v1/workers')
+    )
     assert [w["worker_id"] for w in workers] == ["worker"], workers
 
 with subtest("create a session"):
@@ -83,7 +89,10 @@ with subtest("coturn is running and listening"):
 with subtest("WireGuard status, and what health says without it"):
     worker.succeed("wg show")
     worker.succeed("ip link show type wireguard")
-    assert worker.succeed("curl -sf http://localhost:47990/api/v1/health | jq .extra.wireguard").strip() == "false"
+    assert (
+        worker.succeed("curl -sf http://localhost:47990/api/v1/health | jq .extra.wireguard").strip()
+        == "false"
+    )
 
 with subtest("verify that a body is reachable"):
     worker.succeed("ping -c 2 -W 3 192.168.1.1")
@@ -91,7 +100,9 @@ with subtest("verify that a body is reachable"):
 
 with subtest("logs, under the runbook's prefixes"):
     log_of_worker = worker.succeed("timeout 2 journalctl -u hydraneckwebrtc -f -n 500 || test $? = 124")
-    log_of_controller = controller.succeed("timeout 2 journalctl -u hydraneckwebrtc-controller -f -n 500 || test $? = 124")
+    log_of_controller = controller.succeed(
+        "timeout 2 journalctl -u hydraneckwebrtc-controller -f -n 500 || test $? = 124"
+    )
     assert "[worker]" in log_of_worker and f"[session {session}]" in log_of_worker, log_of_worker
     assert "[controller]" in log_of_controller, log_of_controller
     for secret in (TOKEN, "sunshine:sunshine"):

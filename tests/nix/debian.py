@@ -14,7 +14,11 @@ for unit in ("hydraneckwebrtc", "hydraneckwebrtc-controller", "coturn"):
     with subtest(f"{unit} runs, sandboxed, and starts at boot"):
         machine.wait_for_unit(f"{unit}.service")
         limit = 20 if unit == "coturn" else 15
-        log(machine.succeed(f"systemd-analyze security --no-pager --threshold={limit} {unit}.service | tail -1").strip())
+        log(
+            machine.succeed(
+                f"systemd-analyze security --no-pager --threshold={limit} {unit}.service | tail -1"
+            ).strip()
+        )
         machine.succeed(f"systemctl is-enabled {unit}.service")
         pid = machine.succeed(f"systemctl show -P MainPID {unit}.service").strip()
         assert machine.succeed(f"stat -c %u /proc/{pid}").strip() != "0"
