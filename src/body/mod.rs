@@ -1,1 +1,20 @@
-//! The body room.
+//! Everything said to a body: is it there, pair, launch, and leave it as it was.
+//!
+//! Knows Sunshine, hydrabody and the stream program's own API; knows no sessions: the worker
+//! calls [`Body`]'s steps in order and keeps the [`Traces`] that the steps will leave, written
+//! down *before* they are taken, so that [`Body::leave`] can undo them after a crash too.
+
+pub mod experience;
+mod files;
+pub mod identity;
+pub mod interfaces;
+pub mod networks;
+pub mod pairing;
+pub mod pins;
+pub mod program;
+pub mod reachability;
+pub mod sunshine;
+
+mod visit;
+
+pub use visit::{Bodies, Body, Departure, Paired, Ports, Rules, StreamTarget, TargetError, Traces};

@@ -1,5 +1,183 @@
-//! The controller room: the fleet, and the way to a worker.
+//! The controller: the fleet, and the way to a worker.
+//!
+//! Holds what workers last told it and nothing else: it may be killed at any time and is whole
+//! again after one heartbeat round. Places sessions, relays browsers to the worker that owns
+//! theirs, and answers the fleet's API.
 
+mod api;
+mod create;
+mod events;
 pub mod fleet;
-pub mod idempotency;
+mod health;
 pub mod placement;
+mod relay;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+
+use crate::config::Config;
+use crate::exec::{self, Stop};
+use crate::http::client::{Client, ClientError};
+use crate::http::exchange::API_BODY_MAX;
+use crate::http::hub::Hub;
+use crate::http::keyed::Keyed;
+use crate::http::router::Router;
+use crate::http::server::Service;
+use crate::http::{Done, Exchange};
+use crate::protocol::Created;
+use crate::proxy::Proxy;
+use crate::secret::Secret;
+use crate::tls::Trust;
+use crate::{clock, ids};
+
+use fleet::{Fleet, FleetEvent, Pace};
+
+/// How often silence is looked at: several times within the shortest useful heartbeat interval.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Why a controller cannot start.
+#[derive(Debug)]
+pub enum ControllerError {
+    /// Outgoing TLS cannot be set up.
+    Client(ClientError),
+}
+
+impl fmt::Display for ControllerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ControllerError {}
+
+/// A controller's state; [`Controller::service`] is what a server serves.
+#[derive(Debug)]
+pub struct Controller {
+    fleet: Mutex<Fleet>,
+    keys: Keyed<Created>,
+    /// One create at a time for each body: Sunshine's PIN goes to any pending pairing.
+    bodies: create::Turns,
+    client: Client,
+    proxy: Proxy,
+    hub: Hub,
+    settings: Settings,
+    process_id: String,
+    started: Instant,
+}
+
+/// What the configuration says to a controller.
+#[derive(Clone, Debug)]
+struct Settings {
+    district: String,
+    /// Base URL for browsers; the request's own `Host` when there is none.
+    public_url: Option<String>,
+    return_url: String,
+    token: Secret,
+    pace: Pace,
+}
+
+impl Controller {
+    /// Starts a controller: its clock runs until `stop`.
+    ///
+    /// # Errors
+    /// See [`ControllerError`].
+    pub fn start(config: &Config, stop: Stop) -> Result<Arc<Self>, ControllerError> {
+        let trust = config
+            .controller
+            .ca_file
+            .clone()
+            .map_or(Trust::WebPki, Trust::CaFile);
+        let client = Client::new(&trust).map_err(ControllerError::Client)?;
+        let pace = Pace {
+            heartbeat_interval: config.controller.heartbeat_interval,
+            heartbeat_timeout: config.workers.heartbeat_timeout,
+        };
+        let public_url = config.server.public_url.clone().or_else(|| {
+            config
+                .server
+                .domain
+                .as_ref()
+                .map(|d| format!("https://{d}"))
+        });
+        let controller = Arc::new(Self {
+            fleet: Mutex::new(Fleet::new(clock::now(), pace)),
+            keys: Keyed::default(),
+            bodies: create::Turns::default(),
+            proxy: Proxy::new(client.clone()),
+            client,
+            hub: Hub::default(),
+            settings: Settings {
+                district: config.district.clone(),
+                public_url,
+                return_url: config.sessions.return_url.clone(),
+                token: config.server.admin_token.clone(),
+                pace,
+            },
+            process_id: ids::label(),
+            started: clock::now(),
+        });
+        let ticking = Arc::clone(&controller);
+        exec::spawn(async move {
+            while stop.or(clock::sleep(TICK)).await.is_some() {
+                let events = ticking.fleet().tick(clock::now());
+                ticking.announce(events);
+            }
+        })
+        .detach();
+        log::info!(target: "controller", "started version={} process_id={}",
+            crate::protocol::VERSION, controller.process_id);
+        Ok(controller)
+    }
+
+    /// What a server serves.
+    #[must_use]
+    pub fn service(self: &Arc<Self>) -> Arc<dyn Service> {
+        Arc::new(Front {
+            router: api::router(self),
+            controller: Arc::clone(self),
+        })
+    }
+
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells log and listeners what changed in the fleet.
+    fn announce(&self, changes: Vec<FleetEvent>) {
+        for change in changes {
+            events::announce(&self.hub, &change);
+        }
+    }
+
+    /// Base URL for browsers that came with this `Host`.
+    fn base_url(&self, host: &str, secure: bool) -> String {
+        match &self.settings.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("{}://{host}", if secure { "https" } else { "http" }),
+        }
+    }
+
+    fn wall(&self) -> SystemTime {
+        clock::wall()
+    }
+}
+
+struct Front {
+    router: Router,
+    controller: Arc<Controller>,
+}
+
+#[async_trait]
+impl Service for Front {
+    async fn serve(&self, exchange: Exchange) -> Done {
+        if exchange.head.path().starts_with("/session/") {
+            return relay::relay(&self.controller, exchange).await;
+        }
+        exchange.serve(&self.router, API_BODY_MAX).await
+    }
+}

@@ -74,8 +74,19 @@ impl Call {
                 "send Content-Type: application/json",
             ));
         }
-        serde_json::from_slice(&self.body)
-            .map_err(|e| Failure::new(400, "bad_request", format!("invalid JSON body: {e}")))
+        let mut reader = serde_json::Deserializer::from_slice(&self.body);
+        let wrong =
+            |what: String| Failure::new(400, "bad_request", format!("invalid JSON body: {what}"));
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string();
+            wrong(if path == "." {
+                error.inner().to_string()
+            } else {
+                format!("{path}: {}", error.inner())
+            })
+        })?;
+        reader.end().map_err(|e| wrong(e.to_string()))?;
+        Ok(value)
     }
 }
 
@@ -95,4 +106,21 @@ where
     async fn answer(&self, call: Call) -> Result<Reply, Failure> {
         self(call).await
     }
+}
+
+/// A deadline as users write it: an RFC 3339 time, or a span from now (`30m`).
+///
+/// # Errors
+/// 400 that names the field.
+pub fn deadline(text: &str) -> Result<std::time::SystemTime, Failure> {
+    if let Ok(at) = humantime::parse_rfc3339(text) {
+        return Ok(at);
+    }
+    let span = humantime::parse_duration(text).ok();
+    span.and_then(|span| crate::clock::wall().checked_add(span))
+        .ok_or_else(|| {
+            let what =
+                format!("deadline: {text:?} is neither an RFC 3339 time nor a span such as 30m");
+            Failure::new(400, "bad_request", what)
+        })
 }

@@ -401,11 +401,11 @@ mod tests {
     fn listen_addresses_are_written_as_in_the_runbook() {
         assert_eq!(
             listen_address(":8080").unwrap(),
-            "[::]:8080".parse().unwrap()
+            "[::]:8080".parse::<SocketAddr>().unwrap()
         );
         assert_eq!(
             listen_address("127.0.0.1:1").unwrap(),
-            "127.0.0.1:1".parse().unwrap()
+            "127.0.0.1:1".parse::<SocketAddr>().unwrap()
         );
         for bad in ["", "8080", ":", ":x", "host:80", ":99999"] {
             assert!(listen_address(bad).is_err(), "{bad}");

@@ -1,0 +1,267 @@
+//! An experience on a body: its entry in Sunshine, and its processes, which hydrabody runs.
+//!
+//! Nothing here is fatal to a session: what fails is a warning. hydrabody starts the executable;
+//! Sunshine's entry only gives the stream its title and tells hydrabody when the stream starts.
+//! The entry carries the executable itself only when hydrabody did not take it, so that it is
+//! never started twice.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_types::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::sunshine::{Registered, Sunshine, SunshineError};
+use crate::http::client::{Client, ClientError, Outgoing};
+use crate::tls::Trust;
+
+/// Time for a call to hydrabody, which may kill processes before it answers.
+const CALL: Duration = Duration::from_secs(5);
+/// Longest title: escaped six-fold it still fits a Windows command line (32,767 characters).
+const TITLE_MAX: usize = 1_024;
+/// Longest executable in a Windows command line, with the rest of it.
+const EXE_MAX: usize = 30_000;
+/// Title when nothing better is known: Sunshine has it from the start.
+pub const DESKTOP: &str = "Desktop";
+
+/// What is launched, and the body of hydrabody's calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The experience's name, also its title in Sunshine.
+    pub experience: String,
+    /// Windows path of its executable.
+    pub exe_path: String,
+    /// The session it is for.
+    pub session_id: String,
+}
+
+/// Why a part of it did not work. All are warnings.
+#[derive(Debug)]
+pub enum ExperienceError {
+    /// hydrabody did not answer.
+    Agent(&'static str, SocketAddr, ClientError),
+    /// hydrabody refused.
+    AgentStatus(&'static str, SocketAddr, u16, String),
+    /// Sunshine did not take the entry.
+    Sunshine(SunshineError),
+    /// The name cannot be a title.
+    Title(String),
+}
+
+impl fmt::Display for ExperienceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(call, at, error) => write!(
+                f,
+                "hydrabody at {at}, {call}: {error}; is it running, is bodies.agent_port right?"
+            ),
+            Self::AgentStatus(call, at, status, says) => {
+                write!(f, "hydrabody at {at} answers {call} with {status}: {says}")
+            }
+            Self::Sunshine(error) => write!(f, "cannot register the experience: {error}"),
+            Self::Title(why) => write!(f, "experience {why}, not registered in Sunshine"),
+        }
+    }
+}
+
+impl std::error::Error for ExperienceError {}
+
+impl ExperienceError {
+    /// Whether hydrabody surely did not start anything: it was not reached, or it said no.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        matches!(
+            self,
+            Self::Agent(_, _, ClientError::Connect(..)) | Self::AgentStatus(..)
+        )
+    }
+}
+
+impl Launch {
+    /// The name of an experience, or what its executable is called when it has none.
+    #[must_use]
+    pub fn new(experience: Option<&str>, exe_path: &str, session_id: &str) -> Self {
+        let file = exe_path.rsplit(['\\', '/']).next().unwrap_or(exe_path);
+        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        let named = experience.filter(|e| !e.is_empty()).unwrap_or(stem);
+        Self {
+            experience: named.to_owned(),
+            exe_path: exe_path.to_owned(),
+            session_id: session_id.to_owned(),
+        }
+    }
+}
+
+/// hydrabody, the agent on a body.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    address: SocketAddr,
+}
+
+impl Agent {
+    /// The agent at `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// Starts the experience.
+    ///
+    /// # Errors
+    /// See [`ExperienceError`].
+    pub async fn launch(&self, launch: &Launch) -> Result<(), ExperienceError> {
+        self.post("POST /api/v1/launch", "/api/v1/launch", launch)
+            .await
+    }
+
+    /// Kills the experience's processes.
+    ///
+    /// # Errors
+    /// See [`ExperienceError`].
+    pub async fn stop(&self, launch: &Launch) -> Result<(), ExperienceError> {
+        self.post("POST /api/v1/stop", "/api/v1/stop", launch).await
+    }
+
+    async fn post(
+        &self,
+        call: &'static str,
+        path: &str,
+        launch: &Launch,
+    ) -> Result<(), ExperienceError> {
+        let at = self.address;
+        let failed = |e| ExperienceError::Agent(call, at, e);
+        let client = Client::new(&Trust::WebPki).map_err(failed)?;
+        let outgoing = Outgoing::new(Method::Post, format!("http://{at}{path}"))
+            .json(launch)
+            .within(CALL);
+        let answer = client.send(outgoing).await.map_err(failed)?;
+        if answer.is_ok() {
+            return Ok(());
+        }
+        let (status, says) = (answer.status, answer.excerpt());
+        Err(ExperienceError::AgentStatus(call, at, status, says))
+    }
+}
+
+/// Registers the experience in Sunshine, or replaces its entry. `start` says whether Sunshine is
+/// to start the executable itself.
+///
+/// # Errors
+/// [`ExperienceError::Title`] or [`ExperienceError::Sunshine`].
+pub async fn register(
+    sunshine: &Sunshine,
+    launch: &Launch,
+    agent_port: u16,
+    start: bool,
+) -> Result<Registered, ExperienceError> {
+    let app = entry(launch, agent_port, start)?;
+    let done = sunshine.register(app).await;
+    done.map_err(ExperienceError::Sunshine)
+}
+
+fn entry(launch: &Launch, agent_port: u16, start: bool) -> Result<Value, ExperienceError> {
+    let title = launch.experience.as_str();
+    if title.len() > TITLE_MAX {
+        let why = format!("has {} bytes, a title has at most {TITLE_MAX}", title.len());
+        return Err(ExperienceError::Title(why));
+    }
+    if title.is_empty() || title.chars().any(char::is_control) {
+        let why = "is empty or has a control character".to_owned();
+        return Err(ExperienceError::Title(why));
+    }
+    let cmd = match start {
+        true => command(&launch.exe_path).unwrap_or_default(),
+        false => String::new(),
+    };
+    Ok(json!({
+        "name": title,
+        "cmd": cmd,
+        "prep-cmd": [{"do": started(title, agent_port), "undo": ""}],
+    }))
+}
+
+/// The executable as a Windows command line, when it is a path at all.
+fn command(exe_path: &str) -> Option<String> {
+    let bad = |c: char| c.is_control() || c == '"';
+    let fine = !exe_path.is_empty() && exe_path.len() <= EXE_MAX && !exe_path.contains(bad);
+    fine.then(|| format!("\"{exe_path}\""))
+}
+
+/// The command by which Sunshine tells hydrabody that the stream of this app starts. The title
+/// goes into JSON that goes into a command line: whatever could mean something there is `\u....`.
+fn started(title: &str, agent_port: u16) -> String {
+    let mut escaped = String::new();
+    for c in title.chars() {
+        if c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.') {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a String does not fail.
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+    }
+    format!(
+        "curl -s -m 5 -H \"Content-Type: application/json\" -d \"{{\\\"app\\\":\\\"{escaped}\\\"}}\" http://127.0.0.1:{agent_port}/api/v1/stream/started"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch(experience: &str, exe_path: &str) -> Launch {
+        Launch::new(Some(experience), exe_path, "s")
+    }
+
+    #[test]
+    fn without_a_name_the_executable_gives_it() {
+        for (exe, name) in [
+            (r"C:\games\Mars Walk.exe", "Mars Walk"),
+            ("a/b", "b"),
+            ("x.y.exe", "x.y"),
+        ] {
+            assert_eq!(Launch::new(None, exe, "s").experience, name);
+        }
+        assert_eq!(launch("Mars", "C:\\x.exe").experience, "Mars");
+    }
+
+    #[test]
+    fn a_title_cannot_leave_its_place_in_the_command() {
+        let nasty = "a\" -o C:\\x & calc %PATH% \\ é 🦑";
+        let command = started(nasty, 47_991);
+        let data = command.split(" -d ").nth(1).unwrap();
+        let data = data.split(" http://").next().unwrap();
+        // What a Windows program gets as its argument: backslash-quote is a quote.
+        let argument = data.trim_matches('"').replace("\\\"", "\"");
+        let value: Value = serde_json::from_str(&argument).unwrap();
+        assert_eq!(value["app"], nasty);
+        assert!(!command.contains(['&', '%']), "{command}");
+    }
+
+    #[test]
+    fn a_name_that_is_no_title_is_refused_by_name() {
+        for bad in ["a\nb".to_owned(), "x".repeat(10_000)] {
+            let error = entry(&launch(&bad, "C:\\x.exe"), 1, false).unwrap_err();
+            assert!(error.to_string().starts_with("experience "), "{error}");
+        }
+        assert_eq!(
+            entry(&launch("Zoë's \"q\"", "x"), 1, false).unwrap()["name"],
+            "Zoë's \"q\""
+        );
+    }
+
+    #[test]
+    fn sunshine_starts_the_executable_only_when_told_and_only_a_path() {
+        let exe = r"C:\Program Files\ü\a b.exe";
+        assert_eq!(entry(&launch("a", exe), 1, false).unwrap()["cmd"], "");
+        let cmd = entry(&launch("a", exe), 1, true).unwrap()["cmd"].clone();
+        assert_eq!(cmd, format!("\"{exe}\""));
+        for bad in ["C:\\a\" && calc \".exe", "C:\\a\nb.exe"] {
+            assert_eq!(entry(&launch("a", bad), 1, true).unwrap()["cmd"], "");
+        }
+    }
+}

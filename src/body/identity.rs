@@ -1,0 +1,260 @@
+//! A pairing that is kept: what the stream program needs so that it need not pair again.
+//!
+//! The program keeps its client key and certificates in `data.json`. After the first pairing with
+//! a body they are harvested from there; later sessions start with a `data.json` that has them.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::files::Shelf;
+
+/// Ids of the one user and the one host in a seeded `data.json`.
+const SEEDED_USER: u32 = 1;
+/// The host's id in a seeded `data.json`.
+pub const SEEDED_HOST: u32 = 1;
+/// Longest text that is taken out of a `data.json`; a 4096-bit key has 3.3 kB.
+const PEM_MAX: usize = 16 * 1024;
+
+/// One client of one body's Sunshine: whoever has it may stream. Prints without its key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its name in Sunshine's list.
+    pub client: String,
+    unique_id: String,
+    address: String,
+    http_port: u16,
+    pair_info: PairInfo,
+    cache: Value,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PairInfo {
+    client_private_key: String,
+    client_certificate: String,
+    server_certificate: String,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("client", &self.client)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The identity that a stream program got when it paired with `ip` as `client`; `None` while its
+/// `data.json` is half written, or holds none. Reads versions 2 and 3.
+#[must_use]
+pub fn harvest(data_json: &str, ip: IpAddr, client: &str) -> Option<Identity> {
+    let data: Value = serde_json::from_str(data_json).ok()?;
+    let is_ours = |host: &&Value| {
+        let address = host.get("address").and_then(Value::as_str);
+        address.and_then(|a| a.parse().ok()) == Some(ip) && host["pair_info"].is_object()
+    };
+    let host = data.get("hosts")?.as_object()?.values().find(is_ours)?;
+    let pair_info: PairInfo = PairInfo::deserialize(&host["pair_info"]).ok()?;
+    let whole = |pem: &str| pem.contains("-----END ") && pem.len() <= PEM_MAX;
+    if ![
+        &pair_info.client_private_key,
+        &pair_info.client_certificate,
+        &pair_info.server_certificate,
+    ]
+    .iter()
+    .all(|pem| whole(pem))
+    {
+        return None;
+    }
+    let users = data.get("users").and_then(Value::as_object);
+    let owner = host.get("owner").map(Value::to_string).unwrap_or_default();
+    let user = users.and_then(|u| u.get(&owner).or_else(|| u.values().next()));
+    let unique_id = user.and_then(|u| u.get("client_unique_id")?.as_str());
+    Some(Identity {
+        client: client.to_owned(),
+        unique_id: unique_id.unwrap_or(client).to_owned(),
+        address: ip.to_string(),
+        http_port: u16::try_from(host.get("http_port")?.as_u64()?).ok()?,
+        pair_info,
+        cache: host.get("cache").cloned().unwrap_or(Value::Null),
+    })
+}
+
+/// A `data.json` (version 2, which later generations read too) with one user and the paired body.
+#[must_use]
+pub fn seed(identity: &Identity, user: &str) -> String {
+    let keyed = |id: u32, value: Value| Value::Object(Map::from_iter([(id.to_string(), value)]));
+    let user = json!({
+        "role": "User",
+        "name": user,
+        "password": null,
+        "client_unique_id": identity.unique_id,
+    });
+    let host = json!({
+        "owner": SEEDED_USER,
+        "address": identity.address,
+        "http_port": identity.http_port,
+        "pair_info": identity.pair_info,
+        "cache": identity.cache,
+    });
+    let users = keyed(SEEDED_USER, user);
+    let hosts = keyed(SEEDED_HOST, host);
+    json!({"version": "2", "users": users, "hosts": hosts}).to_string()
+}
+
+/// A kept identity cannot be read or written.
+#[derive(Debug)]
+pub struct IdentityError(PathBuf, io::Error);
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot use {}: {}", self.0.display(), self.1)
+    }
+}
+
+impl std::error::Error for IdentityError {}
+
+/// Kept identities, one file for each body, readable by us alone.
+#[derive(Clone, Debug)]
+pub struct IdentityStore(Shelf);
+
+impl IdentityStore {
+    /// Identities in that directory, which is made when the first one is written.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self(Shelf::new(dir, "identity"))
+    }
+
+    /// The identity for that body. A file that makes no sense is as good as none: pairing anew
+    /// replaces it.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub async fn load(&self, ip: IpAddr) -> Result<Option<Identity>, IdentityError> {
+        let shelf = self.0.clone();
+        smol::unblock(move || {
+            let text = shelf
+                .read(ip)
+                .map_err(|e| IdentityError(shelf.path(ip), e))?;
+            Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+        })
+        .await
+    }
+
+    /// Keeps an identity in place of the one before.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub async fn keep(&self, ip: IpAddr, identity: &Identity) -> Result<(), IdentityError> {
+        let shelf = self.0.clone();
+        let text = serde_json::to_string(identity)
+            .map_err(|e| IdentityError(self.0.path(ip), e.into()))?;
+        smol::unblock(move || {
+            shelf
+                .write(ip, &text)
+                .map_err(|e| IdentityError(shelf.path(ip), e))
+        })
+        .await
+    }
+
+    /// Forgets the identity for that body.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub async fn forget(&self, ip: IpAddr) -> Result<(), IdentityError> {
+        let shelf = self.0.clone();
+        smol::unblock(move || {
+            shelf
+                .remove(ip)
+                .map_err(|e| IdentityError(shelf.path(ip), e))
+        })
+        .await
+    }
+
+    /// Bodies with a kept identity.
+    pub async fn bodies(&self) -> Vec<IpAddr> {
+        let shelf = self.0.clone();
+        smol::unblock(move || shelf.bodies()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IP: &str = "10.0.1.50";
+
+    fn data(version: &str, pair_info: Value) -> String {
+        json!({
+            "version": version,
+            "users": {"77": {"role": "User", "name": "u", "password": null, "client_unique_id": "uid"}},
+            "hosts": {
+                "1": {"owner": 77, "address": "10.0.1.51", "http_port": 47989, "pair_info": pair_info.clone(), "cache": {"name": "other", "mac": null}},
+                "2": {"owner": 77, "address": IP, "http_port": 48000, "pair_info": pair_info, "cache": {"name": "b", "mac": null}},
+            }
+        })
+        .to_string()
+    }
+
+    fn pems() -> Value {
+        let pem = "-----BEGIN X-----\nYQ==\n-----END X-----\n";
+        json!({"client_private_key": pem, "client_certificate": pem, "server_certificate": pem})
+    }
+
+    #[test]
+    fn what_one_program_got_another_is_given() {
+        let ip = IP.parse().unwrap();
+        for version in ["2", "3"] {
+            let identity = harvest(&data(version, pems()), ip, "neck").unwrap();
+            let seeded: Value = serde_json::from_str(&seed(&identity, "new-user")).unwrap();
+            assert_eq!(seeded["version"], "2");
+            assert_eq!(seeded["users"]["1"]["name"], "new-user");
+            assert_eq!(seeded["users"]["1"]["client_unique_id"], "uid");
+            assert_eq!(seeded["hosts"]["1"]["owner"], 1);
+            assert_eq!(seeded["hosts"]["1"]["http_port"], 48_000);
+            assert_eq!(seeded["hosts"]["1"]["pair_info"], pems());
+            assert_eq!(harvest(&seeded.to_string(), ip, "neck"), Some(identity));
+        }
+    }
+
+    #[test]
+    fn half_a_file_or_an_unpaired_host_yields_nothing() {
+        let ip = IP.parse().unwrap();
+        let whole = data("2", pems());
+        for end in (0..whole.len()).step_by(7) {
+            assert_eq!(harvest(&whole[..end], ip, "neck"), None);
+        }
+        assert_eq!(harvest(&data("2", Value::Null), ip, "neck"), None);
+        let torn = json!({"client_private_key": "-----BEGIN", "client_certificate": "", "server_certificate": ""});
+        assert_eq!(harvest(&data("2", torn), ip, "neck"), None);
+        assert_eq!(harvest(&whole, "10.9.9.9".parse().unwrap(), "neck"), None);
+    }
+
+    #[test]
+    fn an_identity_prints_without_its_key() {
+        let identity = harvest(&data("2", pems()), IP.parse().unwrap(), "neck").unwrap();
+        assert!(!format!("{identity:?}").contains("BEGIN"));
+    }
+
+    #[test]
+    fn a_kept_identity_comes_back_and_rubbish_counts_as_none() {
+        let dir = std::env::temp_dir().join(format!("neck-identity-{}", crate::ids::label()));
+        let (store, ip) = (IdentityStore::new(&dir), IP.parse().unwrap());
+        let identity = harvest(&data("2", pems()), ip, "neck").unwrap();
+        smol::block_on(async {
+            assert_eq!(store.load(ip).await.unwrap(), None);
+            store.keep(ip, &identity).await.unwrap();
+            assert_eq!(store.load(ip).await.unwrap(), Some(identity));
+            assert_eq!(store.bodies().await, [ip]);
+            std::fs::write(dir.join("10.0.1.50.identity"), "{").unwrap();
+            assert_eq!(store.load(ip).await.unwrap(), None);
+            store.forget(ip).await.unwrap();
+            assert!(store.bodies().await.is_empty());
+        });
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

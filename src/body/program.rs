@@ -1,0 +1,384 @@
+//! The stream program's own HTTP API, on loopback under its session's prefix.
+//!
+//! Generations 2 (with `streamer` processes) and 3 (all in one) answer these calls alike; they
+//! differ in `config.js`, which is how [`Program::ready`] tells them apart.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http_types::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::http::client::{Answer, Client, ClientError, Incoming, Outgoing};
+use crate::tls::Trust;
+
+/// The field by which the stream program learns who is asking. Whoever sends it is believed, so
+/// the proxy strips it from visitors' requests.
+pub const USER_HEADER: &str = "X-Forwarded-User";
+
+/// Pause between looks at a program that is starting: it needs 25 to 40 ms.
+const READY_PAUSE: Duration = Duration::from_millis(25);
+/// Time for one look.
+const LOOK: Duration = Duration::from_secs(2);
+/// Time for a call that the program answers only after asking the body; its connect limit is
+/// 10 s.
+const CALL: Duration = Duration::from_secs(12);
+/// Longest user name.
+const USER_MAX: usize = 128;
+
+/// Why a call to the stream program did not do what it was to do.
+#[derive(Debug)]
+pub enum ProgramError {
+    /// No answer.
+    Call(&'static str, ClientError),
+    /// An answer that makes no sense.
+    Garbled(&'static str, String),
+    /// Never listened.
+    NotReady(u16, Duration),
+    /// An error status: the first number is the status.
+    Status(&'static str, u16, String),
+    /// Somebody else's program has the port.
+    Stranger(u16, String),
+    /// The user name cannot be sent.
+    User(String),
+}
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(call, error) => write!(f, "stream program, {call}: {error}"),
+            Self::Garbled(call, why) => {
+                write!(
+                    f,
+                    "the stream program's answer to {call} makes no sense: {why}"
+                )
+            }
+            Self::NotReady(port, span) => write!(
+                f,
+                "the stream program did not answer on port {port} within {}; its log says why",
+                humantime::format_duration(*span)
+            ),
+            Self::Status(call, status, says) => {
+                write!(f, "the stream program answers {call} with {status}: {says}")
+            }
+            Self::Stranger(port, says) => write!(
+                f,
+                "another program owns port {port} ({says}); stop it or move sessions.port_range_start"
+            ),
+            Self::User(user) => write!(
+                f,
+                "{user:?} is no user name for the stream program; use up to {USER_MAX} visible ASCII characters"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ProgramError {}
+
+/// What differs between releases of the stream program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// `config.js` is an ES module; one `streamer` process for each stream.
+    V2,
+    /// `config.js` is a classic script; everything in one process.
+    V3,
+}
+
+/// An app as the stream program lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ListedApp {
+    /// Sunshine's derived id.
+    pub app_id: u32,
+    /// Its title.
+    pub title: String,
+}
+
+/// The stream program of one session, as one user.
+#[derive(Clone, Debug)]
+pub struct Program {
+    port: u16,
+    prefix: String,
+    user: String,
+    client: Client,
+}
+
+/// A pairing that the stream program has begun.
+#[derive(Debug)]
+pub struct Offer {
+    pin: String,
+    incoming: Incoming,
+}
+
+impl Program {
+    /// The program on that loopback port, under that prefix (`/session/<id>`), for that user.
+    ///
+    /// # Errors
+    /// [`ProgramError::User`] when the name cannot stand in a header field.
+    pub fn new(port: u16, prefix: &str, user: &str) -> Result<Self, ProgramError> {
+        let visible = user.bytes().all(|b| b.is_ascii_graphic());
+        if user.is_empty() || user.len() > USER_MAX || !visible {
+            return Err(ProgramError::User(user.chars().take(USER_MAX).collect()));
+        }
+        let client = Client::new(&Trust::WebPki).map_err(|e| ProgramError::Call("TLS", e))?;
+        Ok(Self {
+            port,
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            user: user.to_owned(),
+            client,
+        })
+    }
+
+    /// The user name that the proxy has to send on this session's behalf.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Waits until the program answers and is the one we mean. The caller watches the process:
+    /// one that ends never becomes ready.
+    ///
+    /// # Errors
+    /// [`ProgramError::Stranger`] at once when another program has the port,
+    /// [`ProgramError::NotReady`] at the deadline.
+    pub async fn ready(&self, within: Duration) -> Result<Generation, ProgramError> {
+        let mut says = None;
+        let look = async {
+            loop {
+                match self.look().await {
+                    Err(ProgramError::Call(_, ClientError::Connect(..))) => {}
+                    // Broken off or garbled while starting; for good, it is no stream program.
+                    Err(ProgramError::Call(_, error)) => says = Some(error.to_string()),
+                    verdict => return verdict,
+                }
+                clock::sleep(READY_PAUSE).await;
+            }
+        };
+        let looked = clock::by(clock::now() + within, look).await;
+        looked.unwrap_or_else(|_| {
+            Err(match says {
+                Some(says) => ProgramError::Stranger(self.port, says),
+                None => ProgramError::NotReady(self.port, within),
+            })
+        })
+    }
+
+    async fn look(&self) -> Result<Generation, ProgramError> {
+        let stranger = |says: String| ProgramError::Stranger(self.port, says);
+        let call = self.outgoing(Method::Get, "/api/authenticate").within(LOOK);
+        let answer = self.send("authenticate", call).await?;
+        if answer.status != 200 {
+            return Err(stranger(format!(
+                "it answers {} to our user",
+                answer.status
+            )));
+        }
+        let call = self.outgoing(Method::Get, "/config.js").within(LOOK);
+        let script = self.send("config.js", call).await?;
+        let text = String::from_utf8_lossy(&script.body);
+        let (prefix, generation) =
+            path_prefix(&text).ok_or_else(|| stranger("it has no config.js".into()))?;
+        if prefix != self.prefix {
+            let shown: String = prefix.chars().take(80).collect();
+            return Err(stranger(format!("its prefix is {shown:?}")));
+        }
+        Ok(generation)
+    }
+
+    /// Makes the body known to the program; answers the host's id. Each call adds one.
+    ///
+    /// # Errors
+    /// See [`ProgramError`].
+    pub async fn add_host(&self, ip: IpAddr, http_port: u16) -> Result<u32, ProgramError> {
+        const CALL: &str = "POST /api/host";
+        let call = self
+            .outgoing(Method::Post, "/api/host")
+            .json(&json!({"address": ip.to_string(), "http_port": http_port}));
+        let value: Value = self.ask(CALL, call).await?;
+        let id = value.pointer("/host/host_id").and_then(Value::as_u64);
+        id.and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| ProgramError::Garbled(CALL, "there is no host_id".into()))
+    }
+
+    /// Begins to pair; the answer's first line is the PIN.
+    ///
+    /// # Errors
+    /// See [`ProgramError`].
+    pub async fn pair(&self, host: u32) -> Result<Offer, ProgramError> {
+        const CALL: &str = "POST /api/pair";
+        #[derive(Deserialize)]
+        struct First {
+            #[serde(rename = "Pin")]
+            pin: String,
+        }
+        let call = self
+            .outgoing(Method::Post, "/api/pair")
+            .json(&json!({"host_id": host}))
+            .within(LOOK);
+        let mut incoming = self
+            .client
+            .open(call)
+            .await
+            .map_err(|e| ProgramError::Call(CALL, e))?;
+        if incoming.status != 200 {
+            let status = incoming.status;
+            let says = incoming.whole(LOOK).await.map(|a| a.excerpt());
+            return Err(ProgramError::Status(CALL, status, says.unwrap_or_default()));
+        }
+        let line = incoming.line(LOOK).await;
+        let line = line
+            .map_err(|e| ProgramError::Call(CALL, e))?
+            .unwrap_or_default();
+        let garbled = || ProgramError::Garbled(CALL, "the first line holds no PIN".into());
+        let first: First = serde_json::from_str(&line).map_err(|_| garbled())?;
+        if first.pin.len() != 4 || !first.pin.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(garbled());
+        }
+        Ok(Offer {
+            pin: first.pin,
+            incoming,
+        })
+    }
+
+    /// The apps of a paired host.
+    ///
+    /// # Errors
+    /// [`ProgramError::Status`] with 500 when the body does not know us or does not answer.
+    pub async fn apps(&self, host: u32) -> Result<Vec<ListedApp>, ProgramError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            apps: Vec<ListedApp>,
+        }
+        let call = self.outgoing(Method::Get, &format!("/api/apps?host_id={host}"));
+        let listed: Listed = self.ask("GET /api/apps", call).await?;
+        Ok(listed.apps)
+    }
+
+    /// The id of the app that runs on the host, 0 when none does.
+    ///
+    /// # Errors
+    /// See [`ProgramError`].
+    pub async fn running_app(&self, host: u32) -> Result<u32, ProgramError> {
+        const CALL: &str = "GET /api/host";
+        let call = self.outgoing(Method::Get, &format!("/api/host?host_id={host}"));
+        let value: Value = self.ask(CALL, call).await?;
+        let id = value.pointer("/host/current_game").and_then(Value::as_u64);
+        id.and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| ProgramError::Garbled(CALL, "there is no current_game".into()))
+    }
+
+    /// Quits the app that runs on the host.
+    ///
+    /// # Errors
+    /// See [`ProgramError`].
+    pub async fn cancel(&self, host: u32) -> Result<(), ProgramError> {
+        let call = self
+            .outgoing(Method::Post, "/api/host/cancel")
+            .json(&json!({"host_id": host}));
+        self.ask::<Value>("POST /api/host/cancel", call)
+            .await
+            .map(drop)
+    }
+
+    fn outgoing(&self, method: Method, path: &str) -> Outgoing {
+        let url = format!("http://127.0.0.1:{}{}{path}", self.port, self.prefix);
+        Outgoing::new(method, url)
+            .header(USER_HEADER, self.user.as_str())
+            .within(CALL)
+    }
+
+    async fn send(&self, call: &'static str, outgoing: Outgoing) -> Result<Answer, ProgramError> {
+        let sent = self.client.send(outgoing).await;
+        sent.map_err(|e| ProgramError::Call(call, e))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        outgoing: Outgoing,
+    ) -> Result<T, ProgramError> {
+        let answer = self.send(call, outgoing).await?;
+        if !answer.is_ok() {
+            return Err(ProgramError::Status(call, answer.status, answer.excerpt()));
+        }
+        serde_json::from_slice(&answer.body).map_err(|e| ProgramError::Garbled(call, e.to_string()))
+    }
+}
+
+impl Offer {
+    /// Four digits.
+    #[must_use]
+    pub fn pin(&self) -> &str {
+        &self.pin
+    }
+
+    /// Waits for the second line, the only one that says whether it worked.
+    ///
+    /// # Errors
+    /// See [`ProgramError`].
+    pub async fn verdict(&mut self, within: Duration) -> Result<bool, ProgramError> {
+        const CALL: &str = "POST /api/pair";
+        let line = self.incoming.line(within).await;
+        let line = line.map_err(|e| ProgramError::Call(CALL, e))?;
+        let line = line.ok_or_else(|| ProgramError::Garbled(CALL, "no second line".into()))?;
+        match serde_json::from_str(&line) {
+            Ok(Value::Object(object)) if object.contains_key("Paired") => Ok(true),
+            Ok(Value::String(text)) if text == "PairError" => Ok(false),
+            _ => {
+                let shown: String = line.chars().take(80).collect();
+                Err(ProgramError::Garbled(
+                    CALL,
+                    format!("second line {shown:?}"),
+                ))
+            }
+        }
+    }
+}
+
+/// The prefix that a `config.js` names, and the generation by its form.
+fn path_prefix(script: &str) -> Option<(String, Generation)> {
+    let script = script.trim_start();
+    let generation = match script {
+        s if s.starts_with("export default") => Generation::V2,
+        s if s.starts_with("window.") => Generation::V3,
+        _ => return None,
+    };
+    let json = script.get(script.find('{')?..=script.rfind('}')?)?;
+    let value: Value = serde_json::from_str(json).ok()?;
+    Some((value.get("path_prefix")?.as_str()?.to_owned(), generation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_generations_of_config_js_name_their_prefix() {
+        let v2 = r#"export default {"path_prefix":"/session/a","default_settings":{"fps":60}}"#;
+        let v3 = "window.__CONFIG_JS__ = {\"path_prefix\":\"/session/a\"};\n";
+        let prefix = "/session/a".to_owned();
+        assert_eq!(path_prefix(v2), Some((prefix.clone(), Generation::V2)));
+        assert_eq!(path_prefix(v3), Some((prefix, Generation::V3)));
+        for bad in [
+            "",
+            "<html>",
+            "export default {",
+            "export default }{",
+            "window.x = {}",
+        ] {
+            assert_eq!(path_prefix(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_that_cannot_be_sent_is_refused() {
+        for bad in ["", "a b", "a\r\nb", "é", &"x".repeat(129)] {
+            let made = Program::new(1, "/session/a", bad);
+            assert!(matches!(made, Err(ProgramError::User(_))), "{bad}");
+        }
+        assert!(Program::new(1, "/session/a", "neck-0123456789abcdef").is_ok());
+    }
+}

@@ -1,0 +1,351 @@
+//! The calls to Sunshine's configuration API that a session needs.
+//!
+//! Every call carries Basic credentials and `Content-Type: application/json` (some releases ask
+//! for it even where there is nothing to read), never `Origin` or `Referer` (either would call
+//! for a CSRF token), and is held to the certificate of the first meeting.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_types::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::pins::{PinError, PinStore};
+use crate::http::client::{Answer, Client, ClientError, Outgoing};
+use crate::secret::Secret;
+use crate::tls::Trust;
+
+/// Time for one call: a local API that answers from memory, over a tunnel.
+const CALL: Duration = Duration::from_secs(5);
+/// Longest user name or password; what an `Authorization` field of 8 KiB surely holds.
+const CREDENTIAL_MAX: usize = 1_024;
+
+/// Why a call to Sunshine did not do what it was to do.
+#[derive(Debug)]
+pub enum SunshineError {
+    /// No answer.
+    Call(ClientError),
+    /// A credential that cannot be sent; which one, and why.
+    Credential(&'static str, String),
+    /// 403: Sunshine does not take requests from our address.
+    Forbidden,
+    /// The answer makes no sense: not Sunshine, or a Sunshine unlike all we know.
+    Garbled(&'static str, String),
+    /// Nobody has given this Sunshine a user name and password yet.
+    NotConfigured,
+    /// The certificate is not the pinned one, or the pin cannot be used.
+    Pin(PinError),
+    /// Any other error status, with what Sunshine says.
+    Status(&'static str, u16, String),
+    /// 401: wrong user name or password.
+    Unauthorized,
+}
+
+impl fmt::Display for SunshineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(error) => write!(f, "sunshine: {error}"),
+            Self::Credential(field, why) => write!(f, "{field} {why}"),
+            Self::Forbidden => f.write_str(
+                "sunshine refuses our address (403); set its origin_web_ui_allowed to lan or wan",
+            ),
+            Self::Garbled(call, why) => {
+                write!(f, "sunshine's answer to {call} makes no sense: {why}")
+            }
+            Self::NotConfigured => f.write_str(
+                "sunshine has no user name and password yet; set them on its welcome page",
+            ),
+            Self::Pin(error) => write!(f, "{error}"),
+            Self::Status(call, status, says) => {
+                write!(f, "sunshine answers {call} with {status}: {says}")
+            }
+            Self::Unauthorized => f.write_str(
+                "sunshine refuses the user name or password (401); check sunshine_user and sunshine_pass",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SunshineError {}
+
+/// User name and password of a Sunshine.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    user: String,
+    password: Secret,
+}
+
+impl Credentials {
+    /// Credentials that Basic authentication can carry (RFC 7617: no control characters, no
+    /// colon in the user name).
+    ///
+    /// # Errors
+    /// [`SunshineError::Credential`] names the field.
+    pub fn new(user: impl Into<String>, password: Secret) -> Result<Self, SunshineError> {
+        let user = user.into();
+        for (field, text) in [
+            ("sunshine_user", user.as_str()),
+            ("sunshine_pass", password.expose()),
+        ] {
+            let why = if text.len() > CREDENTIAL_MAX {
+                format!(
+                    "has {} bytes, at most {CREDENTIAL_MAX} are sent",
+                    text.len()
+                )
+            } else if text.chars().any(char::is_control) {
+                "has a control character, which cannot be sent".to_owned()
+            } else if text.is_empty() {
+                "is empty".to_owned()
+            } else {
+                continue;
+            };
+            return Err(SunshineError::Credential(field, why));
+        }
+        if user.contains(':') {
+            let why = "has a colon, which Basic authentication cannot carry".to_owned();
+            return Err(SunshineError::Credential("sunshine_user", why));
+        }
+        Ok(Self { user, password })
+    }
+}
+
+/// A paired client as Sunshine lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PairedClient {
+    /// The name that was posted with the PIN; not unique.
+    pub name: String,
+    /// Sunshine's key for it.
+    pub uuid: String,
+}
+
+/// What became of an app that was registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// There was none of that name.
+    Added,
+    /// It took the place of the one of that name.
+    Replaced,
+}
+
+/// One body's Sunshine.
+#[derive(Clone, Debug)]
+pub struct Sunshine {
+    address: SocketAddr,
+    credentials: Credentials,
+    pins: PinStore,
+    within: Duration,
+}
+
+impl Sunshine {
+    /// The configuration API at `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr, credentials: Credentials, pins: PinStore) -> Self {
+        Self {
+            address,
+            credentials,
+            pins,
+            within: CALL,
+        }
+    }
+
+    /// The same with another time for each call.
+    #[must_use]
+    pub fn within(mut self, span: Duration) -> Self {
+        self.within = span;
+        self
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The registered apps, as Sunshine keeps them.
+    ///
+    /// # Errors
+    /// See [`SunshineError`].
+    pub async fn apps(&self) -> Result<Vec<Value>, SunshineError> {
+        const CALL: &str = "GET /api/apps";
+        let mut value: Value = self.ask(CALL, Method::Get, "/api/apps", None).await?;
+        match value.get_mut("apps").map(Value::take) {
+            Some(Value::Array(apps)) => Ok(apps),
+            _ => Err(SunshineError::Garbled(
+                CALL,
+                "there is no list of apps".into(),
+            )),
+        }
+    }
+
+    /// Adds the app, or replaces the first one of the same name: Sunshine itself would keep both.
+    ///
+    /// # Errors
+    /// See [`SunshineError`].
+    pub async fn register(&self, mut app: Value) -> Result<Registered, SunshineError> {
+        let apps = self.apps().await?;
+        let place = apps.iter().position(|a| a.get("name") == app.get("name"));
+        app["index"] = place.map_or(json!(-1), |index| json!(index));
+        self.order("POST /api/apps", "/api/apps", app).await?;
+        Ok(place.map_or(Registered::Added, |_| Registered::Replaced))
+    }
+
+    /// Ends whatever app is running.
+    ///
+    /// # Errors
+    /// See [`SunshineError`].
+    pub async fn close_app(&self) -> Result<(), SunshineError> {
+        self.order("POST /api/apps/close", "/api/apps/close", json!({}))
+            .await
+            .map(drop)
+    }
+
+    /// Hands over a PIN. `true` only means that some pending pairing took it.
+    ///
+    /// # Errors
+    /// See [`SunshineError`].
+    pub async fn post_pin(&self, pin: &str, name: &str) -> Result<bool, SunshineError> {
+        self.order(
+            "POST /api/pin",
+            "/api/pin",
+            json!({"pin": pin, "name": name}),
+        )
+        .await
+    }
+
+    /// The paired clients.
+    ///
+    /// # Errors
+    /// See [`SunshineError`].
+    pub async fn clients(&self) -> Result<Vec<PairedClient>, SunshineError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            named_certs: Vec<PairedClient>,
+        }
+        let call = "GET /api/clients/list";
+        let listed: Listed = self
+            .ask(call, Method::Get, "/api/clients/list", None)
+            .await?;
+        Ok(listed.named_certs)
+    }
+
+    /// Unpairs every client whose name `unwanted` picks; answers their names.
+    ///
+    /// # Errors
+    /// See [`SunshineError`]; those before the failing one are unpaired.
+    pub async fn unpair(
+        &self,
+        unwanted: impl Fn(&str) -> bool + Send,
+    ) -> Result<Vec<String>, SunshineError> {
+        let mut gone = Vec::new();
+        for client in self.clients().await? {
+            if !unwanted(&client.name) {
+                continue;
+            }
+            let body = json!({"uuid": client.uuid});
+            // `false` says that there is no such client any more: somebody else was faster.
+            self.order("POST /api/clients/unpair", "/api/clients/unpair", body)
+                .await?;
+            gone.push(client.name);
+        }
+        Ok(gone)
+    }
+
+    /// A call whose answer is `{"status": true|false}`.
+    async fn order(
+        &self,
+        call: &'static str,
+        path: &str,
+        body: Value,
+    ) -> Result<bool, SunshineError> {
+        #[derive(Deserialize)]
+        struct Verdict {
+            status: bool,
+        }
+        let verdict: Verdict = self.ask(call, Method::Post, path, Some(body)).await?;
+        Ok(verdict.status)
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<T, SunshineError> {
+        let ip = self.address.ip();
+        let pin = self.pins.expected(ip).await.map_err(SunshineError::Pin)?;
+        let client = Client::new(&Trust::Pinned(pin)).map_err(SunshineError::Call)?;
+        let outgoing = Outgoing::new(method, format!("https://{}{path}", self.address))
+            .basic(&self.credentials.user, &self.credentials.password)
+            .within(self.within);
+        let outgoing = match body {
+            Some(body) => outgoing.json(&body),
+            None => outgoing.header("content-type", "application/json"),
+        };
+        let answer = client.send(outgoing).await.map_err(|error| match error {
+            ClientError::Pin(_) => SunshineError::Pin(self.pins.changed(ip)),
+            error => SunshineError::Call(error),
+        })?;
+        judge(call, &answer)?;
+        let value = serde_json::from_slice(&answer.body)
+            .map_err(|e| SunshineError::Garbled(call, e.to_string()))?;
+        // Pinned only now: a stranger on the port would not have known our credentials, nor JSON.
+        if let (None, Some(seen)) = (pin, answer.fingerprint) {
+            self.pins.keep(ip, seen).await.map_err(SunshineError::Pin)?;
+            log::info!(target: "pairing", body:% = ip; "first meeting, pinned certificate {seen}");
+        }
+        Ok(value)
+    }
+}
+
+fn judge(call: &'static str, answer: &Answer) -> Result<(), SunshineError> {
+    #[derive(Deserialize)]
+    struct Says {
+        error: String,
+    }
+    let to_welcome = || {
+        let location = answer.fields.text("location").unwrap_or_default();
+        location.contains("/welcome")
+    };
+    Err(match answer.status {
+        200..=299 => return Ok(()),
+        401 => SunshineError::Unauthorized,
+        403 => SunshineError::Forbidden,
+        300..=399 if to_welcome() => SunshineError::NotConfigured,
+        status => {
+            let says = serde_json::from_slice::<Says>(&answer.body).map_or_else(
+                |_| answer.excerpt(),
+                |s| s.error.chars().take(200).collect(),
+            );
+            SunshineError::Status(call, status, says)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_that_cannot_be_sent_are_refused_by_name() {
+        let long = "x".repeat(10_000);
+        for (user, password, field) in [
+            ("a:b", "p", "sunshine_user"),
+            ("a\nb", "p", "sunshine_user"),
+            ("", "p", "sunshine_user"),
+            ("u", "p\r\nX-Evil: 1", "sunshine_pass"),
+            ("u", "", "sunshine_pass"),
+            ("u", &long, "sunshine_pass"),
+            (&long, "p", "sunshine_user"),
+        ] {
+            let error = Credentials::new(user, Secret::new(password)).unwrap_err();
+            assert!(error.to_string().starts_with(field), "{error}");
+            assert!(!error.to_string().contains("Evil"), "{error}");
+        }
+        for (user, password) in [("sunshine", "sun'\"shine"), ("zoë", "pass:wörd €")] {
+            assert!(Credentials::new(user, Secret::new(password)).is_ok());
+        }
+    }
+}

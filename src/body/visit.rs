@@ -1,0 +1,448 @@
+//! One session's visit to a body, step by step: reach, seed, pair, launch, target, leave.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::experience::{self, Agent, DESKTOP, Launch};
+use super::identity::{self, Identity, IdentityStore, SEEDED_HOST};
+use super::networks::{Allowed, Forbidden};
+use super::pairing::{self, BodyLocks, PairingError};
+use super::pins::PinStore;
+use super::program::{Program, ProgramError};
+use super::reachability::{self, Reach, Unreachable};
+use super::sunshine::{Credentials, Sunshine, SunshineError};
+use crate::{clock, ids};
+
+/// Pause between looks at a `data.json` that the stream program writes when it pleases.
+const HARVEST_PAUSE: Duration = Duration::from_millis(50);
+/// Largest `data.json` that is read: one user and one host are about 6 KiB.
+const DATA_MAX: u64 = 1024 * 1024;
+
+/// Where the programs on a body listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Sunshine's configuration API.
+    pub sunshine: u16,
+    /// Sunshine's GameStream over plain HTTP.
+    pub http: u16,
+    /// hydrabody.
+    pub agent: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            sunshine: 47_990,
+            http: 47_989,
+            agent: 47_991,
+        }
+    }
+}
+
+/// How this worker treats bodies.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which addresses may be bodies.
+    pub allowed: Allowed,
+    /// Where the programs on a body listen.
+    pub ports: Ports,
+    /// Directory for pinned certificates and kept identities.
+    pub state_dir: PathBuf,
+    /// Name of this worker: our clients in Sunshine's list carry it.
+    pub worker_id: String,
+    /// Pair once with each body and keep the identity, rather than once for each session.
+    pub pair_once: bool,
+    /// Close an app of somebody else's that runs when a session starts.
+    pub close_foreign_app: bool,
+}
+
+/// All bodies, as one worker sees them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bodies {
+    rules: Rules,
+    prefix: String,
+    pins: PinStore,
+    identities: IdentityStore,
+    locks: BodyLocks,
+}
+
+/// One body, for one session.
+#[derive(Clone, Debug)]
+pub struct Body {
+    ip: IpAddr,
+    sunshine: Sunshine,
+    agent: Agent,
+    bodies: Bodies,
+}
+
+/// What a session leaves on a body until [`Body::leave`]; for the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traces {
+    /// Name under which its stream program pairs, unless an identity is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// What hydrabody was told to launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<Launch>,
+    /// Whether the session got as far as streaming, so that an app may run because of it.
+    #[serde(default)]
+    pub streamed: bool,
+}
+
+/// The stream program is paired with the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paired {
+    /// The body's id in the stream program.
+    pub host_id: u32,
+    /// Whether this session did the pairing; then its identity can be kept.
+    pub fresh: bool,
+}
+
+/// What the stream page needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamTarget {
+    /// The body's id in the stream program.
+    pub host_id: u32,
+    /// The app's id.
+    pub app_id: u32,
+}
+
+/// Why there is nothing to stream.
+#[derive(Debug)]
+pub enum TargetError {
+    /// The body has no app of that title, nor a desktop.
+    NoApp(String),
+    /// The stream program could not list the apps.
+    Program(ProgramError),
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoApp(title) => write!(
+                f,
+                "the body has no app {title:?}; add it in Sunshine or ask for another one"
+            ),
+            Self::Program(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+/// What leaving a body did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// Clients that were unpaired, by name.
+    pub unpaired: Vec<String>,
+    /// What could not be undone, one sentence each; empty when nothing of the session is left.
+    pub left: Vec<String>,
+}
+
+impl Bodies {
+    /// All bodies under these rules.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        // A colon ends the worker's name, so that no worker's prefix is the start of another's.
+        let worker = rules.worker_id.replace([':', '\n', '\r'], "_");
+        Self {
+            prefix: format!("hydraneckwebrtc:{worker}:"),
+            pins: PinStore::new(rules.state_dir.join("pins")),
+            identities: IdentityStore::new(rules.state_dir.join("identities")),
+            locks: BodyLocks::default(),
+            rules,
+        }
+    }
+
+    /// The body at that address.
+    ///
+    /// # Errors
+    /// [`Forbidden`], before anything is sent.
+    pub fn body(&self, ip: IpAddr, credentials: Credentials) -> Result<Body, Forbidden> {
+        let ip = self.rules.allowed.check(ip)?;
+        let at = |port| SocketAddr::new(ip, port);
+        let ports = self.rules.ports;
+        Ok(Body {
+            ip,
+            sunshine: Sunshine::new(at(ports.sunshine), credentials, self.pins.clone()),
+            agent: Agent::new(at(ports.agent)),
+            bodies: self.clone(),
+        })
+    }
+
+    /// Bodies on which this worker has a kept identity.
+    pub async fn kept(&self) -> Vec<IpAddr> {
+        self.identities.bodies().await
+    }
+}
+
+impl Body {
+    /// Its canonical address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Whether it is there and lets us in, and how far away it is.
+    ///
+    /// # Errors
+    /// [`Unreachable`] within five seconds.
+    pub async fn reach(&self) -> Result<Reach, Unreachable> {
+        reachability::probe(&self.sunshine).await
+    }
+
+    /// What a new session may leave here. Write it down before the next step.
+    #[must_use]
+    pub fn traces(&self, launch: Option<Launch>) -> Traces {
+        Traces {
+            client: Some(format!("{}{}", self.bodies.prefix, ids::label())),
+            launch,
+            streamed: false,
+        }
+    }
+
+    /// A `data.json` for a stream program that need not pair, if an identity is kept.
+    pub async fn seed(&self, user: &str) -> Option<String> {
+        if !self.bodies.rules.pair_once {
+            return None;
+        }
+        let identity = self.identity().await?;
+        Some(identity::seed(&identity, user))
+    }
+
+    /// Pairs the stream program with the body, unless it was seeded and the body remembers.
+    ///
+    /// # Errors
+    /// See [`PairingError`]. Nothing is left on the body, except what the program still does
+    /// until it is killed; [`Body::leave`] takes that back.
+    pub async fn pair(
+        &self,
+        program: &Program,
+        traces: &Traces,
+        seeded: bool,
+        within: Duration,
+    ) -> Result<Paired, PairingError> {
+        let deadline = clock::now() + within;
+        if seeded {
+            match program.apps(SEEDED_HOST).await {
+                Ok(_) => {
+                    let host_id = SEEDED_HOST;
+                    return Ok(Paired {
+                        host_id,
+                        fresh: false,
+                    });
+                }
+                Err(error) => log::info!(target: "pairing", body:% = self.ip;
+                    "the kept identity is no use, pairing anew: {error}"),
+            }
+        }
+        let left = || deadline.saturating_duration_since(clock::now());
+        let _hold = self.bodies.locks.hold(self.ip, left()).await?;
+        let client = traces.client.as_deref().unwrap_or(&self.bodies.prefix);
+        let http = self.bodies.rules.ports.http;
+        let added = clock::by(deadline, program.add_host(self.ip, http)).await;
+        let host_id = added
+            .unwrap_or(Err(ProgramError::NotReady(http, within)))
+            .map_err(PairingError::Program)?;
+        let start = clock::now();
+        pairing::pair(program, &self.sunshine, host_id, client, left()).await?;
+        let took = clock::now().saturating_duration_since(start).as_millis();
+        log::info!(target: "pairing", body:% = self.ip; "paired as {client} in {took} ms");
+        Ok(Paired {
+            host_id,
+            fresh: true,
+        })
+    }
+
+    /// Keeps the identity of a fresh pairing for later sessions, as soon as the stream program
+    /// has written it. Answers whether it is kept; then the client stays on the body.
+    pub async fn keep(&self, traces: &Traces, data_json: &Path, within: Duration) -> bool {
+        let (Some(client), true) = (traces.client.as_deref(), self.bodies.rules.pair_once) else {
+            return false;
+        };
+        let harvest = async {
+            loop {
+                let file = data_json.to_owned();
+                let text = smol::unblock(move || read(&file)).await.unwrap_or_default();
+                if let Some(identity) = identity::harvest(&text, self.ip, client) {
+                    return identity;
+                }
+                clock::sleep(HARVEST_PAUSE).await;
+            }
+        };
+        let Ok(identity) = clock::by(clock::now() + within, harvest).await else {
+            log::warn!(target: "pairing", body:% = self.ip;
+                "no identity to keep: {} has none", data_json.display());
+            return false;
+        };
+        let before = self.identity().await.map(|i| i.client);
+        if let Err(error) = self.bodies.identities.keep(self.ip, &identity).await {
+            log::warn!(target: "pairing", body:% = self.ip; "cannot keep the identity: {error}");
+            return false;
+        }
+        // The body forgot it, most likely; if not, nobody will use it again.
+        if let Some(before) = before.filter(|b| b != client)
+            && let Err(error) = self.sunshine.unpair(|name| name == before).await
+        {
+            log::warn!(target: "pairing", body:% = self.ip; "cannot unpair {before}: {error}");
+        }
+        true
+    }
+
+    /// Launches the experience and registers it in Sunshine. Answers the warnings: a session
+    /// goes on without either.
+    pub async fn launch(&self, launch: &Launch) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let launched = self.agent.launch(launch).await;
+        let start = launched.as_ref().is_err_and(|e| e.is_certain());
+        warnings.extend(launched.err().map(|e| e.to_string()));
+        let port = self.bodies.rules.ports.agent;
+        let registered = experience::register(&self.sunshine, launch, port, start).await;
+        warnings.extend(registered.err().map(|e| e.to_string()));
+        for warning in &warnings {
+            log::warn!(target: "session", session = launch.session_id.as_str(); "{warning}");
+        }
+        warnings
+    }
+
+    /// Finds what to stream. `app` must be there if it is asked for; otherwise it is the
+    /// launched experience, or the desktop.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub async fn target(
+        &self,
+        program: &Program,
+        paired: &Paired,
+        app: Option<&str>,
+        launch: Option<&Launch>,
+    ) -> Result<StreamTarget, TargetError> {
+        let host_id = paired.host_id;
+        let apps = program.apps(host_id).await.map_err(TargetError::Program)?;
+        let titled = |title: &str| apps.iter().find(|a| a.title == title).map(|a| a.app_id);
+        let wanted = app.or(launch.map(|l| l.experience.as_str()));
+        let found = match (app, wanted) {
+            (Some(app), _) => titled(app),
+            (None, wanted) => wanted.and_then(titled).or_else(|| titled(DESKTOP)),
+        };
+        let missing = || TargetError::NoApp(wanted.unwrap_or(DESKTOP).chars().take(100).collect());
+        let app_id = found.ok_or_else(missing)?;
+        self.clear(program, host_id, app_id).await;
+        Ok(StreamTarget { host_id, app_id })
+    }
+
+    /// A running app would be streamed in place of the wanted one.
+    async fn clear(&self, program: &Program, host_id: u32, app_id: u32) {
+        match program.running_app(host_id).await {
+            Ok(running) if running == 0 || running == app_id => {}
+            Ok(running) if self.bodies.rules.close_foreign_app => {
+                log::info!(target: "pairing", body:% = self.ip; "closing foreign app {running}");
+                if let Err(error) = self.sunshine.close_app().await {
+                    log::warn!(target: "pairing", body:% = self.ip; "cannot close it: {error}");
+                }
+            }
+            Ok(running) => log::warn!(target: "pairing", body:% = self.ip;
+                "app {running} already runs and will be streamed instead of {app_id}"),
+            Err(error) => log::debug!(target: "pairing", body:% = self.ip;
+                "cannot tell whether an app runs: {error}"),
+        }
+    }
+
+    /// Undoes what a session left: stops the experience, closes the app, unpairs the client
+    /// unless its identity is kept. May be repeated; never takes longer than `within`.
+    pub async fn leave(&self, traces: &Traces, within: Duration) -> Departure {
+        let deadline = clock::now() + within;
+        let late = || format!("no time left within {}", humantime::format_duration(within));
+        let stop = async {
+            let launch = traces.launch.as_ref()?;
+            match clock::by(deadline, self.agent.stop(launch)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("experience may run on: {error}")),
+                Err(_) => Some(format!("experience may run on: {}", late())),
+            }
+        };
+        let close = async {
+            if !traces.streamed && traces.launch.is_none() {
+                return None;
+            }
+            match clock::by(deadline, self.sunshine.close_app()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("app may run on: {error}")),
+                Err(_) => Some(format!("app may run on: {}", late())),
+            }
+        };
+        let unpair = async {
+            let kept = self.identity().await.map(|i| i.client);
+            let Some(client) = traces.client.clone().filter(|c| kept.as_ref() != Some(c)) else {
+                return Ok(Vec::new());
+            };
+            match clock::by(deadline, self.sunshine.unpair(|n| n == client)).await {
+                Ok(Ok(gone)) => Ok(gone),
+                Ok(Err(error)) => Err(format!("client {client} may stay paired: {error}")),
+                Err(_) => Err(format!("client {client} may stay paired: {}", late())),
+            }
+        };
+        let (stopped, (closed, unpaired)) =
+            smol::future::zip(stop, smol::future::zip(close, unpair)).await;
+        let mut departure = Departure::default();
+        departure.left.extend(stopped.into_iter().chain(closed));
+        match unpaired {
+            Ok(gone) => departure.unpaired = gone,
+            Err(error) => departure.left.push(error),
+        }
+        for left in &departure.left {
+            log::warn!(target: "cleanup", body:% = self.ip; "{left}");
+        }
+        departure
+    }
+
+    /// Unpairs clients of this worker that no live session of `live` and no kept identity owns.
+    ///
+    /// # Errors
+    /// See [`SunshineError`].
+    pub async fn sweep(&self, live: &[String]) -> Result<Vec<String>, SunshineError> {
+        let kept = self.identity().await.map(|i| i.client);
+        let prefix = self.bodies.prefix.clone();
+        let dead = |name: &str| {
+            let owned = kept.as_deref() == Some(name) || live.iter().any(|l| l == name);
+            name.starts_with(&prefix) && !owned
+        };
+        self.sunshine.unpair(dead).await
+    }
+
+    /// Unpairs every client of this worker and forgets the kept identity (`doctor --unpair`).
+    ///
+    /// # Errors
+    /// See [`SunshineError`]; the identity stays while its client may.
+    pub async fn forget(&self) -> Result<Vec<String>, SunshineError> {
+        let prefix = self.bodies.prefix.clone();
+        let gone = self.sunshine.unpair(|n| n.starts_with(&prefix)).await?;
+        if let Err(error) = self.bodies.identities.forget(self.ip).await {
+            log::warn!(target: "pairing", body:% = self.ip; "{error}");
+        }
+        Ok(gone)
+    }
+
+    async fn identity(&self) -> Option<Identity> {
+        match self.bodies.identities.load(self.ip).await {
+            Ok(identity) => identity,
+            Err(error) => {
+                log::warn!(target: "pairing", body:% = self.ip; "{error}");
+                None
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(DATA_MAX)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}

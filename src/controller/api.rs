@@ -1,0 +1,261 @@
+//! The controller's REST API (api.md, "Controller").
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_types::Method;
+use serde::{Deserialize, Serialize};
+
+use super::fleet::FleetError;
+use super::{Controller, create, health};
+use crate::clock;
+use crate::http::auth::Bearer;
+use crate::http::client::Outgoing;
+use crate::http::router::Router;
+use crate::http::{Call, Failure, Reply};
+use crate::ids::SessionId;
+use crate::protocol::{EndReason, ErrorBody, Heartbeat, SessionView};
+
+/// Time a worker has for ending a session: it answers when nothing of it is left.
+const DELETE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Every route of the API.
+pub(super) fn router(controller: &Arc<Controller>) -> Router {
+    let bearer = Arc::new(Bearer::new(vec![controller.settings.token.clone()]));
+    Router::new(bearer)
+        .open(
+            Method::Get,
+            "/api/v1/health",
+            bind(controller, |c, _| async move {
+                Ok(Reply::json(200, &health::health(&c)))
+            }),
+        )
+        .open(Method::Get, "/livez", |_| async {
+            Ok(Reply::text(200, "text/plain", "alive\n"))
+        })
+        .open(
+            Method::Get,
+            "/readyz",
+            bind(controller, |c, _| async move { health::ready(&c) }),
+        )
+        .secured(
+            Method::Get,
+            "/api/v1/workers",
+            bind(controller, |c, _| async move {
+                Ok(Reply::json(200, &c.fleet().workers(clock::now())))
+            }),
+        )
+        .secured(
+            Method::Post,
+            "/api/v1/workers/heartbeat",
+            bind(controller, heartbeat),
+        )
+        .secured(
+            Method::Post,
+            "/api/v1/workers/:id/drain",
+            bind(controller, drain),
+        )
+        .secured(
+            Method::Delete,
+            "/api/v1/workers/:id/drain",
+            bind(controller, undrain),
+        )
+        .secured(
+            Method::Post,
+            "/api/v1/sessions",
+            bind(controller, create::create),
+        )
+        .secured(
+            Method::Get,
+            "/api/v1/sessions",
+            bind(controller, |c, _| async move {
+                Ok(Reply::json(200, &c.fleet().sessions()))
+            }),
+        )
+        .secured(
+            Method::Get,
+            "/api/v1/sessions/:id",
+            bind(controller, session),
+        )
+        .secured(
+            Method::Delete,
+            "/api/v1/sessions/:id",
+            bind(controller, delete),
+        )
+        .secured(
+            Method::Get,
+            "/api/v1/events",
+            bind(controller, |c, call| async move { c.hub.listen(&call) }),
+        )
+}
+
+/// A handler that is given the controller.
+fn bind<F, Fut>(controller: &Arc<Controller>, handler: F) -> impl crate::http::Handler
+where
+    F: Fn(Arc<Controller>, Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Failure>> + Send + 'static,
+{
+    let controller = Arc::clone(controller);
+    move |call: Call| handler(Arc::clone(&controller), call)
+}
+
+async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let beat: Heartbeat = call.json()?;
+    let worker_id = beat.worker_id.clone();
+    let outcome = controller
+        .fleet()
+        .heartbeat(clock::now(), controller.wall(), beat);
+    let beat = outcome.map_err(|error| {
+        log::warn!(target: "controller", "refused a heartbeat: {error} peer={}", call.peer);
+        fleet_failure(&error)
+    })?;
+    if let Some(replaced) = beat.replaced {
+        log::info!(target: "controller", "worker={worker_id} replaced its process {replaced}");
+    }
+    controller.announce(beat.events);
+    Ok(Reply::json(200, &beat.reply))
+}
+
+fn fleet_failure(error: &FleetError) -> Failure {
+    let (status, reason) = match error {
+        FleetError::DuplicateWorker { .. } => (409, "duplicate_worker"),
+        FleetError::FleetFull { .. } => (503, "fleet_full"),
+        FleetError::UnknownWorker { .. } => (404, "not_found"),
+    };
+    Failure::new(status, reason, error.to_string())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Drain {
+    /// RFC 3339 time, or a span from now (`30m`).
+    deadline: Option<String>,
+}
+
+async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let wish: Drain = if call.body.is_empty() {
+        Drain::default()
+    } else {
+        call.json()?
+    };
+    let deadline = wish
+        .deadline
+        .as_deref()
+        .map(crate::http::call::deadline)
+        .transpose()?;
+    let outcome = controller.fleet().drain(call.param("id"), deadline);
+    let events = outcome.map_err(|e| fleet_failure(&e))?;
+    log::info!(target: "controller", "drain worker={} deadline={} request_id={}", call.param("id"),
+        wish.deadline.as_deref().unwrap_or("none"), call.request_id);
+    controller.announce(events);
+    let worker = controller.fleet().worker(clock::now(), call.param("id"));
+    Ok(Reply::json(202, &worker))
+}
+
+async fn undrain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let outcome = controller.fleet().undrain(call.param("id"));
+    controller.announce(outcome.map_err(|e| fleet_failure(&e))?);
+    log::info!(target: "controller", "undrain worker={} request_id={}", call.param("id"), call.request_id);
+    Ok(Reply::empty(204))
+}
+
+#[derive(Serialize)]
+struct Owned {
+    worker_id: String,
+    #[serde(flatten)]
+    session: SessionView,
+}
+
+async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let id = session_id(&controller, &call)?;
+    let found = controller
+        .fleet()
+        .session(&id)
+        .map(|(worker, session)| Owned {
+            worker_id: worker.to_owned(),
+            session: session.clone(),
+        });
+    match found {
+        Some(owned) => Ok(Reply::json(200, &owned)),
+        None => Err(unknown(&controller)),
+    }
+}
+
+async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let id = session_id(&controller, &call)?;
+    let route = controller.fleet().session_owner(&id);
+    let Some(route) = route else {
+        return Err(unknown(&controller));
+    };
+    let order = Outgoing::new(
+        Method::Delete,
+        format!("{}/api/v1/sessions/{id}", route.url),
+    )
+    .bearer(&controller.settings.token)
+    .header("x-request-id", call.request_id.as_str())
+    .within(DELETE_WITHIN);
+    let answer = controller.client.send(order).await.map_err(|error| {
+        log::warn!(target: "controller", "cannot end session={id} worker={}: {error} request_id={}",
+            route.worker_id, call.request_id);
+        Failure::new(
+            502,
+            "worker_unreachable",
+            format!("worker {} does not answer", route.worker_id),
+        )
+        .detail(error.to_string())
+    })?;
+    match answer.status {
+        204 | 404 => {
+            let reason = (answer.status == 204).then_some(EndReason::Deleted);
+            let events = controller.fleet().session_gone(&id, reason);
+            controller.announce(events);
+            if answer.status == 204 {
+                Ok(Reply::empty(204))
+            } else {
+                Err(Failure::not_found("session"))
+            }
+        }
+        _ => Err(relayed(&answer)),
+    }
+}
+
+fn session_id(controller: &Controller, call: &Call) -> Result<SessionId, Failure> {
+    call.param("id").parse().map_err(|_| unknown(controller))
+}
+
+/// A session that is not known: 404, or 503 while a controller that has just started has not
+/// heard from its workers yet.
+pub(super) fn unknown(controller: &Controller) -> Failure {
+    if controller.fleet().is_warm(clock::now()) {
+        return Failure::not_found("session");
+    }
+    Failure::new(
+        503,
+        "starting",
+        "the controller has just started and is hearing from its workers",
+    )
+    .retry_after(controller.settings.pace.heartbeat_interval)
+}
+
+/// A worker's error, passed on as it is.
+pub(super) fn relayed(answer: &crate::http::client::Answer) -> Failure {
+    match answer.json::<ErrorBody>() {
+        Ok(body) if (400..600).contains(&answer.status) => {
+            let mut failure = Failure::new(answer.status, body.reason, body.error);
+            failure.detail = body.detail;
+            failure.retry_after = answer
+                .fields
+                .text("retry-after")
+                .and_then(|v| v.parse().ok())
+                .map(Duration::from_secs);
+            failure
+        }
+        _ => Failure::new(
+            502,
+            "bad_worker",
+            format!("the worker answered with status {}", answer.status),
+        )
+        .detail(answer.excerpt()),
+    }
+}

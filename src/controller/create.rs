@@ -1,0 +1,256 @@
+//! Creating a session: place, ask the worker, try the next one when it refuses.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use http_types::{Method, Url};
+
+use super::api::relayed;
+use super::fleet::Reservation;
+use super::placement::{Placement, Refusal};
+use super::{Controller, api};
+use crate::http::client::{Answer, ClientError, Outgoing};
+use crate::http::keyed::{Ticket, Turn};
+use crate::http::{Call, Failure, Reply};
+use crate::protocol::{CreateSession, Created};
+use crate::{clock, ids};
+
+/// Time a worker has for a session to become ready: `sessions.start_timeout` and cleaning up.
+const CREATE_WITHIN: Duration = Duration::from_secs(75);
+/// Time a request waits for other creates on the same body.
+const TURN_WITHIN: Duration = Duration::from_secs(60);
+/// Advice to a client when there is no room.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+
+/// One lock for each body that is being paired.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<IpAddr, Weak<smol::lock::Mutex<()>>>>);
+
+impl Turns {
+    fn of(&self, body: IpAddr) -> Arc<smol::lock::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = turns.get(&body).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::default();
+        turns.insert(body, Arc::downgrade(&lock));
+        lock
+    }
+}
+
+/// `POST /api/v1/sessions`.
+pub(super) async fn create(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let request: CreateSession = call.json()?;
+    let ticket = match controller.keys.turn(&call).await? {
+        Turn::Again(created) => return Ok(answer(&created)),
+        Turn::Do(ticket) => ticket,
+    };
+    let turn = controller.bodies.of(request.body_ip);
+    let _turn = clock::by(clock::now() + TURN_WITHIN, turn.lock_arc())
+        .await
+        .map_err(|_| {
+            Failure::new(
+                503,
+                "body_busy",
+                format!("other sessions are being made on body {}", request.body_ip),
+            )
+            .retry_after(FULL_RETRY)
+        })?;
+    let created = place(&controller, &call, &request, ticket).await?;
+    Ok(answer(&created))
+}
+
+fn answer(created: &Created) -> Reply {
+    Reply::json(201, created).header(
+        "Location",
+        format!("/api/v1/sessions/{}", created.session_id),
+    )
+}
+
+async fn place(
+    controller: &Controller,
+    call: &Call,
+    request: &CreateSession,
+    ticket: Ticket<Created>,
+) -> Result<Created, Failure> {
+    // A worker that may have made the session for an earlier try with this key is asked first: it
+    // knows the key and answers with that session.
+    if let Some(worker) = ticket.retry_at.clone() {
+        return again(controller, call, request, ticket, &worker).await;
+    }
+    // Workers get a key in any case, so that a lost answer can be asked for again.
+    let key = ticket.key().map_or_else(ids::label, str::to_owned);
+    let seed = controller.process_id.len() as u64 ^ clock_seed();
+    let mut placement = Placement::new(request, seed);
+    loop {
+        let placed = placement.place(&mut controller.fleet(), clock::now());
+        let reservation = placed.map_err(|none| {
+            log::warn!(target: "controller", "no place for a session: {none} request_id={}", call.request_id);
+            Failure::new(503, none.reason.slug(), "no worker takes the session")
+                .detail(none.to_string())
+                .retry_after(FULL_RETRY)
+        })?;
+        let worker_id = reservation.worker_id().to_owned();
+        log::info!(target: "controller", "placing a session for body={} on worker={worker_id} request_id={}",
+            request.body_ip, call.request_id);
+        match ask(controller, call, request, reservation.url(), &key).await {
+            Ok(answer) if answer.status == 201 => {
+                return settle(controller, call, request, reservation, &answer, ticket);
+            }
+            // Full or draining: the fleet's view is seconds old, another worker may have room.
+            Ok(answer) if answer.status == 503 => {
+                let failure = relayed(&answer);
+                let why = format!("{}: {}", failure.reason, failure.error);
+                placement.refused(&mut controller.fleet(), reservation, Refusal::ForAll, why);
+            }
+            // The token differs, or the worker is something else: not this caller's fault.
+            Ok(answer) if matches!(answer.status, 401 | 403 | 404 | 405) => {
+                let why = format!("answered {}: {}", answer.status, answer.excerpt());
+                log::error!(target: "controller", "worker={worker_id} {why}; its controller.token must be this controller's admin_token");
+                placement.refused(&mut controller.fleet(), reservation, Refusal::ForAll, why);
+            }
+            Ok(answer) => {
+                controller.fleet().refused(reservation);
+                return Err(relayed(&answer));
+            }
+            Err(error) if did_not_reach(&error) => {
+                placement.refused(
+                    &mut controller.fleet(),
+                    reservation,
+                    Refusal::ForAll,
+                    error.to_string(),
+                );
+            }
+            Err(error) => {
+                log::warn!(target: "controller", "worker={worker_id} may or may not have made a session: {error} request_id={}", call.request_id);
+                controller.fleet().unsure(clock::now(), reservation);
+                ticket.unsure(&worker_id);
+                return Err(Failure::new(504, "timeout", format!("worker {worker_id} did not answer in time"))
+                    .detail("repeat the request with the same Idempotency-Key to get the session if it was made")
+                    .retry_after(FULL_RETRY));
+            }
+        }
+    }
+}
+
+/// A seed that differs from request to request; nothing depends on its quality.
+fn clock_seed() -> u64 {
+    clock::wall()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| u64::from(d.subsec_nanos()) ^ d.as_secs())
+}
+
+/// Whether the request cannot have reached the worker.
+fn did_not_reach(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::Connect(..)
+            | ClientError::Resolve(..)
+            | ClientError::Tls(..)
+            | ClientError::Url(_)
+    )
+}
+
+async fn ask(
+    controller: &Controller,
+    call: &Call,
+    request: &CreateSession,
+    url: &str,
+    key: &str,
+) -> Result<Answer, ClientError> {
+    let order = Outgoing::new(Method::Post, format!("{url}/api/v1/sessions"))
+        .bearer(&controller.settings.token)
+        .header("x-request-id", call.request_id.as_str())
+        .header("idempotency-key", key)
+        .json(request)
+        .within(CREATE_WITHIN);
+    controller.client.send(order).await
+}
+
+fn settle(
+    controller: &Controller,
+    call: &Call,
+    request: &CreateSession,
+    reservation: Reservation,
+    answer: &Answer,
+    ticket: Ticket<Created>,
+) -> Result<Created, Failure> {
+    let worker_id = reservation.worker_id().to_owned();
+    let mut created: Created = match answer.json() {
+        Ok(created) => created,
+        Err(error) => {
+            controller.fleet().unsure(clock::now(), reservation);
+            ticket.unsure(&worker_id);
+            return Err(
+                Failure::new(502, "bad_worker", "the worker's answer cannot be used")
+                    .detail(error.to_string()),
+            );
+        }
+    };
+    rebase(controller, call, &worker_id, &mut created);
+    let events = controller.fleet().created(
+        clock::now(),
+        controller.wall(),
+        reservation,
+        request,
+        &created,
+    );
+    controller.announce(events);
+    ticket.answered(created.clone());
+    Ok(created)
+}
+
+/// Puts the stream URL where browsers reach it: the worker's own public address where it has one,
+/// else ours.
+fn rebase(controller: &Controller, call: &Call, worker_id: &str, created: &mut Created) {
+    let public = controller
+        .fleet()
+        .worker(clock::now(), worker_id)
+        .and_then(|w| w.public_url);
+    let base = public
+        .map(|url| url.trim_end_matches('/').to_owned())
+        .unwrap_or_else(|| controller.base_url(&call.host, call.secure));
+    if let Ok(url) = Url::parse(&created.stream_url) {
+        created.stream_url = format!("{base}{}", &url[http_types::url::Position::BeforePath..]);
+    }
+    created.worker_id = worker_id.to_owned();
+}
+
+async fn again(
+    controller: &Controller,
+    call: &Call,
+    request: &CreateSession,
+    ticket: Ticket<Created>,
+    worker_id: &str,
+) -> Result<Created, Failure> {
+    let worker = controller.fleet().worker(clock::now(), worker_id);
+    let Some(worker) = worker else {
+        return Err(api::unknown(controller));
+    };
+    let key = ticket.key().unwrap_or_default().to_owned();
+    match ask(controller, call, request, &worker.url, &key).await {
+        Ok(answer) if answer.status == 201 => {
+            let mut created: Created = answer.json().map_err(|error| {
+                Failure::new(502, "bad_worker", "the worker's answer cannot be used")
+                    .detail(error.to_string())
+            })?;
+            rebase(controller, call, worker_id, &mut created);
+            ticket.answered(created.clone());
+            Ok(created)
+        }
+        Ok(answer) => Err(relayed(&answer)),
+        Err(error) => {
+            ticket.unsure(worker_id);
+            Err(Failure::new(
+                504,
+                "timeout",
+                format!("worker {worker_id} did not answer in time"),
+            )
+            .detail(error.to_string())
+            .retry_after(FULL_RETRY))
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The controller's health: sums over its workers, and what an operator should look at.
+
+use super::Controller;
+use crate::clock;
+use crate::http::{Failure, Reply};
+use crate::protocol::{Health, HealthExtra, HealthStatus, SERVICE, VERSION, WorkerStatus};
+
+/// `GET /api/v1/health`.
+pub(super) fn health(controller: &Controller) -> Health {
+    let now = clock::now();
+    let (totals, workers) = {
+        let fleet = controller.fleet();
+        (fleet.totals(now), fleet.workers(now))
+    };
+    let mut problems = Vec::new();
+    if workers.is_empty() {
+        problems.push("no worker has registered yet".to_owned());
+    }
+    for worker in &workers {
+        if worker.status == WorkerStatus::Unhealthy {
+            problems.push(format!(
+                "worker {} is silent since {}",
+                worker.worker_id, worker.last_heartbeat
+            ));
+        } else if !worker.wireguard {
+            problems.push(format!(
+                "worker {} has no WireGuard interface",
+                worker.worker_id
+            ));
+        }
+    }
+    let uptime = now.saturating_duration_since(controller.started);
+    Health {
+        service: SERVICE.into(),
+        version: VERSION.into(),
+        district: controller.settings.district.clone(),
+        uptime_seconds: uptime.as_secs(),
+        status: if problems.is_empty() {
+            HealthStatus::Ok
+        } else {
+            HealthStatus::Degraded
+        },
+        extra: HealthExtra {
+            mode: "controller".into(),
+            wireguard: totals.has_wireguard,
+            active_sessions: totals.active_sessions,
+            max_sessions: totals.max_sessions,
+            process_id: controller.process_id.clone(),
+            uptime: clock::human(uptime),
+            problems,
+        },
+    }
+}
+
+/// `GET /readyz`: whether a session could be created now.
+pub(super) fn ready(controller: &Controller) -> Result<Reply, Failure> {
+    let now = clock::now();
+    if controller.fleet().totals(now).healthy == 0 {
+        let failure = Failure::new(503, "no_workers", "no healthy worker");
+        return Err(failure.retry_after(controller.settings.pace.heartbeat_interval));
+    }
+    Ok(Reply::json(200, &serde_json::json!({"status": "ready"})))
+}

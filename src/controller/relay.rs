@@ -1,0 +1,95 @@
+//! `/session/<id>/...`: browsers to the worker that owns the session.
+
+use std::sync::Arc;
+
+use super::{Controller, api};
+use crate::http::{Done, Exchange, Reply};
+use crate::ids::SessionId;
+use crate::page;
+use crate::proxy::{Policy, Upstream};
+
+/// Relays one exchange. The session is read off the raw path; nothing of it is normalised.
+pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
+    let id = session_of(exchange.head.path());
+    let route = id.and_then(|id| controller.fleet().session_owner(&id));
+    let Some(route) = route else {
+        let failure = api::unknown(controller);
+        let for_browser = exchange
+            .head
+            .fields
+            .members("accept")
+            .any(|m| m.starts_with(b"text/html"));
+        if !for_browser {
+            return exchange.answer_failure(failure).await;
+        }
+        let language = exchange.head.fields.text("accept-language");
+        let page = if failure.status == 404 {
+            page::gone(&controller.settings.return_url, language)
+        } else {
+            page::unavailable(language)
+        };
+        let mut reply = Reply::text(failure.status, "text/html; charset=utf-8", page);
+        if let Some(wait) = failure.retry_after {
+            reply = reply.header("Retry-After", wait.as_secs().max(1).to_string());
+        }
+        return exchange
+            .answer(reply.header("Cache-Control", "no-store"))
+            .await;
+    };
+    let Some(upstream) = Upstream::of_url(&route.url) else {
+        log::error!(target: "proxy", "worker={} has the unusable url {:?}", route.worker_id, route.url);
+        return exchange
+            .answer_failure(crate::http::Failure::new(
+                502,
+                "bad_worker",
+                "the worker's url is unusable",
+            ))
+            .await;
+    };
+    let language = exchange
+        .head
+        .fields
+        .text("accept-language")
+        .map(str::to_owned);
+    let policy = Policy {
+        set: vec![("x-request-id", exchange.id.to_string())],
+        error_page: Some(Arc::new(move |_| page::unavailable(language.as_deref()))),
+        ..Policy::default()
+    };
+    controller.proxy.forward(exchange, &upstream, &policy).await
+}
+
+/// The session that a raw path belongs to.
+pub(super) fn session_of(path: &str) -> Option<SessionId> {
+    let rest = path.strip_prefix("/session/")?;
+    rest.split('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_read_off_the_raw_path_and_nothing_is_normalised() {
+        let id = "0123456789abcdef0123456789abcdef";
+        for path in [
+            format!("/session/{id}"),
+            format!("/session/{id}/"),
+            format!("/session/{id}/a/../b"),
+        ] {
+            assert_eq!(session_of(&path).unwrap().as_str(), id);
+        }
+        let flipped = id.replacen('0', "%30", 1);
+        for path in [
+            format!("/session/{flipped}/"),
+            format!("/session//{id}/"),
+            format!("/session/{id}x/"),
+            format!("/session/{};x/", id),
+            format!("/SESSION/{id}/"),
+            "/session/".into(),
+            "/session/../session/".into(),
+        ] {
+            assert_eq!(session_of(&path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The door before Sunshine's servers: it can be slow, closed for a moment, or cut every
+//! connection, as a Sunshine that restarts does.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol::Async;
+
+use super::DemoError;
+use super::state::State;
+use crate::clock;
+use crate::exec::{self, Stop};
+
+/// Pause after a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens the door at `at` to the server at `behind`.
+pub(super) fn open(
+    at: SocketAddr,
+    behind: SocketAddr,
+    state: Arc<State>,
+    tls: bool,
+    stop: Stop,
+) -> Result<SocketAddr, DemoError> {
+    let listener = Async::<TcpListener>::bind(at).map_err(DemoError::Socket)?;
+    let bound = listener.get_ref().local_addr().map_err(DemoError::Socket)?;
+    exec::spawn(async move {
+        while let Some(accepted) = stop.or(listener.accept()).await {
+            let Ok((stream, _)) = accepted else {
+                clock::sleep(PAUSE).await;
+                continue;
+            };
+            let Some(life) = state.life() else {
+                continue; // restarting: the connection is closed at once
+            };
+            let (state, stop) = (Arc::clone(&state), stop.clone());
+            exec::spawn(async move {
+                if tls {
+                    clock::sleep(Duration::from_millis(state.faults().slow_tls_ms)).await;
+                }
+                // Whatever ends it, both connections close.
+                let _ = stop.or(life.or(relay(stream, behind))).await;
+            })
+            .detach();
+        }
+    })
+    .detach();
+    Ok(bound)
+}
+
+async fn relay(stream: Async<TcpStream>, behind: SocketAddr) -> io::Result<()> {
+    let server = Async::<TcpStream>::connect(behind).await?;
+    let there = async {
+        smol::io::copy(&stream, &server).await?;
+        server.get_ref().shutdown(Shutdown::Write)
+    };
+    let back = async {
+        smol::io::copy(&server, &stream).await?;
+        stream.get_ref().shutdown(Shutdown::Write)
+    };
+    smol::future::try_zip(there, back).await.map(drop)
+}

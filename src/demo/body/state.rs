@@ -1,0 +1,299 @@
+//! What a demo body remembers.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use smol::channel::{self, Receiver, Sender};
+
+use super::Options;
+use super::faults::Faults;
+use crate::exec::{self, Stop, Stopper};
+use crate::http::Call;
+use crate::{clock, ids};
+
+/// Calls and records that are kept.
+const KEPT: usize = 1_000;
+/// Longest body excerpt of a kept call.
+const EXCERPT: usize = 512;
+/// Longest line of a kept call.
+const LINE: usize = 300;
+/// Faults of which there can be many.
+const MANY: u32 = 10_000;
+/// How long a restart takes.
+const AWAY: Duration = Duration::from_millis(300);
+
+/// One call that the demo body got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// Milliseconds since it started.
+    pub at_ms: u64,
+    /// Who was called: `sunshine`, `gamestream` or `agent`.
+    pub to: &'static str,
+    /// Method and path, with the query.
+    pub call: String,
+    /// The content's beginning.
+    pub body: String,
+    /// The `Content-Type` field.
+    pub content_type: String,
+    /// Whether the call came with `Origin` or `Referer`.
+    pub from_a_page: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) options: Options,
+    pub(super) pem: String,
+    pub(super) unique_id: String,
+    start: Instant,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    faults: Faults,
+    ports: (u16, u16),
+    calls: VecDeque<Recorded>,
+    ratings: VecDeque<Value>,
+    pending: Vec<Pending>,
+    clients: Vec<Client>,
+    apps: Vec<Value>,
+    running: Option<String>,
+    life: (Stopper, Stop),
+    away_until: Instant,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) uuid: String,
+    unique_id: String,
+}
+
+/// A pairing that waits for its PIN. As in Sunshine, one that took a PIN and did not go on stays
+/// until it is given another.
+#[derive(Debug)]
+struct Pending {
+    unique_id: String,
+    took_pin: bool,
+    waiting: Option<Sender<bool>>,
+}
+
+impl State {
+    pub(super) fn new(options: Options, pem: String) -> Self {
+        let apps = options.apps.iter().map(|title| json!({"name": title}));
+        let memory = Memory {
+            faults: Faults::default(),
+            ports: (0, 0),
+            calls: VecDeque::new(),
+            ratings: VecDeque::new(),
+            pending: Vec::new(),
+            clients: Vec::new(),
+            apps: apps.collect(),
+            running: None,
+            life: exec::stop(),
+            away_until: clock::now(),
+        };
+        let hex = format!("{}{}", ids::label(), ids::label()).to_uppercase();
+        let state = Self {
+            unique_id: format!(
+                "{}-{}-{}-{}-{}",
+                &hex[..8],
+                &hex[8..12],
+                &hex[12..16],
+                &hex[16..20],
+                &hex[20..32]
+            ),
+            pem,
+            start: clock::now(),
+            memory: Mutex::new(memory),
+            options,
+        };
+        state.switch(state.options.faults.clone());
+        state
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_ports(&self, sunshine: u16, http: u16) {
+        self.memory().ports = (sunshine, http);
+    }
+
+    pub(super) fn ports(&self) -> (u16, u16) {
+        self.memory().ports
+    }
+
+    pub(super) fn record(&self, to: &'static str, call: &Call) {
+        let at = clock::now().saturating_duration_since(self.start);
+        let query = call.query.as_deref().map(|q| format!("?{q}"));
+        let line = format!("{} {}{}", call.method, call.path, query.unwrap_or_default());
+        let body = String::from_utf8_lossy(&call.body);
+        let recorded = Recorded {
+            at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            to,
+            call: line.chars().take(LINE).collect(),
+            body: body.chars().take(EXCERPT).collect(),
+            content_type: call.header("content-type").unwrap_or_default().to_owned(),
+            from_a_page: call.header("origin").or(call.header("referer")).is_some(),
+        };
+        keep(&mut self.memory().calls, recorded);
+    }
+
+    pub(super) fn calls(&self) -> Vec<Recorded> {
+        self.memory().calls.iter().cloned().collect()
+    }
+
+    pub(super) fn rate(&self, record: Value) {
+        keep(&mut self.memory().ratings, record);
+    }
+
+    pub(super) fn ratings(&self) -> Vec<Value> {
+        self.memory().ratings.iter().cloned().collect()
+    }
+
+    pub(super) fn faults(&self) -> Faults {
+        self.memory().faults.clone()
+    }
+
+    pub(super) fn switch(&self, faults: Faults) {
+        let mut memory = self.memory();
+        for n in 0..faults.stale_pending.min(MANY) {
+            memory.pending.push(Pending {
+                unique_id: format!("stale-{n}"),
+                took_pin: false,
+                waiting: None,
+            });
+        }
+        for n in 0..faults.paired_clients.min(MANY) {
+            memory.clients.push(Client {
+                name: format!("somebody else {n}"),
+                uuid: ids::label(),
+                unique_id: format!("other-{n}"),
+            });
+        }
+        if let Some(title) = &faults.foreign_app {
+            memory.running = Some(title.clone());
+        }
+        memory.faults = faults;
+    }
+
+    /// What ends with the next restart; `None` while there is nobody to talk to.
+    pub(super) fn life(&self) -> Option<Stop> {
+        let memory = self.memory();
+        (clock::now() >= memory.away_until).then(|| memory.life.1.clone())
+    }
+
+    pub(super) fn restart(&self) {
+        let mut memory = self.memory();
+        memory.pending.clear();
+        memory.running = None;
+        memory.life = exec::stop();
+        memory.away_until = clock::now() + AWAY;
+    }
+
+    /// A pairing is pending from now on; what comes out of the channel says how it ended.
+    pub(super) fn begin_pairing(&self, unique_id: &str) -> Receiver<bool> {
+        let (sender, receiver) = channel::bounded(1);
+        let mut memory = self.memory();
+        let known = memory.pending.iter_mut().find(|p| p.unique_id == unique_id);
+        match known {
+            Some(stale) => stale.waiting = Some(sender),
+            None => memory.pending.push(Pending {
+                unique_id: unique_id.to_owned(),
+                took_pin: false,
+                waiting: Some(sender),
+            }),
+        }
+        let restart = std::mem::take(&mut memory.faults.restart_during_pairing);
+        drop(memory);
+        if restart {
+            self.restart();
+        }
+        receiver
+    }
+
+    /// Gives a PIN to the first pending pairing, whosever it is.
+    pub(super) fn give_pin(&self, name: &str) -> bool {
+        let mut memory = self.memory();
+        let fails = memory.faults.handshake_fails;
+        let Some(first) = memory.pending.first_mut() else {
+            return false;
+        };
+        if first.took_pin {
+            // "Out of order call": the pairing is dropped.
+            memory.pending.remove(0);
+            return false;
+        }
+        first.took_pin = true;
+        let unique_id = first.unique_id.clone();
+        let answered = first
+            .waiting
+            .take()
+            .is_some_and(|waiting| waiting.try_send(!fails).is_ok());
+        if answered {
+            memory.pending.remove(0);
+            if !fails {
+                memory.clients.push(Client {
+                    name: name.to_owned(),
+                    uuid: ids::label(),
+                    unique_id,
+                });
+            }
+        }
+        true
+    }
+
+    pub(super) fn is_paired(&self, unique_id: &str) -> bool {
+        let memory = self.memory();
+        memory.clients.iter().any(|c| c.unique_id == unique_id)
+    }
+
+    pub(super) fn clients(&self) -> Vec<String> {
+        let memory = self.memory();
+        memory.clients.iter().map(|c| c.name.clone()).collect()
+    }
+
+    pub(super) fn paired(&self) -> Vec<Client> {
+        self.memory().clients.clone()
+    }
+
+    pub(super) fn unpair(&self, unwanted: impl Fn(&Client) -> bool) -> bool {
+        let mut memory = self.memory();
+        let before = memory.clients.len();
+        memory.clients.retain(|c| !unwanted(c));
+        memory.clients.len() < before
+    }
+
+    pub(super) fn apps(&self) -> Vec<Value> {
+        self.memory().apps.clone()
+    }
+
+    /// Changes the list of apps; it is sorted by name afterwards.
+    pub(super) fn change_apps<T>(&self, change: impl FnOnce(&mut Vec<Value>) -> T) -> T {
+        let mut memory = self.memory();
+        let done = change(&mut memory.apps);
+        memory
+            .apps
+            .sort_by_key(|a| a["name"].as_str().unwrap_or_default().to_owned());
+        done
+    }
+
+    pub(super) fn running(&self) -> Option<String> {
+        self.memory().running.clone()
+    }
+
+    pub(super) fn run(&self, title: Option<String>) {
+        self.memory().running = title;
+    }
+}
+
+fn keep<T>(list: &mut VecDeque<T>, item: T) {
+    if list.len() == KEPT {
+        list.pop_front();
+    }
+    list.push_back(item);
+}

@@ -1,0 +1,119 @@
+//! Why there is no microphone: what the browser may know, with a status and a stable slug.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::offer::OfferError;
+
+/// Why there is no microphone.
+#[derive(Debug)]
+pub enum MicError {
+    /// The session has ended.
+    Ended,
+    /// The worker has as many microphones as it may.
+    NoCapacity(usize),
+    /// The offer is refused.
+    Offer(OfferError),
+    /// No peer could be made.
+    Peer(PeerError),
+    /// Too many offers of this session; the next is heard after this time.
+    TooMany(Duration),
+    /// The body's address cannot be sent to.
+    Uplink(SocketAddr, io::Error),
+}
+
+impl MicError {
+    /// A stable slug that clients may switch on.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Ended => "session_ended",
+            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => "no_capacity",
+            Self::Offer(e) | Self::Peer(PeerError::Offer(e)) => e.reason(),
+            Self::Peer(_) => "mic_failed",
+            Self::TooMany(_) => "too_many_requests",
+            Self::Uplink(..) => "body_unreachable",
+        }
+    }
+
+    /// The HTTP status that says it.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Ended => 410,
+            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => 503,
+            Self::Offer(e) | Self::Peer(PeerError::Offer(e)) => e.status(),
+            Self::Peer(_) => 500,
+            Self::TooMany(_) => 429,
+            Self::Uplink(..) => 502,
+        }
+    }
+
+    /// When to ask again, for `Retry-After`.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooMany(after) => Some(*after),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for MicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("the session has ended, start a new one"),
+            Self::NoCapacity(max) => write!(f, "all {max} microphones are in use, try again later"),
+            Self::Offer(e) => e.fmt(f),
+            Self::Peer(e) => e.fmt(f),
+            Self::TooMany(after) => write!(
+                f,
+                "too many offers of this session, try again in {} ms",
+                after.as_millis()
+            ),
+            Self::Uplink(target, e) => write!(
+                f,
+                "cannot send to the body at {target}: {e}, check the route and the source address"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for MicError {}
+
+/// Why no peer could be made.
+#[derive(Debug)]
+pub enum PeerError {
+    /// The local address cannot be bound.
+    Bind(IpAddr, io::Error),
+    /// Every port of the range is taken.
+    NoPort(RangeInclusive<u16>),
+    /// The offer does not fit.
+    Offer(OfferError),
+    /// The WebRTC stack failed on our own side.
+    Stack(String),
+}
+
+impl fmt::Display for PeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(ip, e) => write!(
+                f,
+                "cannot bind the microphone address {ip}: {e}, give an address of this machine"
+            ),
+            Self::NoPort(range) => write!(
+                f,
+                "no free microphone port in {}-{}, widen the range",
+                range.start(),
+                range.end()
+            ),
+            Self::Offer(e) => e.fmt(f),
+            Self::Stack(why) => write!(f, "the webrtc stack failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for PeerError {}

@@ -1,0 +1,89 @@
+//! The task that owns a peer: what it hears goes to the uplink, and its end is the release.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use smol::channel::Receiver;
+
+use super::peer::{Heard, Peer};
+use super::rebase::Stamp;
+use super::uplink::Uplink;
+use super::{Shared, locked};
+use crate::ids::SessionId;
+
+/// The one that releases a peer, also when its task panics.
+pub(super) struct Owner {
+    shared: Arc<Shared>,
+    session: SessionId,
+    peer: u64,
+    uplink: Arc<Mutex<Uplink>>,
+}
+
+impl Owner {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        session: &SessionId,
+        peer: u64,
+        uplink: Arc<Mutex<Uplink>>,
+    ) -> Self {
+        shared.open.fetch_add(1, Ordering::AcqRel);
+        Self {
+            shared: shared.clone(),
+            session: session.clone(),
+            peer,
+            uplink,
+        }
+    }
+
+    /// Runs the peer to its end. Dropping this releases it.
+    pub(super) async fn own(self, peer: Peer, stop: Receiver<()>) {
+        let idle = self.shared.settings.idle;
+        let ending = peer
+            .run(stop, idle, |heard, now| self.hear(heard, now))
+            .await;
+        let c = locked(&self.uplink).counters();
+        log::info!(
+            target: "mic", session = self.session.as_str(), packets = c.packets, bytes = c.bytes,
+            lost = c.lost, duplicates = c.duplicates, late = c.late, strays = c.strays, unsent = c.unsent;
+            "off: {ending}"
+        );
+    }
+
+    fn hear(&self, heard: Heard, now: Instant) {
+        match heard {
+            Heard::Connected => {
+                log::info!(target: "mic", session = self.session.as_str(); "on");
+                self.shared.with_peer(&self.session, self.peer, |live| {
+                    if let Some(live) = live {
+                        live.connected = true;
+                    }
+                });
+            }
+            Heard::Stray => locked(&self.uplink).stray(),
+            Heard::Packet(packet) => {
+                let stamp = Stamp {
+                    ssrc: packet.header.ssrc,
+                    sequence: packet.header.sequence_number,
+                    timestamp: packet.header.timestamp,
+                    marker: packet.header.marker,
+                };
+                let sent = locked(&self.uplink).forward(self.peer, stamp, packet.payload, now);
+                if let Err(error) = sent {
+                    log::warn!(
+                        target: "mic", session = self.session.as_str();
+                        "the body does not take microphone packets: {error}, is hydravoice running?"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared
+            .with_peer(&self.session, self.peer, |live| *live = None);
+        self.shared.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,33 @@
+// Exit: the stream page's own Exit button ends the session and leads back. It has no id, its
+// label is translated, and its sidebar stops bubbling clicks: so we look in the capture phase.
+
+const EXIT_LABELS = ['Exit', 'Quitter', 'Sair', 'Beenden', 'Verlassen', 'Afsluiten', 'Salir', 'Esci', '退出', '나가기', '종료', '終了'];
+const QUIT_PATIENCE_MS = 1500; // longer than any answer needs; the request outlives the page anyway
+
+function isExit(button) {
+  const buttons = [...button.closest('.sidebar-stream-buttons').querySelectorAll('button')];
+  const labelled = buttons.find((one) => EXIT_LABELS.includes(one.textContent.trim()));
+  return button === (labelled || buttons[buttons.length - 1]);
+}
+
+let isLeaving = false;
+async function quit() {
+  if (isLeaving) return;
+  isLeaving = true;
+  pill.show(say('leaving'), { isBusy: true });
+  const told = post('quit', {}, { keepalive: true }).catch(() => navigator.sendBeacon(`${CONFIG.base}quit`));
+  await Promise.race([told, new Promise((done) => setTimeout(done, QUIT_PATIENCE_MS))]);
+  // Going back must not lead to the dead stream.
+  location.replace(CONFIG.returnUrl);
+}
+
+function interceptExit() {
+  listen(window, 'click', (event) => {
+    const target = event.target instanceof Element ? event.target : null;
+    const button = target && target.closest('.sidebar-stream-buttons button');
+    if (!button || !isExit(button)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    quit();
+  }, true);
+}

@@ -1,0 +1,130 @@
+// Mic: off, asking, on, blocked or error. Holds the track, keeps a way open for it, and lets go
+// of both when the visitor, the stream or the page says so.
+
+const CONSTRAINTS = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 } };
+const CONNECT_MS = 10000; // answer to connected
+const DIP_MS = 4000; // a shorter dip heals by itself
+const REOFFERS_MAX = 5; // in a row
+const REOFFER_MS = [500, 1000, 2000, 4000, 8000]; // before each
+
+const mic = (() => {
+  let state = 'off';
+  let note = '';
+  let take = 0; // every start and stop makes what came before it stale
+  let stream = null;
+  let pc = null;
+  let timer = null;
+  let reoffers = 0;
+  const observers = [];
+
+  function become(next, words = '') {
+    state = next;
+    note = words;
+    for (const observer of observers) observer(state, note, stream);
+  }
+  function release() {
+    take += 1;
+    clearTimeout(timer);
+    if (pc) pc.close();
+    if (stream) for (const track of stream.getTracks()) track.stop();
+    pc = null;
+    stream = null;
+    reoffers = 0;
+  }
+  function stop(next = 'off', words = '') {
+    const wasOpen = Boolean(pc) || state === 'on';
+    release();
+    become(next, words);
+    if (wasOpen) NATIVE.fetch(`${CONFIG.base}mic`, { method: 'DELETE', keepalive: true }).catch(() => {});
+  }
+
+  function reoffer(words) {
+    clearTimeout(timer);
+    if (!stream) return;
+    if (reoffers >= REOFFERS_MAX) {
+      stop('error', words);
+      return;
+    }
+    become('asking', 'mic_connecting');
+    timer = later(offer, pick(REOFFER_MS, reoffers));
+    reoffers += 1;
+  }
+  function onState(next) {
+    clearTimeout(timer);
+    if (next === 'connected') {
+      reoffers = 0;
+      become('on');
+    } else if (next === 'disconnected') timer = later(() => reoffer('mic_lost'), DIP_MS);
+    else if (next === 'failed') reoffer('mic_lost');
+    else if (next === 'connecting') timer = later(() => reoffer('mic_no_relay'), CONNECT_MS);
+  }
+  async function offer() {
+    const mine = ++take;
+    clearTimeout(timer);
+    if (pc) pc.close();
+    pc = null;
+    become('asking', 'mic_connecting');
+    try {
+      const opened = await openSpeech(stream.getAudioTracks()[0], stream, (next) => { if (mine === take) onState(next); });
+      if (mine === take) pc = opened;
+      else opened.close();
+    } catch (error) {
+      if (mine !== take) return;
+      if (error.message === 'mic_refused' || error.message === 'mic_no_relay') stop('error', error.message);
+      else reoffer(error.message);
+    }
+  }
+
+  function refusal(error) {
+    if (error.name === 'NotAllowedError' || error.name === 'SecurityError') return ['blocked', 'mic_denied'];
+    if (error.name === 'NotFoundError' || error.name === 'OverconstrainedError') return ['error', 'mic_none'];
+    return ['error', 'mic_unusable'];
+  }
+  async function start() {
+    if (!window.isSecureContext || !navigator.mediaDevices) {
+      become('blocked', 'mic_insecure');
+      return;
+    }
+    release();
+    const mine = take;
+    become('asking', 'mic_asking');
+    let opened;
+    try {
+      opened = await navigator.mediaDevices.getUserMedia(CONSTRAINTS);
+    } catch (error) {
+      if (mine === take) become(...refusal(error));
+      return;
+    }
+    if (mine !== take) {
+      for (const track of opened.getTracks()) track.stop();
+      return;
+    }
+    stream = opened;
+    listen(stream.getAudioTracks()[0], 'ended', () => { if (opened === stream) stop('error', 'mic_unplugged'); });
+    await offer();
+  }
+
+  return {
+    start: guard(start),
+    stop: guard(stop),
+    isOn: () => state === 'on',
+    toggle: guard(() => (state === 'on' || state === 'asking' ? stop() : start())),
+    onChange: (observer) => observers.push(guard(observer)),
+    /** Another network: the old way may be dead without anyone noticing. */
+    moved: guard(() => { if (state === 'on') { reoffers = 0; offer(); } }),
+  };
+})();
+
+function followMic() {
+  watch.onChange((verdict) => { if (verdict.phase === 'ended') mic.stop(); });
+  listen(window, 'pagehide', () => mic.stop());
+  listen(window, 'online', () => mic.moved());
+  if (navigator.connection) {
+    let type = navigator.connection.type;
+    listen(navigator.connection, 'change', () => {
+      if (navigator.connection.type === type) return; // only its estimates changed
+      type = navigator.connection.type;
+      mic.moved();
+    });
+  }
+}

@@ -1,0 +1,55 @@
+// Socket: the page's signalling WebSocket, listened to. It tells of fatal stages, of termination,
+// and carries the video itself when the page fell back to the WebSocket transport.
+
+const STREAM_SOCKET = /\/api\/host\/stream(\/web_socket)?$/;
+const FRAMES_TOLD_EVERY_MS = 1000; // sixty frames a second need not be sixty events
+let socketBytes = 0;
+
+function readSignal(text) {
+  let signal;
+  try {
+    signal = JSON.parse(text);
+  } catch {
+    return;
+  }
+  if (signal && signal.ConnectionTerminated) {
+    watch.tell({ type: 'terminated' });
+    askServer();
+  } else if (signal && signal.DebugLog && /^fatal/.test(signal.DebugLog.ty || '')) {
+    watch.tell({ type: 'fatal', detail: String(signal.DebugLog.message || '').slice(0, 200) });
+    askServer();
+  }
+}
+
+function watchSocket(socket) {
+  let toldAt = -Infinity;
+  listen(socket, 'message', ({ data }) => {
+    if (typeof data === 'string') {
+      readSignal(data);
+      return;
+    }
+    socketBytes += data.byteLength || data.size || 0;
+    if (performance.now() - toldAt < FRAMES_TOLD_EVERY_MS) return;
+    toldAt = performance.now();
+    watch.tell({ type: 'frames' });
+  });
+  listen(socket, 'close', () => {
+    watch.tell({ type: 'socket-closed' });
+    askServer();
+  });
+}
+
+function wrapWebSocket() {
+  const Native = NATIVE.WebSocket;
+  const Wrapped = new Proxy(Native, {
+    construct(target, args, newTarget) {
+      const socket = Reflect.construct(target, args, newTarget === Wrapped ? target : newTarget);
+      guard(() => {
+        if (STREAM_SOCKET.test(new URL(socket.url).pathname)) watchSocket(socket);
+      })();
+      return socket;
+    },
+  });
+  Object.defineProperty(Native.prototype, 'constructor', { value: Wrapped, writable: true, configurable: true });
+  window.WebSocket = Wrapped;
+}

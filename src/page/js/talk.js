@@ -1,0 +1,72 @@
+// Talk: the push-to-talk option, its key, and the panel where both are chosen. The key is ours
+// alone: the game does not see it.
+
+function keyName(code) {
+  return code.replace(/^(Key|Digit)/, '').replace(/^Backquote$/, '`').replace(/([a-z])([A-Z])/g, '$1 $2');
+}
+
+function createTalk({ hold, isTalkable }) {
+  let onChange = () => {};
+  let isChoosing = false;
+  const check = make('input', { type: 'checkbox', id: 'ptt', checked: wishes.facts.pushToTalk });
+  const key = make('button.key', { type: 'button', onclick: () => choose(!isChoosing) });
+  // Holding the button talks, so it cannot also switch off.
+  const off = make('button.key', { type: 'button', hidden: true, onclick: () => mic.stop() }, say('mic_turn_off'));
+  const panel = make('div.panel', { id: 'talk', role: 'group', 'aria-label': say('mic_options'), hidden: true },
+    make('label', { for: 'ptt' }, check, make('span', {}, say('ptt'))),
+    make('p', {}, make('span', {}, say('ptt_key')), ' ', key),
+    make('p.hint', {}, say('ptt_hint')), off);
+  const button = make('button.tool', {
+    type: 'button', 'aria-label': say('mic_options'), title: say('mic_options'),
+    'aria-expanded': 'false', 'aria-controls': 'talk', onclick: () => open(panel.hidden),
+  }, icon('M6 15l6-6 6 6'));
+
+  function draw() {
+    key.textContent = isChoosing ? say('ptt_press') : keyName(wishes.facts.talkKey);
+    key.setAttribute('aria-label', `${say('ptt_key')} ${key.textContent}`);
+    off.hidden = !isTalkable();
+  }
+  function choose(isOn) {
+    isChoosing = isOn;
+    draw();
+  }
+  function open(isOpen) {
+    panel.hidden = !isOpen;
+    button.setAttribute('aria-expanded', String(isOpen));
+    choose(false);
+  }
+  function take(event) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+
+  listen(check, 'change', () => {
+    wishes.keep({ pushToTalk: check.checked });
+    hold(false);
+    onChange();
+    draw();
+  });
+  listen(panel, 'keydown', (event) => {
+    if (event.key !== 'Escape') return;
+    open(false);
+    button.focus();
+  });
+  listen(window, 'keydown', (event) => {
+    if (isChoosing && event.code && event.code !== 'Tab') {
+      take(event);
+      if (event.code !== 'Escape') wishes.keep({ talkKey: event.code });
+      choose(false);
+    } else if (event.code === wishes.facts.talkKey && isTalkable()) {
+      take(event);
+      hold(true);
+    }
+  }, true);
+  listen(window, 'keyup', (event) => {
+    if (event.code !== wishes.facts.talkKey || !isTalkable()) return;
+    take(event);
+    hold(false);
+  }, true);
+  listen(window, 'blur', () => hold(false));
+  draw();
+  return { panel, button, draw, onChange: (act) => { onChange = act; } };
+}

@@ -1,0 +1,118 @@
+// Verdict: is the stream connecting, live, in a dip, to be reconnected, stuck or ended? Pure: it
+// is told events and the time, and touches nothing. A lost signalling socket is not the end of
+// the media, a dip may heal, and only the server or a clean stop of the streamer is an end.
+
+// Milliseconds of waking time.
+const LIMIT = Object.freeze({
+  load: 30000, // page load until the page makes its peer connection: streamer start and Sunshine launch
+  connect: 15000, // peer connection until connected; an unreachable relay alone stays silent for 41 s
+  fallback: 3000, // failed WebRTC until the page's own WebSocket transport delivers frames
+  dipShown: 1500, // shorter dips are not worth a word
+  dipHeals: 8000, // ICE mostly recovers by itself within this
+  stopSettles: 1500, // clean stop until the server has said why (ended or restarting)
+  framesPause: 5000, // WebSocket transport: silence worth a word
+  framesLost: 15000, // WebSocket transport: silence that is a loss
+});
+
+const SEVERITY = { dip: 1, unreached: 2, failed: 2, stopped: 3 };
+
+function createVerdict(start) {
+  const verdict = { phase: 'connecting', reason: null, detail: '', transport: null, wasLive: false };
+  let patience = { since: start, within: LIMIT.load };
+  let down = null;
+  let peerState = 'none';
+  let framesAt = null;
+
+  function live(transport) {
+    Object.assign(verdict, { phase: 'live', reason: null, detail: '', transport, wasLive: true });
+    down = null;
+  }
+  function become(phase, reason = null, detail = '') {
+    Object.assign(verdict, { phase, reason, detail });
+  }
+  function fall(cause, now) {
+    if (!down || SEVERITY[cause] > SEVERITY[down.cause]) down = { cause, at: now };
+  }
+
+  function peer(state, now) {
+    peerState = state;
+    if (state === 'connected') live('webrtc');
+    else if (state === 'disconnected' && verdict.wasLive) fall('dip', now);
+    else if (state === 'failed' || state === 'closed') {
+      if (verdict.transport === 'websocket') return;
+      fall(verdict.wasLive ? 'failed' : 'unreached', now);
+    }
+  }
+  function socketClosed(now) {
+    if (peerState === 'connected' && verdict.transport === 'webrtc') return;
+    fall(verdict.wasLive ? 'failed' : 'unreached', now);
+  }
+  function server(event) {
+    if (event.status === 'ended' || event.status === 'ending' || event.status === 'gone') {
+      become('ended', event.reason || verdict.reason || 'unknown');
+    } else if (event.status === 'restarting' || (event.status === 'starting' && down)) {
+      down = null;
+      become('reconnecting', 'restarting');
+    }
+  }
+
+  function tick(now) {
+    if (verdict.phase === 'connecting' && !down && now - patience.since >= patience.within) {
+      become('stuck', 'connect_timeout');
+    }
+    if (verdict.transport === 'websocket' && !down && now - framesAt >= LIMIT.framesPause) {
+      down = { cause: 'quiet', at: framesAt };
+    }
+    if (!down || verdict.phase === 'stuck') return;
+    const length = now - down.at;
+    if (down.cause === 'stopped' && length >= LIMIT.stopSettles) become('ended', 'stream_stopped');
+    else if (down.cause === 'unreached' && length >= LIMIT.fallback) become('stuck', 'connect_timeout');
+    else if (down.cause === 'failed') become('reconnecting', 'connection_lost');
+    else if (down.cause === 'dip' && length >= LIMIT.dipHeals) become('reconnecting', 'connection_lost');
+    else if (down.cause === 'quiet' && length >= LIMIT.framesLost) become('reconnecting', 'connection_lost');
+    else if (down.cause === 'dip' && length >= LIMIT.dipShown) become('dipped');
+    else if (down.cause === 'quiet') become('dipped');
+  }
+
+  verdict.step = (event, now) => {
+    if (verdict.phase === 'ended') return verdict;
+    switch (event.type) {
+      case 'peer-made':
+        peerState = 'new';
+        if (!verdict.wasLive) patience = { since: now, within: LIMIT.connect };
+        break;
+      case 'peer':
+        peer(event.state, now);
+        break;
+      case 'channel-closed': // with a live peer connection: the streamer said goodbye
+        if (peerState === 'connected') fall('stopped', now);
+        break;
+      case 'terminated':
+        if (verdict.wasLive) fall('stopped', now);
+        else become('stuck', 'start_failed');
+        break;
+      case 'fatal':
+        down = null;
+        become('stuck', 'start_failed', event.detail);
+        break;
+      case 'frames':
+        framesAt = now;
+        if (peerState !== 'connected') live('websocket');
+        break;
+      case 'socket-closed':
+        socketClosed(now);
+        break;
+      case 'server':
+        server(event);
+        break;
+      case 'given-up':
+        become('ended', 'connection_lost');
+        break;
+      default:
+        break;
+    }
+    if (verdict.phase !== 'ended') tick(now);
+    return verdict;
+  };
+  return verdict;
+}

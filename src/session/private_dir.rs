@@ -1,0 +1,159 @@
+//! Directories that nobody else can write: where sessions work, where the worker keeps its state.
+//!
+//! `sessions.dir` is under `/tmp` by default, where every user of the machine may have put a
+//! symlink or a directory of that name first.
+
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Only the owner may enter, list or write.
+const PRIVATE_MODE: u32 = 0o700;
+/// Bits that would let group or others write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Why a directory cannot be used.
+#[derive(Debug)]
+pub enum DirError {
+    /// Making or reading it failed.
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What failed.
+        error: io::Error,
+    },
+    /// It is a symlink or a file.
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another user owns it.
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+}
+
+impl fmt::Display for DirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, error } => write!(
+                f,
+                "cannot use directory {}: {error}, make it writable or configure another one",
+                path.display()
+            ),
+            Self::NotADirectory { path } => write!(
+                f,
+                "{} is a symlink or a file, not a directory: remove it or configure another one",
+                path.display()
+            ),
+            Self::NotOurs { path, owner, us } => write!(
+                f,
+                "directory {} belongs to uid {owner}, not to uid {us}: remove it or configure another one",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DirError {}
+
+/// Makes sure that `path` is a directory of ours that nobody else can write, creating it and its
+/// parents with mode 0700. Answers its absolute path without symlinks in its parents.
+///
+/// # Errors
+/// When it is a symlink, a file or somebody else's, or cannot be made.
+pub fn ensure(path: &Path) -> Result<PathBuf, DirError> {
+    let io = |error| DirError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    let path = std::path::absolute(path).map_err(io)?;
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(PRIVATE_MODE);
+    if let Some(parent) = path.parent() {
+        builder.create(parent).map_err(io)?;
+    }
+    match DirBuilder::new().mode(PRIVATE_MODE).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&path).map_err(io)?;
+    if !found.is_dir() {
+        return Err(DirError::NotADirectory { path });
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if found.uid() != us {
+        let owner = found.uid();
+        return Err(DirError::NotOurs { path, owner, us });
+    }
+    if found.permissions().mode() & OTHERS_WRITE != 0 {
+        fs::set_permissions(&path, fs::Permissions::from_mode(PRIVATE_MODE)).map_err(io)?;
+    }
+    // `/proc/<pid>/cwd` shows resolved paths, so ours must be resolved to compare.
+    fs::canonicalize(&path).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::session::testing::Scratch;
+
+    #[test]
+    fn a_new_directory_is_private_and_an_open_one_is_closed() {
+        let scratch = Scratch::new();
+        let made = ensure(&scratch.path().join("a/b/c")).unwrap();
+        assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o777)).unwrap();
+        ensure(&made).unwrap();
+        assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn symlinks_and_files_are_refused_with_their_name() {
+        let scratch = Scratch::new();
+        let target = scratch.path().join("target");
+        fs::create_dir(&target).unwrap();
+        let link = scratch.path().join("link");
+        symlink(&target, &link).unwrap();
+        let file = scratch.path().join("file");
+        fs::write(&file, "").unwrap();
+        for bad in [&link, &file] {
+            let text = ensure(bad).unwrap_err().to_string();
+            assert!(text.contains(&bad.display().to_string()), "{text}");
+            assert!(text.contains("remove it"), "{text}");
+        }
+        assert!(matches!(
+            ensure(&file.join("below")),
+            Err(DirError::Io { .. })
+        ));
+    }
+
+    #[test]
+    fn another_users_directory_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            // Only root can make a directory of somebody else; /proc/1 is root's for the rest.
+            assert!(matches!(
+                ensure(Path::new("/root")),
+                Err(DirError::NotOurs { .. } | DirError::Io { .. })
+            ));
+            return;
+        }
+        let scratch = Scratch::new();
+        let foreign = scratch.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        std::os::unix::fs::chown(&foreign, Some(65_534), None).unwrap();
+        assert!(matches!(
+            ensure(&foreign),
+            Err(DirError::NotOurs { owner: 65_534, .. })
+        ));
+    }
+}

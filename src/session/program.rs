@@ -1,0 +1,307 @@
+//! The stream program: where it is, and which generation's ways it has.
+//!
+//! `sessions.web_server` names it, with `streamer` and `static` beside it as its releases lay them
+//! out; the word `testcard` means the program built into this binary. What differs between
+//! generations is asked of [`Generation`], so that nobody else compares version numbers.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_process::{Command, Stdio};
+
+use crate::clock;
+
+/// The value of `sessions.web_server` that means the built-in program.
+pub const TESTCARD: &str = "testcard";
+/// How long `--version` may take; it prints one line and ends.
+const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+/// Most bytes of `--version` that are looked at.
+const VERSION_BYTES: usize = 256;
+
+/// How a stream program wants to be configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// The fork, and upstream before 2.7: settings in `config.json`, users without roles.
+    Fork,
+    /// Upstream 2.7 and later 2.x: settings and roles in `data.json`, no `relay_only`.
+    Roles,
+}
+
+impl Generation {
+    /// Whether the streamer can be told to use relays only; where not, `relay_only` is ignored.
+    #[must_use]
+    pub fn can_force_relay(self) -> bool {
+        self == Self::Fork
+    }
+
+    /// `web-server 2.6.0` -> the generation that this version belongs to.
+    fn of_version(text: &str) -> Result<Option<Self>, String> {
+        let version = text.split_whitespace().nth(1).unwrap_or_default();
+        let mut numbers = version.split(['.', '-']).map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(_))) if major >= 3 => Err(version.to_owned()),
+            (Some(Ok(2)), Some(Ok(minor))) if minor >= 7 => Ok(Some(Self::Roles)),
+            (Some(Ok(_)), Some(Ok(_))) => Ok(Some(Self::Fork)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A stream program that can be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The program, absolute.
+    pub executable: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its static files, absolute; the built-in program has none.
+    pub static_dir: Option<PathBuf>,
+    /// What it starts for each stream, absolute.
+    pub streamer: PathBuf,
+    /// Its ways.
+    pub generation: Generation,
+}
+
+/// Why a program cannot be used.
+#[derive(Debug)]
+pub enum ProgramError {
+    /// It is not there or cannot be executed.
+    Unusable {
+        /// The program.
+        path: PathBuf,
+        /// What is wrong.
+        error: io::Error,
+    },
+    /// A version that speaks otherwise.
+    Unsupported {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+    },
+}
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable { path, error } => write!(
+                f,
+                "cannot run stream program {}: {error}, set sessions.web_server to an executable moonlight-web-stream web-server or to {TESTCARD}",
+                path.display()
+            ),
+            Self::Unsupported { path, version } => write!(
+                f,
+                "stream program {} is version {version}, which streams without a streamer process: install a 2.x release",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ProgramError {}
+
+impl Program {
+    /// The program that `sessions.web_server` names.
+    ///
+    /// # Errors
+    /// When it is not executable or of an unsupported version. A program that does not tell its
+    /// version is taken for the fork, with a warning.
+    pub async fn locate(web_server: &Path) -> Result<Self, ProgramError> {
+        if web_server.as_os_str() == TESTCARD {
+            return Self::testcard();
+        }
+        let unusable = |error| ProgramError::Unusable {
+            path: web_server.to_owned(),
+            error,
+        };
+        let executable = std::path::absolute(web_server).map_err(unusable)?;
+        is_executable(&executable).map_err(unusable)?;
+        let generation = match version(&executable).await.map_err(unusable)? {
+            Some(text) => {
+                Generation::of_version(&text).map_err(|version| ProgramError::Unsupported {
+                    path: executable.clone(),
+                    version,
+                })?
+            }
+            None => None,
+        };
+        let shown = executable.display();
+        let generation = generation.unwrap_or_else(|| {
+            log::warn!(target: "worker", "{shown} does not tell its version, taking it for the fork");
+            Generation::Fork
+        });
+        let streamer = beside(&executable, "streamer");
+        let static_dir = beside(&executable, "static");
+        for (name, found) in [("streamer", &streamer), ("static", &static_dir)] {
+            if found.is_none() {
+                log::warn!(target: "worker", "no {name} beside {shown}, streams will fail: install the whole release");
+            }
+        }
+        Ok(Self {
+            args: Vec::new(),
+            static_dir,
+            streamer: streamer.unwrap_or_else(|| executable.with_file_name("streamer")),
+            executable,
+            generation,
+        })
+    }
+
+    /// The program built into this binary.
+    fn testcard() -> Result<Self, ProgramError> {
+        let unusable = |error| ProgramError::Unusable {
+            path: PathBuf::from(TESTCARD),
+            error,
+        };
+        let path = std::env::current_exe().map_err(unusable)?;
+        // After an update the kernel shows the replaced binary so; its successor has its place.
+        let executable = match path.to_str().and_then(|p| p.strip_suffix(" (deleted)")) {
+            Some(replaced) => PathBuf::from(replaced),
+            None => path,
+        };
+        Ok(Self {
+            args: vec![TESTCARD.into()],
+            static_dir: None,
+            streamer: executable.clone(),
+            executable,
+            generation: Generation::Fork,
+        })
+    }
+}
+
+/// Whether the path is a file that can be executed.
+pub(super) fn is_executable(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if found.permissions().mode() & 0o111 == 0 {
+        return Err(io::Error::other("it is not executable"));
+    }
+    Ok(())
+}
+
+/// `name` in the directory of the program, or of what a symlink to it points to.
+fn beside(executable: &Path, name: &str) -> Option<PathBuf> {
+    let resolved = fs::canonicalize(executable).ok();
+    [Some(executable), resolved.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(|program| program.with_file_name(name))
+        .find(|path| path.exists())
+}
+
+/// The first bytes that `--version` prints; `None` when it prints nothing in time.
+async fn version(executable: &Path) -> io::Result<Option<String>> {
+    use smol::io::AsyncReadExt as _;
+    let mut command = Command::new(executable);
+    command
+        .arg("--version")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let Some(mut stdout) = child.stdout.take() else {
+        return Ok(None);
+    };
+    let mut text = vec![0; VERSION_BYTES];
+    let read = async {
+        let mut n = 0;
+        while n < text.len() && !text[..n].contains(&b'\n') {
+            match stdout.read(&mut text[n..]).await {
+                Ok(0) | Err(_) => break,
+                Ok(more) => n += more,
+            }
+        }
+        n
+    };
+    let n = clock::by(clock::now() + VERSION_DEADLINE, read).await;
+    Ok(n.ok()
+        .filter(|n| *n > 0)
+        .map(|n| String::from_utf8_lossy(&text[..n]).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec;
+    use crate::session::testing::Scratch;
+
+    #[test]
+    fn the_version_tells_the_generation() {
+        for (text, generation) in [
+            ("web-server 2.6.0\n", Ok(Some(Generation::Fork))),
+            ("web-server 2.7.0\n", Ok(Some(Generation::Roles))),
+            ("web-server 2.10.0-beta.1", Ok(Some(Generation::Roles))),
+            ("web-server 1.9.0", Ok(Some(Generation::Fork))),
+            (
+                "web-server 3.0.0-prerelease.4",
+                Err("3.0.0-prerelease.4".to_owned()),
+            ),
+            ("web-server", Ok(None)),
+            ("usage: x", Ok(None)),
+            ("", Ok(None)),
+        ] {
+            assert_eq!(Generation::of_version(text), generation, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_release_is_found_through_a_symlink() {
+        let scratch = Scratch::new();
+        let program = scratch.script("release/web-server", "echo web-server 2.8.1");
+        scratch.script("release/streamer", "");
+        fs::create_dir(scratch.path().join("release/static")).unwrap();
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink(&program, &link).unwrap();
+        let found = exec::block_on(Program::locate(&link)).unwrap();
+        assert_eq!(found.executable, link);
+        assert_eq!(found.generation, Generation::Roles);
+        assert_eq!(found.streamer, program.with_file_name("streamer"));
+        assert_eq!(found.static_dir, Some(program.with_file_name("static")));
+        assert!(!found.generation.can_force_relay());
+    }
+
+    #[test]
+    fn a_program_without_a_version_is_taken_for_the_fork() {
+        let scratch = Scratch::new();
+        let program = scratch.script("web-server", "exit 3");
+        let found = exec::block_on(Program::locate(&program)).unwrap();
+        assert_eq!(found.generation, Generation::Fork);
+        assert_eq!(found.static_dir, None);
+    }
+
+    #[test]
+    fn programs_that_cannot_run_are_refused_with_the_remedy() {
+        let scratch = Scratch::new();
+        let plain = scratch.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let third = scratch.script("third", "echo web-server 3.1.0");
+        let missing = scratch.path().join("missing");
+        for (path, word) in [
+            (&plain, "not executable"),
+            (&missing, "sessions.web_server"),
+            (&third, "2.x"),
+        ] {
+            let error = exec::block_on(Program::locate(path)).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(word), "{text}");
+            assert!(text.contains(&path.display().to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn testcard_is_this_very_binary() {
+        let found = exec::block_on(Program::locate(Path::new(TESTCARD))).unwrap();
+        assert_eq!(found.executable, std::env::current_exe().unwrap());
+        assert_eq!(found.args, [TESTCARD]);
+        assert_eq!(found.static_dir, None);
+    }
+}

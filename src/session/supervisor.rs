@@ -1,0 +1,409 @@
+//! Starting stream processes, and taking over those of an earlier worker.
+//!
+//! A process starts as leader of its own process group, with a clean environment, in its session's
+//! directory. Where there is a cgroup it must be inside before its first instruction, or what it
+//! forks early would stay outside; so a shell starts in its place, waits for a word on stdin that it
+//! gets once it has been moved, and then becomes the program.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, PipeWriter, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_process::{Child, Command, Stdio};
+use rustix::process::{Signal, kill_process_group};
+
+use super::cgroup::{Cgroup, Cgroups, Limits};
+use super::ledger::Entry;
+use super::processes::{self, Identity};
+use super::program::{self, Program};
+use super::running::Running;
+use super::session_log::SessionLog;
+use super::tree::Tree;
+use super::workspace::Workspace;
+use crate::ids::SessionId;
+use crate::{clock, exec};
+
+/// Reads the word, then becomes `env -i NAME=VALUE... PROGRAM ARGUMENT...` (a shell may add to the
+/// environment). Without the word, because the worker died or gave up, it just ends.
+const GATE: &str =
+    r#"read -r go && [ "$go" = go ] && exec /usr/bin/env -i "$@" </dev/null; exit 125"#;
+const SHELL: &str = "/bin/sh";
+const ENV: &str = "/usr/bin/env";
+/// `PATH` when the worker has none.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Time to end a process whose create was cancelled, as for any session.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
+/// `LANG` when the worker has none.
+const DEFAULT_LANG: &str = "C.UTF-8";
+
+/// Why a stream process was not started.
+#[derive(Debug)]
+pub enum SpawnError {
+    /// The session's directory has no room for its output.
+    Output {
+        /// The directory.
+        workspace: PathBuf,
+        /// What failed.
+        error: io::Error,
+    },
+    /// The program cannot be executed.
+    Program {
+        /// The program.
+        executable: PathBuf,
+        /// What failed.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Output { workspace, error } => write!(
+                f,
+                "cannot make the output pipe in {}: {error}, check space and rights of sessions.dir",
+                workspace.display()
+            ),
+            Self::Program { executable, error } => write!(
+                f,
+                "cannot start {}: {error}, check sessions.web_server and the limits of the worker",
+                executable.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// Why a session of an earlier worker is not taken over.
+#[derive(Debug)]
+pub enum AdoptError {
+    /// Its process is gone, or its pid is another's now.
+    Gone,
+    /// The process does not work in the session's directory.
+    NotInWorkspace {
+        /// Its pid.
+        pid: u32,
+    },
+    /// The kernel refuses to watch it.
+    Watch(io::Error),
+}
+
+impl fmt::Display for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("its process is gone"),
+            Self::NotInWorkspace { pid } => {
+                write!(f, "process {pid} does not work in its directory")
+            }
+            Self::Watch(error) => write!(f, "its process cannot be watched: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AdoptError {}
+
+/// Starts and adopts the stream processes of one worker.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    cgroups: Option<Cgroups>,
+    limits: Limits,
+    log_max_bytes: u64,
+}
+
+impl Supervisor {
+    /// A supervisor with cgroups where they can be had; says which way it goes.
+    #[must_use]
+    pub fn new(limits: Limits, log_max_bytes: u64) -> Self {
+        let cgroups = Cgroups::find().filter(|_| has_gate());
+        match &cgroups {
+            Some(found) if found.has_limits() => {
+                log::info!(target: "worker", "sessions run in cgroups with limits");
+            }
+            Some(_) => log::info!(target: "worker", "sessions run in cgroups without limits"),
+            None => {
+                log::info!(target: "worker", "no cgroups here, sessions run in process groups");
+            }
+        }
+        Self::with(cgroups, limits, log_max_bytes)
+    }
+
+    /// A supervisor that uses these cgroups, or none.
+    #[must_use]
+    pub fn with(cgroups: Option<Cgroups>, limits: Limits, log_max_bytes: u64) -> Self {
+        Self {
+            cgroups,
+            limits,
+            log_max_bytes,
+        }
+    }
+
+    /// Where session groups are made, when they are.
+    #[must_use]
+    pub fn cgroups(&self) -> Option<&Cgroups> {
+        self.cgroups.as_ref()
+    }
+
+    /// Starts `program` in `workspace`. Dropping the future ends what it has started by then.
+    ///
+    /// # Errors
+    /// When the program or its surroundings are missing; nothing runs then.
+    pub async fn spawn(
+        &self,
+        program: &Program,
+        workspace: &Workspace,
+    ) -> Result<Running, SpawnError> {
+        let (this, program, workspace) = (self.clone(), program.clone(), workspace.clone());
+        let executable = program.executable.clone();
+        let mut unclaimed = smol::unblock(move || this.start(&program, &workspace)).await?;
+        unclaimed.0.take().ok_or_else(|| SpawnError::Program {
+            executable,
+            error: io::Error::other("it was claimed before"),
+        })
+    }
+
+    /// Takes over the session that `entry` tells of, when its process still works in its directory.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn adopt(&self, entry: &Entry) -> Result<Running, AdoptError> {
+        let leader = entry.process.ok_or(AdoptError::Gone)?;
+        let (workspace, id) = (entry.workspace.clone(), entry.id.clone());
+        if !leader.is_alive() {
+            return Err(AdoptError::Gone);
+        }
+        let cwd = processes::working_directory(leader.pid);
+        if !cwd.is_some_and(|cwd| cwd.starts_with(&workspace)) {
+            return Err(AdoptError::NotInWorkspace { pid: leader.pid });
+        }
+        let log = SessionLog::open(&workspace, self.log_max_bytes);
+        let copying = log
+            .inspect_err(|error| {
+                log::warn!(target: "session", session = id.as_str(); "output is no longer kept: {error}");
+            })
+            .ok()
+            .map(|log| log.copy(id.clone()));
+        let tree = Tree {
+            leader: Some(leader),
+            is_leader_pinned: false,
+            workspace,
+            cgroup: entry
+                .cgroup
+                .as_deref()
+                .and_then(|path| Cgroup::recorded(path, &id)),
+        };
+        Running::new(id, tree, leader, None, copying).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => AdoptError::Gone,
+            _ => AdoptError::Watch(error),
+        })
+    }
+
+    fn start(&self, program: &Program, workspace: &Workspace) -> Result<Unclaimed, SpawnError> {
+        let failed = |error| SpawnError::Program {
+            executable: program.executable.clone(),
+            error,
+        };
+        program::is_executable(&program.executable).map_err(failed)?;
+        let (log, output) =
+            SessionLog::create(workspace.path(), self.log_max_bytes).map_err(|error| {
+                SpawnError::Output {
+                    workspace: workspace.path().to_owned(),
+                    error,
+                }
+            })?;
+        let cgroup = self.cgroup(workspace.id(), &program.executable);
+        let environment = environment(workspace.path());
+        let gated = cgroup.and_then(|cgroup| {
+            match gated(program, workspace.path(), &environment, &output, &cgroup) {
+                Ok(child) => Some((child, Some(cgroup))),
+                Err(error) => {
+                    log::warn!(target: "session", session = workspace.id().as_str(); "cannot start inside cgroup {cgroup}, a process group must do: {error}");
+                    let _ = cgroup.kill().and_then(|()| cgroup.remove());
+                    None
+                }
+            }
+        });
+        let (child, cgroup) = match gated {
+            Some(started) => started,
+            None => {
+                let mut command = std::process::Command::new(&program.executable);
+                command.args(&program.args).env_clear().envs(environment);
+                let child = launch(command, workspace.path(), Stdio::null(), &output);
+                (child.map_err(failed)?, None)
+            }
+        };
+        let pid = child.id();
+        let watched = watch(child, workspace, cgroup.clone(), log);
+        if watched.is_err() {
+            // Out of descriptors: a process that cannot be watched must not run.
+            if let Some(pid) = processes::raw(pid) {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+            if let Some(cgroup) = cgroup {
+                let _ = cgroup.kill().and_then(|()| cgroup.remove());
+            }
+        }
+        watched
+            .map(|running| Unclaimed(Some(running)))
+            .map_err(failed)
+    }
+
+    fn cgroup(&self, id: &SessionId, executable: &Path) -> Option<Cgroup> {
+        let cgroups = self.cgroups.as_ref()?;
+        // `env` would take such a path for a variable.
+        if executable.as_os_str().as_encoded_bytes().contains(&b'=') {
+            return None;
+        }
+        cgroups
+            .create(id, self.limits)
+            .inspect_err(|error| {
+                log::warn!(target: "session", session = id.as_str(); "no cgroup, a process group must do: {error}");
+            })
+            .ok()
+    }
+}
+
+/// Ends the session's processes when nobody came for them: the create was cancelled meanwhile.
+struct Unclaimed(Option<Running>);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.take() {
+            let ending = async move { running.end(clock::now() + CANCEL_DEADLINE).await };
+            exec::spawn(ending).detach();
+        }
+    }
+}
+
+fn watch(
+    child: Child,
+    workspace: &Workspace,
+    cgroup: Option<Cgroup>,
+    log: SessionLog,
+) -> io::Result<Running> {
+    // The child is unreaped, so the table has it even when it has died already.
+    let leader = Identity::of(child.id()).ok_or(io::ErrorKind::NotFound)?;
+    let tree = Tree {
+        leader: Some(leader),
+        is_leader_pinned: true,
+        workspace: workspace.path().to_owned(),
+        cgroup,
+    };
+    let id = workspace.id().clone();
+    let copying = log.copy(id.clone());
+    Running::new(id, tree, leader, Some(child), Some(copying))
+}
+
+fn has_gate() -> bool {
+    [SHELL, ENV]
+        .iter()
+        .all(|path| program::is_executable(Path::new(path)).is_ok())
+}
+
+/// All that the program gets to know: a stray `BIND_ADDRESS` or `WEBRTC_PORT_RANGE` of the worker
+/// would override its configuration.
+fn environment(workspace: &Path) -> [(&'static str, OsString); 4] {
+    let own = |name: &str, default: &str| std::env::var_os(name).unwrap_or_else(|| default.into());
+    [
+        ("HOME", workspace.into()),
+        ("TMPDIR", workspace.join("tmp").into()),
+        ("PATH", own("PATH", DEFAULT_PATH)),
+        ("LANG", own("LANG", DEFAULT_LANG)),
+    ]
+}
+
+fn gated(
+    program: &Program,
+    workspace: &Path,
+    environment: &[(&str, OsString)],
+    output: &File,
+    cgroup: &Cgroup,
+) -> io::Result<Child> {
+    let (word, mut gate): (_, PipeWriter) = io::pipe()?;
+    let mut command = std::process::Command::new(SHELL);
+    command.args(["-c", GATE, "gate"]).env_clear();
+    for (name, value) in environment {
+        let mut pair = OsString::from(format!("{name}="));
+        pair.push(value);
+        command.arg(pair);
+    }
+    command.arg(&program.executable).args(&program.args);
+    let child = launch(command, workspace, Stdio::from(word), output)?;
+    cgroup.add(child.id())?;
+    gate.write_all(b"go\n")?;
+    Ok(child)
+}
+
+/// Starts `command` as leader of its own process group.
+fn launch(
+    mut command: std::process::Command,
+    workspace: &Path,
+    stdin: Stdio,
+    output: &File,
+) -> io::Result<Child> {
+    command.current_dir(workspace).process_group(0);
+    Command::from(command)
+        .stdin(stdin)
+        .stdout(Stdio::from(output.try_clone()?))
+        .stderr(Stdio::from(output.try_clone()?))
+        .spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::{self, Scratch};
+
+    #[test]
+    fn a_start_that_nobody_waits_for_leaves_no_process() {
+        for cgroups in [None, testing::cgroups()] {
+            let supervisor = Supervisor::with(cgroups, Limits::default(), 1_024);
+            let scratch = Scratch::new();
+            let id = SessionId::random().unwrap();
+            let workspace = scratch.sessions().create(&id).unwrap();
+            let program = scratch.program("exec sleep 300");
+            let unclaimed = supervisor.start(&program, &workspace).unwrap();
+            let leader = unclaimed.0.as_ref().unwrap().identity();
+            assert!(leader.is_alive());
+            drop(unclaimed);
+            testing::eventually("the process to be reaped", || {
+                Identity::of(leader.pid) != Some(leader)
+            });
+            testing::eventually("the cgroup to be removed", || {
+                supervisor.cgroups().and_then(|c| c.existing(&id)).is_none()
+            });
+        }
+    }
+
+    #[test]
+    fn a_program_whose_path_looks_like_a_variable_starts_all_the_same() {
+        let supervisor = Supervisor::with(testing::cgroups(), Limits::default(), 1_024);
+        let scratch = Scratch::new();
+        let id = SessionId::random().unwrap();
+        let workspace = scratch.sessions().create(&id).unwrap();
+        let mut program = scratch.program("");
+        program.executable = scratch.script("a=b/program", "exit 5");
+        let running = exec::block_on(supervisor.spawn(&program, &workspace)).unwrap();
+        let exit = exec::block_on(running.exited());
+        assert_eq!(exit, crate::session::running::Exit::Code(5));
+    }
+
+    #[test]
+    fn a_gate_without_the_word_starts_nothing() {
+        let scratch = Scratch::new();
+        let program = scratch.script("program", "exit 0");
+        for word in ["", "g", "stop\n"] {
+            let input = scratch.path().join("word");
+            std::fs::write(&input, word).unwrap();
+            let status = std::process::Command::new(SHELL)
+                .args(["-c", GATE, "gate"])
+                .arg(&program)
+                .stdin(File::open(&input).unwrap())
+                .status();
+            assert_eq!(status.unwrap().code(), Some(125), "{word:?}");
+        }
+    }
+}
