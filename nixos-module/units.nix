@@ -13,6 +13,8 @@ let
   ];
 
   daemon = {
+    # server.connections_max is 4096, and a proxied connection is two descriptors, four at most.
+    LimitNOFILE = 65536;
     NotifyAccess = "main";
     Restart = "on-failure";
     RestartPreventExitStatus = neverRestart;
@@ -138,6 +140,9 @@ rec {
         // daemon
         // {
           Delegate = true;
+          # The worker in a leaf of its own lets sessions beside it have limits (systemd 254; an
+          # older one says that it does not know this, and sessions have none).
+          DelegateSubgroup = "worker";
           ExecStart = exec;
           KillMode = "process";
           LoadCredential = credentials;
