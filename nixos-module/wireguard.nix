@@ -169,7 +169,13 @@ in
           else
             "/var/lib/hydraneckwebrtc-wireguard/${cfg.interface}.key";
         generatePrivateKeyFile = cfg.privateKeyFile == null;
-        peers = map (p: lib.filterAttrs (_: v: v != null) p) cfg.peers;
+        peers = map (
+          p:
+          lib.filterAttrs (_: v: v != null) p
+          // lib.optionalAttrs (p.presharedKeyFile != null) {
+            presharedKeyFile = toString p.presharedKeyFile;
+          }
+        ) cfg.peers;
       };
 
       networking.firewall.allowedUDPPorts = mkIf (cfg.openFirewall && cfg.listenPort != null) [

@@ -7,6 +7,8 @@
     after = [ "network-online.target" ];
     wants = [ "network-online.target" ];
     wantedBy = [ "multi-user.target" ];
+    # The address may come later than the program, as that of a tunnel does.
+    unitConfig.StartLimitIntervalSec = 0;
     serviceConfig = {
       ExecStart = "${lib.getExe config.services.hydraneckwebrtc.package} demo-body --address ${address}";
       Restart = "on-failure";

@@ -45,6 +45,7 @@ with subtest("a session streams through the controller's address"):
     assert created["session_id"] in url, created
     machine.succeed(f"curl -sf '{url}' | grep -q _neck")
     found = json.loads(machine.succeed(f"python3 /etc/tests/signalling.py '{url}'"))
-    assert any("turn:192.168.1.2:3478" in u for s in found["ice_servers"] for u in s["urls"]), found
+    address = machine.succeed("cat /run/hydraneckwebrtc-addresses/address").strip()
+    assert any(f"turn:{address}:3478" in u for s in found["ice_servers"] for u in s["urls"]), found
     machine.succeed(f"curl -sf -X DELETE {auth} {API}/sessions/{created['session_id']}")
     machine.wait_until_fails("pgrep -f '[t]estcard'", timeout=20)

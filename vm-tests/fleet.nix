@@ -29,6 +29,8 @@ in
       settings.controller.heartbeat_interval = "1s";
       settings.sessions.max = 3;
     };
+    # Said, because a test machine's default route may lead elsewhere than to the other machines.
+    services.hydraneckwebrtc.turn.host = "192.168.1.3";
     services.hydraneckwebrtc.turn.openFirewall = true;
     environment.etc."tests/sunshine" = {
       text = "sunshine\n";

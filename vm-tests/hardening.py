@@ -14,7 +14,7 @@ machine.wait_for_unit("coturn.service")
 for unit, limit in [*((u, 15) for u in OURS), ("coturn.service", 20)]:
     with subtest(f"{unit} is exposed at most {limit / 10}"):
         verdict = machine.succeed(f"systemd-analyze security --no-pager --threshold={limit} {unit} | tail -1")
-        log(verdict.strip())
+        machine.log(verdict.strip())
 
 with subtest("a controller below port 1024 is, too, and has that one capability"):
     edge.wait_for_unit("hydraneckwebrtc-controller.service")

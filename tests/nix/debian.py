@@ -14,7 +14,7 @@ for unit in ("hydraneckwebrtc", "hydraneckwebrtc-controller", "coturn"):
     with subtest(f"{unit} runs, sandboxed, and starts at boot"):
         machine.wait_for_unit(f"{unit}.service")
         limit = 20 if unit == "coturn" else 15
-        log(
+        machine.log(
             machine.succeed(
                 f"systemd-analyze security --no-pager --threshold={limit} {unit}.service | tail -1"
             ).strip()
