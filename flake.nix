@@ -33,6 +33,7 @@
       apps = forAllSystems (pkgs: {
         default = {
           type = "app";
+          meta.description = "Demonstration on loopback, or any command of hydraneckwebrtc";
           program = "${pkgs.writeShellScript "hydraneckwebrtc-demo" ''
             if [ $# -eq 0 ]; then set -- demo; fi
             exec ${lib.getExe self.packages.${pkgs.stdenv.hostPlatform.system}.default} "$@"

@@ -1,6 +1,4 @@
 # docs/debian.md, followed to the letter; only the address is this machine's.
-import json
-
 ADDRESS = "192.168.1.1"
 
 machine.wait_for_unit("multi-user.target")
