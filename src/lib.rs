@@ -20,6 +20,7 @@ pub mod session;
 // being a server and a client
 pub mod http;
 pub mod page;
+pub mod turn;
 // bytes and shapes
 pub mod protocol;
 pub mod tls;

@@ -36,6 +36,10 @@ pub fn init(level: LevelFilter, format: Format) {
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // WebRTC's core warns of what strangers send, and of every ordinary connect.
+        if metadata.target().starts_with("rtc") {
+            return metadata.level() == Level::Error;
+        }
         // The libraries below speak at debug in volumes that bury our own lines.
         let ours = !metadata.target().contains("::") || metadata.target().starts_with("hydraneck");
         ours || metadata.level() <= Level::Warn
@@ -98,16 +102,11 @@ fn text(record: &Record<'_>, to_journal: bool) -> String {
             let _ = write!(line, "[{}] ", record.target());
         }
     }
-    if !to_journal && record.level() <= Level::Warn {
-        let _ = write!(
-            line,
-            "{}: ",
-            if record.level() == Level::Error {
-                "ERROR"
-            } else {
-                "WARNING"
-            }
-        );
+    // The runbook greps for the word, so the journal's own level is not enough.
+    match record.level() {
+        Level::Error => line.push_str("ERROR: "),
+        Level::Warn => line.push_str("WARNING: "),
+        Level::Info | Level::Debug | Level::Trace => {}
     }
     let _ = write!(line, "{}", record.args());
     for (key, value) in &pairs.rest {
@@ -183,6 +182,9 @@ mod tests {
             line(Level::Warn, "worker", None, false),
             "[worker] WARNING: a\\nb\n"
         );
-        assert_eq!(line(Level::Warn, "proxy", None, true), "<4>[proxy] a\\nb\n");
+        assert_eq!(
+            line(Level::Warn, "proxy", None, true),
+            "<4>[proxy] WARNING: a\\nb\n"
+        );
     }
 }

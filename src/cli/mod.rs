@@ -1,1 +1,104 @@
-//! The cli room.
+//! The command line: arguments to a role or a command; exit codes; tables or JSON.
+//!
+//! stdout is data, stderr is talk. Exit codes: 0 ok, 1 failed, 2 usage, 69 peer unavailable
+//! (`EX_UNAVAILABLE`), 78 bad configuration (`EX_CONFIG`).
+
+mod args;
+mod config;
+mod role;
+mod signals;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use self::args::{Cli, Command, ConfigCommand};
+use crate::config::Role;
+use crate::{demo, log as lines, testcard};
+
+/// sysexits(3): a service that is needed is not there.
+pub const EX_UNAVAILABLE: u8 = 69;
+/// sysexits(3): something is wrong with the configuration.
+pub const EX_CONFIG: u8 = 78;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let raw: Vec<OsString> = std::env::args_os().collect();
+    // The test card speaks the stream program's own command line.
+    if raw
+        .get(1)
+        .is_some_and(|verb| verb == crate::session::program::TESTCARD)
+    {
+        return testcard::run(raw.into_iter().skip(2).collect());
+    }
+    let matches = match Cli::command().try_get_matches_from(&raw) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are data and succeed; the rest is usage.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match Cli::from_arg_matches(&matches) {
+        Ok(cli) => run(cli),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> ExitCode {
+    // Until a configuration says otherwise.
+    lines::init(::log::LevelFilter::Info, lines::Format::Text);
+    let config = cli.config.as_deref();
+    match cli.command {
+        Command::Controller => role::run(Role::Controller, config),
+        Command::Worker { keep_sessions } => role::run_worker(config, keep_sessions),
+        Command::Demo { json, port } => demo::run(&demo::Options {
+            json: json || cli.json,
+            port,
+        }),
+        Command::DemoBody { address } => demo::run_body(address),
+        Command::Config { command } => match command {
+            ConfigCommand::Check { skip_secret_files } => config::check(config, skip_secret_files),
+            ConfigCommand::Show => config::show(config),
+            ConfigCommand::Example => print(&crate::config::example()),
+            ConfigCommand::Reference => print(&crate::config::reference()),
+        },
+        Command::Version => print(&format!("hydraneckwebrtc {}\n", crate::protocol::VERSION)),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(
+                shell,
+                &mut command,
+                "hydraneckwebrtc",
+                &mut std::io::stdout(),
+            );
+            ExitCode::SUCCESS
+        }
+        Command::Man => {
+            match clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.to_string(), 1),
+            }
+        }
+    }
+}
+
+/// Data to stdout; a reader that went away is no failure of ours to report.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// One clear line to stderr, and the exit code.
+fn fail(why: &str, code: u8) -> ExitCode {
+    eprintln!("hydraneckwebrtc: {why}");
+    ExitCode::from(code)
+}

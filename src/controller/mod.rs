@@ -143,6 +143,12 @@ impl Controller {
         })
     }
 
+    /// Whether a worker has registered and is heard.
+    #[must_use]
+    pub fn has_worker(&self) -> bool {
+        self.fleet().totals(clock::now()).healthy > 0
+    }
+
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }

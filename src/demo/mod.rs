@@ -1,3 +1,189 @@
-//! Everything that stands in for the outside world: a body that is none.
+//! See it run: controller, worker and a body that is none, in one process on loopback.
+//!
+//! Needs no root, no coturn and no network. Everything between browser and picture is the real
+//! thing but the body: the stream process is the built-in test card.
 
 pub mod body;
+mod chain;
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http_types::Method;
+use serde_json::json;
+
+use crate::exec;
+use crate::http::client::{Client, Outgoing};
+use crate::protocol::Created;
+use crate::tls::Trust;
+use chain::{Chain, ChainError};
+
+/// Wait for the first session.
+const FIRST_SESSION: Duration = Duration::from_secs(60);
+
+/// How the demo runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Print one JSON line in place of text.
+    pub json: bool,
+    /// Wanted port of the controller.
+    pub port: u16,
+}
+
+/// Runs the demo until it is stopped.
+#[must_use]
+pub fn run(options: &Options) -> ExitCode {
+    let stop = match stop_signals() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&format!("cannot handle signals: {error}")),
+    };
+    exec::block_on(async {
+        let chain = match Chain::start(options.port).await {
+            Ok(chain) => chain,
+            Err(error) => return fail(&error.to_string()),
+        };
+        let code = match first_session(&chain).await {
+            Ok(created) => {
+                say(options, &chain, &created);
+                let _ = stop.recv().await;
+                ExitCode::SUCCESS
+            }
+            Err(why) => fail(&why),
+        };
+        if !options.json {
+            eprintln!("cleaning up");
+        }
+        chain.end().await;
+        code
+    })
+}
+
+/// Runs the demo's body alone, for tests across machines.
+#[must_use]
+pub fn run_body(address: IpAddr) -> ExitCode {
+    let stop = match stop_signals() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&format!("cannot handle signals: {error}")),
+    };
+    exec::block_on(async {
+        let options = body::Options {
+            address,
+            sunshine_port: 47_990,
+            http_port: 47_989,
+            agent_port: 47_991,
+            ..body::Options::default()
+        };
+        match body::DemoBody::start(options) {
+            Ok(body) => {
+                eprintln!(
+                    "demo body: sunshine {} gamestream {} agent {}",
+                    body.sunshine(),
+                    body.http(),
+                    body.agent()
+                );
+                let _ = stop.recv().await;
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.to_string()),
+        }
+    })
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("hydraneckwebrtc demo: {why}");
+    ExitCode::FAILURE
+}
+
+fn stop_signals() -> std::io::Result<smol::channel::Receiver<()>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let (sender, receiver) = smol::channel::bounded(1);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if sender.try_send(()).is_err() {
+                    // The second one: somebody is in a hurry.
+                    std::process::exit(1);
+                }
+            }
+        })?;
+    Ok(receiver)
+}
+
+async fn first_session(chain: &Chain) -> Result<Created, String> {
+    let client = Client::new(&Trust::WebPki).map_err(|e| e.to_string())?;
+    let request = json!({"body_ip": chain.body_ip(), "experience": "Test card"});
+    let call = Outgoing::new(
+        Method::Post,
+        format!("{}/api/v1/sessions", chain.controller_url),
+    )
+    .bearer(&chain.token)
+    .json(&request)
+    .within(FIRST_SESSION);
+    let answer = client
+        .send(call)
+        .await
+        .map_err(|e| format!("no session: {e}"))?;
+    if answer.status != 201 {
+        return Err(format!(
+            "no session: status {}: {}",
+            answer.status,
+            answer.excerpt()
+        ));
+    }
+    answer.json().map_err(|e| e.to_string())
+}
+
+fn say(options: &Options, chain: &Chain, created: &Created) {
+    let (url, worker, token, body) = (
+        &chain.controller_url,
+        &chain.worker_url,
+        chain.token.expose(),
+        chain.body_ip(),
+    );
+    let text = if options.json {
+        let line = json!({
+            "controller_url": url,
+            "worker_url": worker,
+            "token": token,
+            "body_ip": body,
+            "session_id": created.session_id,
+            "stream_url": created.stream_url,
+        });
+        format!("{line}\n")
+    } else {
+        format!(
+            "
+  Open this in a browser:
+
+      {stream}
+
+  What operators do (the runbook's commands, with this demo's address and token):
+
+      curl -s {url}/api/v1/health | jq .
+      curl -s -H 'Authorization: Bearer {token}' {url}/api/v1/workers | jq .
+      curl -s -H 'Authorization: Bearer {token}' {url}/api/v1/sessions | jq .
+      curl -s -X POST -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\
+           -d '{{\"body_ip\":\"{body}\"}}' {url}/api/v1/sessions | jq .
+      curl -s -X DELETE -H 'Authorization: Bearer {token}' {url}/api/v1/sessions/{id}
+
+  The worker answers the same at {worker}. Ctrl-C ends everything.
+
+",
+            stream = created.stream_url,
+            id = created.session_id,
+        )
+    };
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Why the demo could not start.
+impl From<body::DemoError> for ChainError {
+    fn from(error: body::DemoError) -> Self {
+        Self::Body(error)
+    }
+}

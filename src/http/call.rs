@@ -39,7 +39,7 @@ impl Call {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.request
             .header(name)
-            .map(|values| values.last().as_str())
+            .map(|values| values.get(0).map_or("", |v| v.as_str()))
     }
 
     /// The part of the path that the route calls `name`; empty when it names none so.

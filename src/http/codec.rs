@@ -113,6 +113,8 @@ pub async fn reply(
     let mut response = Response::new(status);
     if let Content::Bytes(bytes) = reply.content {
         response.set_body(Body::from_bytes(bytes));
+        // set_body guesses one; ours comes with the fields.
+        response.remove_header("content-type");
     }
     for (name, value) in &reply.fields {
         response.append_header(name.as_str(), value.as_str());

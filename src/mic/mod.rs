@@ -378,3 +378,11 @@ impl Shared {
 fn ssrc() -> u32 {
     u32::from_str_radix(&ids::label()[..8], 16).unwrap_or(1)
 }
+
+impl std::fmt::Debug for Microphones {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Microphones")
+            .field("open", &self.open())
+            .finish_non_exhaustive()
+    }
+}

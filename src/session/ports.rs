@@ -11,10 +11,13 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Which ports there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// `sessions.port_range_start`.
     pub port_range_start: u16,
+    /// Ports inside the range that this worker listens on itself (the runbook's colocated worker
+    /// listens on `:8090`, inside the range it gives to sessions): passed over.
+    pub own: Vec<u16>,
     /// `sessions.max`.
     pub slots: usize,
     /// `sessions.webrtc_port_start`.
@@ -84,6 +87,7 @@ impl std::error::Error for PortError {}
 #[derive(Clone, Debug)]
 pub struct Ports {
     plan: Plan,
+    tcp: Arc<[u16]>,
     slots: Arc<Mutex<Vec<State>>>,
 }
 
@@ -121,9 +125,21 @@ impl Ports {
                 return Err(PortError::OutOfRange { key, start, last });
             }
         }
+        let tcp = (plan.port_range_start..=u16::MAX).filter(|port| !plan.own.contains(port));
+        let tcp: Arc<[u16]> = tcp.take(plan.slots).collect();
+        if tcp.len() < plan.slots {
+            let last = u64::from(plan.port_range_start) + slots;
+            let key = "sessions.port_range_start";
+            return Err(PortError::OutOfRange {
+                key,
+                start: plan.port_range_start,
+                last,
+            });
+        }
         Ok(Self {
-            plan,
+            tcp,
             slots: Arc::new(Mutex::new(vec![State::default(); plan.slots])),
+            plan,
         })
     }
 
@@ -168,11 +184,8 @@ impl Ports {
     /// When another session has it or the configured range no longer holds it.
     pub fn claim_port(&self, port: u16) -> Result<Slot, PortError> {
         let mut slots = self.lock();
-        let index = port
-            .checked_sub(self.plan.port_range_start)
-            .map(usize::from)
-            .filter(|index| *index < slots.len())
-            .ok_or(PortError::Unknown { port })?;
+        let index = self.tcp.iter().position(|own| *own == port);
+        let index = index.ok_or(PortError::Unknown { port })?;
         if std::mem::replace(&mut slots[index].is_claimed, true) {
             return Err(PortError::Taken { port });
         }
@@ -193,8 +206,7 @@ impl Ports {
     }
 
     fn tcp(&self, index: usize) -> u16 {
-        // `new` has checked that every slot's ports fit.
-        self.plan.port_range_start + u16::try_from(index).unwrap_or_default()
+        self.tcp[index]
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<State>> {
@@ -251,6 +263,7 @@ mod tests {
             if (0..slots).all(|n| probe(start + n as u16).is_ok()) {
                 return Plan {
                     port_range_start: start,
+                    own: Vec::new(),
                     slots,
                     webrtc_port_start: 40_000,
                     webrtc_ports: 20,
@@ -311,30 +324,32 @@ mod tests {
     fn ranges_that_leave_the_port_numbers_are_refused_by_name() {
         let fits = Plan {
             port_range_start: 65_534,
+            own: Vec::new(),
             slots: 2,
             webrtc_port_start: 65_496,
             webrtc_ports: 20,
         };
-        assert!(Ports::new(fits).is_ok());
+        assert!(Ports::new(fits.clone()).is_ok());
         for (plan, key) in [
             (
                 Plan {
                     port_range_start: 65_535,
-                    ..fits
+                    own: Vec::new(),
+                    ..fits.clone()
                 },
                 "sessions.port_range_start",
             ),
             (
                 Plan {
                     webrtc_port_start: 65_497,
-                    ..fits
+                    ..fits.clone()
                 },
                 "sessions.webrtc_port_start",
             ),
             (
                 Plan {
                     slots: usize::MAX / 1_000_000,
-                    ..fits
+                    ..fits.clone()
                 },
                 "sessions.port_range_start",
             ),
@@ -342,7 +357,10 @@ mod tests {
             let text = Ports::new(plan).unwrap_err().to_string();
             assert!(text.starts_with(key), "{text}");
         }
-        let last = Ports::new(fits).unwrap().claim_port(65_535).unwrap();
+        let last = Ports::new(fits.clone())
+            .unwrap()
+            .claim_port(65_535)
+            .unwrap();
         assert_eq!(last.udp(), 65_516..=65_535);
     }
 }

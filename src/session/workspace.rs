@@ -190,6 +190,14 @@ impl Workspace {
         Ok(())
     }
 
+    /// Writes the program's own `data.json`, for one that need not pair. Blocking.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_data(&self, data: &str) -> Result<(), WorkspaceError> {
+        write(&self.path.join("server/data.json"), data.as_bytes())
+    }
+
     /// Removes the directory with all that is in it; symlinks are removed, not followed. One that
     /// is gone already is no error. Blocking.
     ///

@@ -1,1 +1,335 @@
-//! The worker room.
+//! The worker: one machine's sessions, offered to a controller and to browsers.
+//!
+//! The only authority on its sessions. Admits them, drives each through its life (`driver` and
+//! `steps` carry out what `session::lifecycle` asks for), serves the stream page through the
+//! proxy, and tells the controller by heartbeat. `ledger` entries let the next process of this
+//! worker adopt what this one leaves running.
+
+mod admit;
+mod adopt;
+mod api;
+mod browser;
+mod driver;
+mod health;
+mod heartbeat;
+mod live;
+mod machine;
+mod roster;
+mod settings;
+mod steps;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use crate::body::Bodies;
+use crate::clock;
+use crate::config::Config;
+use crate::exec::{self, Stop};
+use crate::http::client::{Client, ClientError};
+use crate::http::hub::Hub;
+use crate::http::keyed::Keyed;
+use crate::http::server::Service;
+use crate::ids::{self, SessionId};
+use crate::mic::Microphones;
+use crate::protocol::{Created, EndReason};
+use crate::proxy::Proxy;
+use crate::records::Outbox;
+use crate::records::outbox::Destination;
+use crate::session::ledger::{Ledger, LedgerError};
+use crate::session::lifecycle::Input;
+use crate::session::ports::{PortError, Ports};
+use crate::session::program::{Program, ProgramError};
+use crate::session::state_lock::{LockError, StateLock};
+use crate::session::supervisor::Supervisor;
+use crate::session::workspace::{SessionsDir, WorkspaceError};
+use crate::tls::Trust;
+
+use roster::Roster;
+use settings::Settings;
+
+/// Why a worker cannot start.
+#[derive(Debug)]
+pub enum WorkerError {
+    /// Outgoing TLS cannot be set up.
+    Client(ClientError),
+    /// The ledger cannot be used.
+    Ledger(LedgerError),
+    /// Another worker uses the state directory, or it cannot be used.
+    Lock(LockError),
+    /// The configured ports do not exist.
+    Ports(PortError),
+    /// There is no usable stream program.
+    Program(ProgramError),
+    /// The directory of the sessions cannot be used.
+    Workspace(WorkspaceError),
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(error) => write!(f, "{error}"),
+            Self::Ledger(error) => write!(f, "{error}"),
+            Self::Lock(error) => write!(f, "{error}"),
+            Self::Ports(error) => write!(f, "{error}"),
+            Self::Program(error) => write!(f, "{error}"),
+            Self::Workspace(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+/// Whether and how long the worker drains.
+#[derive(Clone, Debug, Default)]
+struct Drain {
+    /// By its operator's wish.
+    own: bool,
+    /// By its controller's order, with the deadline as it was given.
+    ordered: bool,
+    ordered_deadline: Option<String>,
+    /// Process stop: nothing new, what runs is kept or ended by `shutdown`.
+    stopping: bool,
+}
+
+/// A worker's state.
+#[derive(Debug)]
+pub struct Worker {
+    settings: Settings,
+    roster: Roster,
+    ports: Ports,
+    ledger: Ledger,
+    _lock: StateLock,
+    supervisor: Supervisor,
+    program: Program,
+    sessions_dir: SessionsDir,
+    bodies: Bodies,
+    machine: machine::Sight,
+    /// One record for each ended session, to the NPS service.
+    outbox: Outbox,
+    /// Ratings, to the experience library.
+    ratings: Outbox,
+    mics: Microphones,
+    proxy: Proxy,
+    client: Client,
+    hub: Hub,
+    keys: Keyed<Created>,
+    drain: Mutex<Drain>,
+    /// Set by the heartbeat while the controller refuses us as a duplicate.
+    is_duplicate: AtomicBool,
+    controller_problem: Mutex<Option<String>>,
+    kick: smol::channel::Sender<()>,
+    process_id: String,
+    predecessors: Vec<String>,
+    started: Instant,
+}
+
+impl Worker {
+    /// Starts a worker: adopts or reaps what its predecessor left, then sends heartbeats until
+    /// `stop`. `own_ports` are the ports it listens on itself.
+    ///
+    /// # Errors
+    /// See [`WorkerError`].
+    pub async fn start(
+        config: &Config,
+        own_ports: &[u16],
+        stop: Stop,
+    ) -> Result<Arc<Self>, WorkerError> {
+        let process_id = ids::label();
+        let state_dir = config.worker.state_dir.clone();
+        let lock = StateLock::acquire(&state_dir, &process_id).map_err(WorkerError::Lock)?;
+        let predecessors = lock
+            .previous()
+            .map(|p| p.process_id.clone())
+            .into_iter()
+            .collect();
+        let machine = crate::body::interfaces::read();
+        let settings = Settings::new(config, &machine, own_ports);
+        if machine.wireguard.is_empty() {
+            log::warn!(target: "worker", "no WireGuard interface detected");
+        }
+        let program = Program::locate(&settings.web_server)
+            .await
+            .map_err(WorkerError::Program)?;
+        let trust = config
+            .controller
+            .ca_file
+            .clone()
+            .map_or(Trust::WebPki, Trust::CaFile);
+        let client = Client::new(&trust).map_err(WorkerError::Client)?;
+        let ports = Ports::new(settings.ports.clone()).map_err(WorkerError::Ports)?;
+        let ledger = Ledger::open(&state_dir).map_err(WorkerError::Ledger)?;
+        let sessions_dir =
+            SessionsDir::open(&config.sessions.dir, &state_dir).map_err(WorkerError::Workspace)?;
+        let outbox = Outbox::open(
+            state_dir.join("outbox/nps"),
+            settings.nps.as_ref().map(ratings_of),
+            client.clone(),
+            "nps",
+            stop.clone(),
+        );
+        let ratings = Outbox::open(
+            state_dir.join("outbox/ratings"),
+            settings.experience_library.as_ref().map(ratings_of),
+            client.clone(),
+            "rating",
+            stop.clone(),
+        );
+        let (kick, kicked) = smol::channel::bounded(1);
+        let worker = Arc::new_cyclic(|me: &Weak<Self>| {
+            let hearing = me.clone();
+            let mics = Microphones::new(settings.mic.clone(), move |session, on| {
+                if let Some(worker) = hearing.upgrade() {
+                    worker.mic_changed(session, on);
+                }
+            });
+            Self {
+                roster: Roster::default(),
+                ports,
+                ledger,
+                _lock: lock,
+                supervisor: Supervisor::new(settings.limits, settings.log_max_bytes),
+                program,
+                sessions_dir,
+                bodies: Bodies::new(settings.rules.clone()),
+                machine: machine::Sight::new(machine),
+                outbox,
+                ratings,
+                mics,
+                proxy: Proxy::new(client.clone()),
+                client,
+                hub: Hub::default(),
+                keys: Keyed::default(),
+                drain: Mutex::default(),
+                is_duplicate: AtomicBool::new(false),
+                controller_problem: Mutex::default(),
+                kick,
+                process_id,
+                predecessors,
+                started: clock::now(),
+                settings,
+            }
+        });
+        log::info!(target: "worker", "started version={} worker_id={} process_id={}",
+            crate::protocol::VERSION, worker.settings.worker_id, worker.process_id);
+        adopt::adopt_or_reap(&worker).await;
+        exec::spawn(crate::session::inherited::reap()).detach();
+        heartbeat::start(&worker, kicked, stop);
+        Ok(worker)
+    }
+
+    /// What a server serves.
+    #[must_use]
+    pub fn service(self: &Arc<Self>) -> Arc<dyn Service> {
+        Arc::new(browser::Front::new(self))
+    }
+
+    /// Stops taking sessions; those that run live until `deadline`, or until they end by
+    /// themselves.
+    pub fn drain(&self, deadline: Option<SystemTime>) {
+        self.drain_state().own = true;
+        log::info!(target: "worker", "draining deadline={}",
+            deadline.map_or_else(|| "none".to_owned(), clock::rfc3339));
+        self.order_drain(deadline);
+        self.hub.publish(
+            "worker_draining",
+            &self.settings.district,
+            serde_json::json!({
+                "worker_id": self.settings.worker_id,
+            }),
+        );
+    }
+
+    /// Takes sessions again.
+    pub fn undrain(&self) {
+        *self.drain_state() = Drain {
+            stopping: self.drain_state().stopping,
+            ..Drain::default()
+        };
+        log::info!(target: "worker", "taking sessions again");
+        self.roster.tell_all(&Input::DrainLifted);
+        self.kick();
+    }
+
+    fn order_drain(&self, deadline: Option<SystemTime>) {
+        let until =
+            deadline.map(|at| clock::now() + at.duration_since(clock::wall()).unwrap_or_default());
+        self.roster.tell_all(&Input::DrainOrdered(until));
+        self.kick();
+    }
+
+    /// Whether new sessions are refused, and why.
+    fn refusal(&self) -> Option<&'static str> {
+        let drain = self.drain_state();
+        if drain.stopping {
+            Some("the worker is stopping")
+        } else if drain.own || drain.ordered {
+            Some("the worker is draining")
+        } else if self.is_duplicate.load(Ordering::Relaxed) {
+            Some("another process has this worker's name at the controller")
+        } else {
+            None
+        }
+    }
+
+    /// Prepares the end of this process. With `keep` the sessions run on and the next process
+    /// adopts them; without it they end with `worker_shutdown`, each within `within`.
+    pub async fn shutdown(&self, keep: bool, within: Duration) {
+        self.drain_state().stopping = true;
+        if keep {
+            log::info!(target: "worker", "stopping, {} sessions stay for the next process", self.roster.len());
+            return;
+        }
+        self.roster
+            .tell_all(&Input::EndRequested(EndReason::WorkerShutdown));
+        let deadline = clock::now() + within;
+        while self.roster.len() > 0 && clock::now() < deadline {
+            clock::sleep(SHUTDOWN_LOOK).await;
+        }
+        self.roster.len().checked_sub(1).inspect(|_| {
+            log::error!(target: "worker", "{} sessions did not end in time", self.roster.len());
+        });
+    }
+
+    fn drain_state(&self) -> MutexGuard<'_, Drain> {
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a heartbeat at once.
+    fn kick(&self) {
+        let _ = self.kick.try_send(());
+    }
+
+    fn mic_changed(&self, session: &SessionId, on: bool) {
+        let name = if on { "mic_on" } else { "mic_off" };
+        if let Some(live) = self.roster.find(session) {
+            live.set_mic(on);
+        }
+        log::info!(target: "mic", session = session.as_str(); "{name}");
+        self.publish(name, session, serde_json::Map::new());
+        self.kick();
+    }
+
+    /// An event about a session.
+    fn publish(&self, name: &str, session: &SessionId, mut more: serde_json::Map<String, Value>) {
+        more.insert("worker_id".into(), self.settings.worker_id.as_str().into());
+        more.insert("session_id".into(), session.as_str().into());
+        self.hub
+            .publish(name, &self.settings.district, Value::Object(more));
+    }
+}
+
+/// How often a shutdown looks whether the sessions are gone.
+const SHUTDOWN_LOOK: Duration = Duration::from_millis(50);
+
+/// Both services take ratings at the same path.
+fn ratings_of(peer: &crate::config::Peer) -> Destination {
+    let url = format!("{}/api/v1/ratings", peer.url.trim_end_matches('/'));
+    Destination {
+        url,
+        token: peer.token.clone(),
+    }
+}

@@ -1,0 +1,44 @@
+//! Signals as a stream.
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+/// What an operator or systemd wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// SIGUSR1: take no new sessions.
+    Drain,
+    /// SIGHUP: read certificates again.
+    Reload,
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+/// Wishes as they come. A second stop ends the process at once.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub(super) fn wishes() -> std::io::Result<smol::channel::Receiver<Wish>> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
+    let (sender, wishes) = smol::channel::bounded(8);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let mut stops = 0;
+            for signal in signals.forever() {
+                let wish = match signal {
+                    SIGUSR1 => Wish::Drain,
+                    SIGHUP => Wish::Reload,
+                    _ => {
+                        stops += 1;
+                        Wish::Stop
+                    }
+                };
+                if stops > 1 {
+                    std::process::exit(1);
+                }
+                let _ = sender.try_send(wish);
+            }
+        })?;
+    Ok(wishes)
+}

@@ -1,0 +1,291 @@
+//! Records on their way to one service: a file each, sent in order, repeated until taken.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_types::Method;
+use serde::Serialize;
+use smol::channel::{Receiver, Sender};
+
+use crate::clock;
+use crate::exec::{self, Stop};
+use crate::http::client::{Client, Outgoing};
+use crate::secret::Secret;
+
+/// Records kept while the service is away: a month of a busy worker; about 40 MB.
+const KEPT_MAX: usize = 10_000;
+/// Pause after the first failure; doubles with each.
+const BACK_OFF_MIN: Duration = Duration::from_secs(2);
+/// Longest pause.
+const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// Time for one record.
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The whole URL.
+    pub url: String,
+    /// Bearer token, if the service wants one.
+    pub token: Option<Secret>,
+}
+
+/// An outbox. Without a destination, records are dropped: nobody asked for them.
+#[derive(Debug)]
+pub struct Outbox {
+    dir: PathBuf,
+    prefix: &'static str,
+    active: bool,
+    next: AtomicU64,
+    wake: Sender<()>,
+}
+
+impl Outbox {
+    /// Opens the outbox in `dir` and sends what is in it until `stop`. `prefix` is the log
+    /// prefix.
+    #[must_use]
+    pub fn open(
+        dir: PathBuf,
+        destination: Option<Destination>,
+        client: Client,
+        prefix: &'static str,
+        stop: Stop,
+    ) -> Self {
+        let (wake, woken) = smol::channel::bounded(1);
+        let next = waiting(&dir).last().map_or(1, |(n, _)| n + 1);
+        let outbox = Self {
+            dir: dir.clone(),
+            prefix,
+            active: destination.is_some(),
+            next: AtomicU64::new(next),
+            wake,
+        };
+        if let Some(destination) = destination {
+            let send = deliver(dir, destination, client, prefix, woken);
+            exec::spawn(async move {
+                stop.or(send).await;
+            })
+            .detach();
+        }
+        outbox
+    }
+
+    /// Puts a record into the outbox. One that cannot be written is logged whole.
+    pub async fn put(&self, record: &(impl Serialize + Sync)) {
+        if !self.active {
+            return;
+        }
+        let Ok(text) = serde_json::to_string(record) else {
+            return;
+        };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (dir, content) = (self.dir.clone(), text.clone());
+        let written = smol::unblock(move || {
+            let all = waiting(&dir);
+            for (_, path) in all.iter().take((all.len() + 1).saturating_sub(KEPT_MAX)) {
+                log::error!(target: "records", "outbox {} is full, dropped {}", dir.display(), path.display());
+                fs::remove_file(path)?;
+            }
+            write(&dir, number, &content)
+        });
+        if let Err(error) = written.await {
+            log::error!(target: self.prefix, "record is lost, cannot write to {}: {error}; it was {text}", self.dir.display());
+        }
+        let _ = self.wake.try_send(());
+    }
+}
+
+/// Records in the outbox, oldest first.
+fn waiting(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut all: Vec<_> = entries
+        .filter_map(|entry| {
+            let path = entry.path();
+            let number = path
+                .file_name()?
+                .to_str()?
+                .strip_suffix(".json")?
+                .parse()
+                .ok()?;
+            Some((number, path))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn write(dir: &Path, number: u64, text: &str) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let fresh = dir.join(format!("{number:020}.new"));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&fresh, dir.join(format!("{number:020}.json")))
+}
+
+async fn deliver(
+    dir: PathBuf,
+    to: Destination,
+    client: Client,
+    prefix: &'static str,
+    woken: Receiver<()>,
+) {
+    let mut pause = BACK_OFF_MIN;
+    loop {
+        let here = dir.clone();
+        let oldest = smol::unblock(move || {
+            let (_, path) = waiting(&here).into_iter().next()?;
+            let text = fs::read(&path).ok()?;
+            Some((path, text))
+        });
+        let Some((path, text)) = oldest.await else {
+            if woken.recv().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        match send(&to, &client, &text).await {
+            Ok(()) => {
+                log::info!(target: prefix, "sent {}", String::from_utf8_lossy(&text));
+                remove(&path).await;
+                pause = BACK_OFF_MIN;
+            }
+            Err(Refused {
+                why,
+                is_final: true,
+            }) => {
+                log::error!(target: prefix, "record refused for good: {why}; it was {}", String::from_utf8_lossy(&text));
+                remove(&path).await;
+            }
+            Err(Refused {
+                why,
+                is_final: false,
+            }) => {
+                log::warn!(target: prefix, "record not taken, next try in {}: {why}", clock::human(pause));
+                clock::sleep(pause).await;
+                pause = (pause * 2).min(BACK_OFF_MAX);
+            }
+        }
+    }
+}
+
+async fn remove(path: &Path) {
+    let file = path.to_owned();
+    if let Err(error) = smol::unblock(move || fs::remove_file(file)).await {
+        log::error!(target: "records", "cannot remove {}: {error}", path.display());
+        // It would be sent again at once, for ever.
+        clock::sleep(BACK_OFF_MAX).await;
+    }
+}
+
+struct Refused {
+    why: String,
+    is_final: bool,
+}
+
+async fn send(to: &Destination, client: &Client, text: &[u8]) -> Result<(), Refused> {
+    let value: serde_json::Value = serde_json::from_slice(text).map_err(|e| Refused {
+        why: format!("not JSON: {e}"),
+        is_final: true,
+    })?;
+    let mut call = Outgoing::new(Method::Post, &to.url)
+        .json(&value)
+        .within(WITHIN);
+    if let Some(token) = &to.token {
+        call = call.bearer(token);
+    }
+    let answer = client.send(call).await.map_err(|e| Refused {
+        why: e.to_string(),
+        is_final: false,
+    })?;
+    match answer.status {
+        200..=299 => Ok(()),
+        // A wrong token is mended by an operator, a wrong record by nobody.
+        400 | 404..=407 | 409..=422 => Err(Refused {
+            why: format!("status {}: {}", answer.status, answer.excerpt()),
+            is_final: true,
+        }),
+        status => Err(Refused {
+            why: format!("status {status}: {}", answer.excerpt()),
+            is_final: false,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::server::{Admission, Api, Listener};
+    use crate::http::{Call, Failure, Handler, Reply};
+    use crate::tls::Trust;
+    use std::sync::{Arc, Mutex};
+
+    struct Service(Mutex<Vec<String>>, Mutex<u32>);
+
+    #[async_trait::async_trait]
+    impl Handler for Service {
+        async fn answer(&self, call: Call) -> Result<Reply, Failure> {
+            let mut failures = self.1.lock().unwrap();
+            if *failures > 0 {
+                *failures -= 1;
+                return Err(Failure::new(503, "away", "away"));
+            }
+            self.0
+                .lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&call.body).into_owned());
+            Ok(Reply::empty(204))
+        }
+    }
+
+    #[test]
+    fn records_survive_a_restart_and_a_service_that_is_away_and_arrive_once_in_order() {
+        let dir = std::env::temp_dir().join(format!("outbox-{}", crate::ids::label()));
+        let client = Client::new(&Trust::WebPki).unwrap();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("http://{}/api/v1/ratings", listener.local_addr().unwrap());
+        let destination = || {
+            Some(Destination {
+                url: url.clone(),
+                token: None,
+            })
+        };
+        let (first_stop, stop) = exec::stop();
+        let outbox = Outbox::open(dir.clone(), destination(), client.clone(), "nps", stop);
+        exec::block_on(outbox.put(&"one"));
+        exec::block_on(outbox.put(&"two"));
+        drop((outbox, first_stop));
+        let service = Arc::new(Api(Service(Mutex::default(), Mutex::new(1))));
+        let (_serving, stop) = exec::stop();
+        exec::spawn(listener.serve(service.clone(), Admission::default(), stop, Duration::ZERO))
+            .detach();
+        let (_second_stop, stop) = exec::stop();
+        let outbox = Outbox::open(dir.clone(), destination(), client, "nps", stop);
+        exec::block_on(outbox.put(&"three"));
+        let deadline = clock::now() + Duration::from_secs(20);
+        while service.0.0.lock().unwrap().len() < 3 && clock::now() < deadline {
+            exec::block_on(clock::sleep(Duration::from_millis(20)));
+        }
+        assert_eq!(
+            *service.0.0.lock().unwrap(),
+            ["\"one\"", "\"two\"", "\"three\""]
+        );
+        while !waiting(&dir).is_empty() && clock::now() < deadline {
+            exec::block_on(clock::sleep(Duration::from_millis(20)));
+        }
+        assert!(waiting(&dir).is_empty());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,200 @@
+//! Admitting a session: judge the wish, take a slot, start its life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::live::{Live, Wish, snippet};
+use super::steps::{Stage, program_user};
+use super::{Worker, driver};
+use crate::body::experience::Launch;
+use crate::body::sunshine::Credentials;
+use crate::clock;
+use crate::http::keyed::Turn;
+use crate::http::{Call, Failure, Reply};
+use crate::ids::SessionId;
+use crate::protocol::{CreateSession, Created, EndReason, Status};
+use crate::secret::Secret;
+use crate::session::lifecycle::Lifecycle;
+use crate::session::ports::PortError;
+
+/// Advice to a client when there is no room.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+/// Longest free text of a request: an executable's path on Windows has up to 32,767 characters,
+/// names and credentials are short.
+const TEXT_MAX: usize = 1_024;
+const PATH_MAX: usize = 32_767;
+
+/// `POST /api/v1/sessions`.
+pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
+    let request: CreateSession = call.json()?;
+    let ticket = match worker.keys.turn(&call).await? {
+        Turn::Again(created) => return Ok(answer(&created)),
+        Turn::Do(ticket) => ticket,
+    };
+    let wait = request.wait;
+    let live = admit(&worker, request, &call)?;
+    let shown = if wait {
+        // Ended at the latest by `sessions.start_timeout` and the time for cleaning up.
+        live.wait(|s| s.is_up || s.status == Status::Ended).await
+    } else {
+        live.shown()
+    };
+    if let Some(reason) = shown.end_reason {
+        return Err(start_failure(reason, shown.failure));
+    }
+    let base = match &worker.settings.public_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!(
+            "{}://{}",
+            if call.secure { "https" } else { "http" },
+            call.host
+        ),
+    };
+    let path = shown
+        .stream_path
+        .unwrap_or_else(|| format!("/session/{}/", live.id));
+    let created = Created {
+        session_id: live.id.clone(),
+        stream_url: format!("{base}{path}"),
+        worker_id: worker.settings.worker_id.clone(),
+        status: shown.status,
+    };
+    ticket.answered(created.clone());
+    Ok(answer(&created))
+}
+
+fn answer(created: &Created) -> Reply {
+    Reply::json(201, created).header(
+        "Location",
+        format!("/api/v1/sessions/{}", created.session_id),
+    )
+}
+
+/// A session that ended before it was ready.
+fn start_failure(reason: EndReason, failure: Option<(&'static str, String)>) -> Failure {
+    match (reason, failure) {
+        (EndReason::StartFailed | EndReason::ProcessExited, Some((slug, why))) => {
+            let status = if slug == "timeout" { 504 } else { 502 };
+            Failure::new(status, slug, why)
+        }
+        (reason, _) => Failure::new(
+            503,
+            reason.to_string(),
+            format!("the session ended before it was ready: {reason}"),
+        ),
+    }
+}
+
+fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Arc<Live>, Failure> {
+    if let Some(why) = worker.refusal() {
+        return Err(Failure::new(503, "draining", why).retry_after(FULL_RETRY));
+    }
+    let mut wish = wish(worker, request)?;
+    let credentials = Credentials::new(wish.user.clone(), wish.password.clone()).map_err(|e| {
+        Failure::new(
+            400,
+            "bad_request",
+            format!("sunshine_user, sunshine_pass: {e}"),
+        )
+    })?;
+    let body = worker
+        .bodies
+        .body(wish.request.body_ip, credentials)
+        .map_err(|e| Failure::new(400, "forbidden_address", format!("body_ip: {e}")))?;
+    wish.request.body_ip = body.ip();
+    let slot = worker.ports.claim().map_err(|error| {
+        let what = match &error {
+            PortError::Full { .. } => format!("all {} slots are taken", worker.settings.max),
+            other => other.to_string(),
+        };
+        Failure::new(503, "no_capacity", what).retry_after(FULL_RETRY)
+    })?;
+    let id = SessionId::random().map_err(|e| {
+        Failure::new(
+            503,
+            "no_randomness",
+            format!("the kernel gives no random bytes: {e}"),
+        )
+    })?;
+    if let Some(launch) = &mut wish.launch {
+        launch.session_id = id.to_string();
+    }
+    let traces = body.traces(wish.launch.clone());
+    let settings = &worker.settings;
+    let tag = snippet(
+        &id,
+        &wish,
+        &settings.return_url,
+        settings.relay_only,
+        settings.mic_enabled,
+    );
+    let (live, inbox) = Live::new(id, wish, slot, program_user(), tag, clock::wall());
+    live.set_traces(traces);
+    log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
+        live.id, body.ip(), live.slot.port(), call.request_id);
+    worker.roster.add(&live);
+    let life = Lifecycle::new(clock::now(), settings.life, false);
+    driver::start(worker, &live, inbox, life, Stage::new(Some(body)));
+    Ok(live)
+}
+
+fn wish(worker: &Worker, request: CreateSession) -> Result<Wish, Failure> {
+    for (field, value, max) in [
+        ("sunshine_user", &request.sunshine_user, TEXT_MAX),
+        ("sunshine_pass", &request.sunshine_pass, TEXT_MAX),
+        ("experience", &request.experience, TEXT_MAX),
+        ("exe_path", &request.exe_path, PATH_MAX),
+        ("district", &request.district, TEXT_MAX),
+        ("app", &request.app, TEXT_MAX),
+    ] {
+        if value.as_ref().is_some_and(|v| v.chars().count() > max) {
+            return Err(Failure::new(
+                400,
+                "bad_request",
+                format!("{field}: more than {max} characters"),
+            ));
+        }
+    }
+    let settings = &worker.settings;
+    let missing = |field: &str, key: &str| {
+        Failure::new(
+            400,
+            "bad_request",
+            format!("{field}: missing, and {key} is not configured"),
+        )
+    };
+    let user = request
+        .sunshine_user
+        .clone()
+        .or_else(|| settings.sunshine_user.clone());
+    let user = user.ok_or_else(|| missing("sunshine_user", "sunshine.username"))?;
+    let password = request.sunshine_pass.clone().map(Secret::new);
+    let password = password.or_else(|| settings.sunshine_password.clone());
+    let password = password.ok_or_else(|| missing("sunshine_pass", "sunshine.password"))?;
+    let launch = request
+        .exe_path
+        .clone()
+        .filter(|p| !p.is_empty())
+        .map(|exe_path| Launch {
+            experience: request
+                .experience
+                .clone()
+                .unwrap_or_else(|| title_of(&exe_path)),
+            exe_path,
+            session_id: String::new(),
+        });
+    Ok(Wish {
+        request,
+        user,
+        password,
+        launch,
+    })
+}
+
+/// The file name without its ending, for an experience that has no name.
+fn title_of(exe_path: &str) -> String {
+    let file = exe_path.rsplit(['\\', '/']).next().unwrap_or(exe_path);
+    file.rsplit_once('.')
+        .map_or(file, |(stem, _)| stem)
+        .to_owned()
+}

@@ -1,0 +1,131 @@
+//! What the process before this one left: adopt what lives, reap what does not.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::live::{Live, Wish, snippet};
+use super::steps::{self, Stage};
+use super::{Worker, driver};
+use crate::body::sunshine::Credentials;
+use crate::body::{Body, Traces};
+use crate::clock;
+use crate::ids::SessionId;
+use crate::protocol::{CreateSession, EndReason};
+use crate::session::ledger::Entry;
+use crate::session::lifecycle::{Lifecycle, Snapshot};
+use crate::session::orphans;
+
+/// Reads the ledger and goes through it; a `[cleanup]` line for each session.
+pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
+    let ledger = worker.ledger.clone();
+    let entries = match smol::unblock(move || ledger.entries()).await {
+        Ok(entries) => entries,
+        Err(error) => {
+            log::error!(target: "cleanup", "{error}");
+            Vec::new()
+        }
+    };
+    let survey = smol::unblock(move || orphans::survey(entries)).await;
+    let mut known: HashSet<SessionId> = HashSet::new();
+    for entry in survey.adoptable {
+        known.insert(entry.id.clone());
+        if let Err(why) = adopt(worker, &entry, None).await {
+            log::warn!(target: "cleanup", "session {} cannot be adopted: {why}", entry.id);
+            reap(worker, &entry).await;
+        } else {
+            log::info!(target: "cleanup", "session {} adopted port={} pid={}", entry.id, entry.port,
+                entry.process.map_or(0, |p| p.pid));
+        }
+    }
+    for entry in survey.dead {
+        known.insert(entry.id.clone());
+        reap(worker, &entry).await;
+    }
+    orphans::sweep(&worker.sessions_dir, &known, worker.supervisor.cgroups()).await;
+}
+
+/// Ends a session whose process is dead like any other that ends, so that the body is left and
+/// the record is made; what its tree left is killed first.
+async fn reap(worker: &Arc<Worker>, entry: &Entry) {
+    orphans::reap(entry, &worker.sessions_dir, worker.supervisor.cgroups()).await;
+    if let Err(why) = adopt(worker, entry, Some(EndReason::ProcessExited)).await {
+        log::warn!(target: "cleanup", "session {} is gone without a record: {why}", entry.id);
+        let (ledger, id) = (worker.ledger.clone(), entry.id.clone());
+        if let Err(error) = smol::unblock(move || ledger.forget(&id)).await {
+            log::error!(target: "cleanup", "{error}");
+        }
+    }
+}
+
+fn kept<T: serde::de::DeserializeOwned>(entry: &Entry, name: &str) -> Option<T> {
+    serde_json::from_value(entry.extra.get(name)?.clone()).ok()
+}
+
+async fn adopt(worker: &Arc<Worker>, entry: &Entry, end: Option<EndReason>) -> Result<(), String> {
+    let mut snapshot: Snapshot = kept(entry, "life").ok_or("its ledger entry has no lifecycle")?;
+    if end.is_some() {
+        snapshot.end_reason = snapshot.end_reason.or(end);
+    }
+    let request: CreateSession = kept(entry, "request").ok_or("its ledger entry has no request")?;
+    let traces: Traces = kept(entry, "traces").unwrap_or_default();
+    let slot = worker
+        .ports
+        .claim_port(entry.port)
+        .map_err(|e| e.to_string())?;
+    let credentials = entry
+        .credentials
+        .clone()
+        .ok_or("its ledger entry has no credentials")?;
+    let wish = Wish {
+        request,
+        user: credentials.user,
+        password: credentials.password,
+        launch: traces.launch.clone(),
+    };
+    let body: Option<Body> = Credentials::new(wish.user.clone(), wish.password.clone())
+        .ok()
+        .and_then(|c| worker.bodies.body(entry.body_ip, c).ok());
+    let created_at = humantime::parse_rfc3339(&entry.created_at).unwrap_or_else(|_| clock::wall());
+    let settings = &worker.settings;
+    let tag = snippet(
+        &entry.id,
+        &wish,
+        &settings.return_url,
+        settings.relay_only,
+        settings.mic_enabled,
+    );
+    let run = snapshot.run;
+    let (live, inbox) = Live::new(
+        entry.id.clone(),
+        wish,
+        slot,
+        entry.user.clone(),
+        tag,
+        created_at,
+    );
+    live.set_traces(traces);
+    live.set_ready_at(
+        entry
+            .ready_at
+            .as_deref()
+            .and_then(|t| humantime::parse_rfc3339(t).ok()),
+    );
+    if let Some(score) = kept::<Option<u8>>(entry, "rating").flatten() {
+        live.rate(score);
+    }
+    if end.is_none() {
+        let running = Arc::new(
+            worker
+                .supervisor
+                .adopt(entry)
+                .await
+                .map_err(|e| e.to_string())?,
+        );
+        live.set_running(Some(Arc::clone(&running)));
+        steps::watch(worker, &live, running, run);
+    }
+    worker.roster.add(&live);
+    let life = Lifecycle::adopted(clock::now(), live.age(), settings.life, snapshot);
+    driver::start(worker, &live, inbox, life, Stage::new(body));
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! The worker's REST API (api.md, "Worker").
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_types::Method;
+use serde::Deserialize;
+
+use super::{Worker, admit, health};
+use crate::clock;
+use crate::http::auth::Bearer;
+use crate::http::router::Router;
+use crate::http::{Call, Failure, Reply};
+use crate::protocol::{EndReason, Status};
+use crate::session::lifecycle::Input;
+
+/// Wait for a deleted session to be gone: two rounds of killing and leaving the body.
+const DELETE_WITHIN: Duration = Duration::from_secs(14);
+
+/// Every route of the API. The controller comes with its own token, which is this worker's
+/// `controller.token`.
+pub(super) fn router(worker: &Arc<Worker>) -> Router {
+    let mut tokens = vec![worker.settings.token.clone()];
+    tokens.extend(worker.settings.controller.as_ref().map(|c| c.token.clone()));
+    Router::new(Arc::new(Bearer::new(tokens)))
+        .open(
+            Method::Get,
+            "/api/v1/health",
+            bind(worker, |w, _| async move {
+                Ok(Reply::json(200, &health::health(&w)))
+            }),
+        )
+        .open(Method::Get, "/livez", |_| async {
+            Ok(Reply::text(200, "text/plain", "alive\n"))
+        })
+        .open(
+            Method::Get,
+            "/readyz",
+            bind(worker, |w, _| async move { health::ready(&w) }),
+        )
+        .secured(
+            Method::Post,
+            "/api/v1/sessions",
+            bind(worker, admit::create),
+        )
+        .secured(
+            Method::Get,
+            "/api/v1/sessions",
+            bind(worker, |w, _| async move {
+                Ok(Reply::json(200, &w.roster.views()))
+            }),
+        )
+        .secured(Method::Get, "/api/v1/sessions/:id", bind(worker, session))
+        .secured(Method::Delete, "/api/v1/sessions/:id", bind(worker, delete))
+        .secured(Method::Post, "/api/v1/drain", bind(worker, drain))
+        .secured(
+            Method::Delete,
+            "/api/v1/drain",
+            bind(worker, |w, _| async move {
+                w.undrain();
+                Ok(Reply::empty(204))
+            }),
+        )
+        .secured(
+            Method::Get,
+            "/api/v1/events",
+            bind(worker, |w, call| async move { w.hub.listen(&call) }),
+        )
+}
+
+/// A handler that is given the worker.
+pub(super) fn bind<F, Fut>(worker: &Arc<Worker>, handler: F) -> impl crate::http::Handler
+where
+    F: Fn(Arc<Worker>, Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Failure>> + Send + 'static,
+{
+    let worker = Arc::clone(worker);
+    move |call: Call| handler(Arc::clone(&worker), call)
+}
+
+async fn session(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
+    let id = call.param("id").parse().ok();
+    match id.and_then(|id| worker.roster.find(&id)) {
+        Some(live) => Ok(Reply::json(200, &live.view())),
+        None => Err(Failure::not_found("session")),
+    }
+}
+
+/// Ends a session and answers when nothing of it is left.
+async fn delete(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
+    let id = call.param("id").parse().ok();
+    let live = id
+        .and_then(|id| worker.roster.find(&id))
+        .ok_or_else(|| Failure::not_found("session"))?;
+    if live.shown().end_reason.is_some() {
+        // It is ending already: whoever ended it has its answer.
+        return Err(Failure::not_found("session"));
+    }
+    log::info!(target: "worker", "delete session={} request_id={}", live.id, call.request_id);
+    live.report(Input::EndRequested(EndReason::Deleted)).await;
+    let gone = live.wait(|s| s.status == Status::Ended);
+    match clock::by(clock::now() + DELETE_WITHIN, gone).await {
+        Ok(_) => Ok(Reply::empty(204)),
+        Err(_) => Err(Failure::new(
+            504,
+            "timeout",
+            "the session is ending, but something of it is still there",
+        )),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wish {
+    deadline: Option<String>,
+}
+
+async fn drain(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
+    let wish: Wish = if call.body.is_empty() {
+        Wish::default()
+    } else {
+        call.json()?
+    };
+    let deadline = wish
+        .deadline
+        .as_deref()
+        .map(crate::http::call::deadline)
+        .transpose()?;
+    worker.drain(deadline);
+    Ok(Reply::json(
+        202,
+        &serde_json::json!({
+            "worker_id": worker.settings.worker_id,
+            "status": "draining",
+            "active_sessions": worker.roster.len(),
+            "deadline": deadline.map(clock::rfc3339),
+        }),
+    ))
+}

@@ -1,0 +1,452 @@
+//! `/session/<id>/...`: what visitors' browsers reach without a token.
+//!
+//! Our own endpoints of a session, and behind an allow-list the stream program's page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http_types::Method;
+use serde::Deserialize;
+
+use super::Worker;
+use super::api;
+use super::live::{Live, policy};
+use super::steps::ice_servers;
+use crate::body::program::USER_HEADER;
+use crate::clock;
+use crate::http::exchange::{API_BODY_MAX, BROWSER_BODY_MAX};
+use crate::http::router::Router;
+use crate::http::server::Service;
+use crate::http::{Call, Done, Exchange, Failure, Handler, Reply};
+use crate::ids::SessionId;
+use crate::page::{self, SessionInfo};
+use crate::protocol::{EndReason, PageStats, Status};
+use crate::records::rating::Rating;
+use crate::session::lifecycle::Input;
+
+/// Least time between two digests of a page's statistics.
+const STATS_PAUSE: Duration = Duration::from_millis(900);
+/// Largest digest.
+const STATS_MAX: usize = 4 * 1024;
+/// What the stream page needs of the stream program's API (contracts 2.4); the rest would let a
+/// visitor add hosts, unpair the body or pair another.
+const ALLOWED_API: [&str; 4] = [
+    "api/authenticate",
+    "api/host/stream",
+    "api/role",
+    "api/user",
+];
+const ALLOWED_API_BELOW: [&str; 2] = ["api/settings/", "api/host/stream/"];
+
+/// Everything a worker serves.
+pub(super) struct Front {
+    worker: Arc<Worker>,
+    api: Router,
+}
+
+impl Front {
+    pub(super) fn new(worker: &Arc<Worker>) -> Self {
+        Self {
+            worker: Arc::clone(worker),
+            api: api::router(worker),
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Front {
+    async fn serve(&self, exchange: Exchange) -> Done {
+        let Some(rest) = exchange.head.path().strip_prefix("/session/") else {
+            return exchange.serve(&self.api, API_BODY_MAX).await;
+        };
+        let (id, inner) = rest
+            .split_once('/')
+            .map_or((rest, None), |(id, inner)| (id, Some(inner.to_owned())));
+        let id = id.parse::<SessionId>().ok();
+        let live = id.as_ref().and_then(|id| self.worker.roster.find(id));
+        let ours = inner.as_deref().is_some_and(is_ours);
+        match (live, inner) {
+            (Some(live), Some(inner)) if ours => {
+                let handler = Own {
+                    worker: Arc::clone(&self.worker),
+                    live,
+                    inner,
+                };
+                exchange.serve(&handler, BROWSER_BODY_MAX).await
+            }
+            (Some(live), inner) => {
+                self.stream_page(exchange, &live, inner.as_deref().unwrap_or(""))
+                    .await
+            }
+            // Quit is idempotent, also when the session is gone already.
+            (None, Some(inner))
+                if inner == "quit" && id.is_some() && exchange.head.method.as_str() == "POST" =>
+            {
+                exchange.answer(Reply::empty(204)).await
+            }
+            (None, inner) => self.gone(exchange, id, inner.as_deref()).await,
+        }
+    }
+}
+
+fn is_ours(inner: &str) -> bool {
+    matches!(
+        inner,
+        "quit" | "rating" | "stats" | "events" | "mic" | "mic/offer"
+    ) || inner.starts_with("_neck/")
+}
+
+fn is_allowed(inner: &str) -> bool {
+    if inner
+        .split('/')
+        .any(|part| part == ".." || part.eq_ignore_ascii_case("%2e%2e"))
+        || inner.contains('%')
+    {
+        // No file of the page has such a name; what the stream program makes of one is not ours
+        // to guess.
+        return false;
+    }
+    let lower = inner.to_ascii_lowercase();
+    if !lower.starts_with("api/") && lower != "api" && !lower.starts_with('/') {
+        return true;
+    }
+    ALLOWED_API.contains(&inner)
+        || ALLOWED_API_BELOW
+            .iter()
+            .any(|below| inner.starts_with(below))
+}
+
+fn language(exchange: &Exchange) -> Option<String> {
+    exchange
+        .head
+        .fields
+        .text("accept-language")
+        .map(str::to_owned)
+}
+
+fn is_browser(exchange: &Exchange) -> bool {
+    exchange
+        .head
+        .fields
+        .members("accept")
+        .any(|m| m.starts_with(b"text/html"))
+}
+
+impl Front {
+    async fn stream_page(&self, exchange: Exchange, live: &Arc<Live>, inner: &str) -> Done {
+        let shown = live.shown();
+        if shown.status == Status::Ending || shown.status == Status::Ended {
+            return self
+                .gone(exchange, Some(live.id.clone()), Some(inner))
+                .await;
+        }
+        if inner.is_empty() && is_browser(&exchange) {
+            // The stream program's own index lists hosts through an API that is closed here.
+            return match &shown.stream_path {
+                Some(path) => {
+                    exchange
+                        .answer(Reply::empty(302).header("Location", path.clone()))
+                        .await
+                }
+                None => {
+                    let page = starting(language(&exchange).as_deref());
+                    exchange.answer(page).await
+                }
+            };
+        }
+        if !is_allowed(inner) {
+            let failure = Failure::new(
+                403,
+                "forbidden",
+                "this part of the stream program is not open to browsers",
+            );
+            return exchange.answer_failure(failure).await;
+        }
+        if !shown.is_up {
+            if is_browser(&exchange) {
+                return {
+                    let page = starting(language(&exchange).as_deref());
+                    exchange.answer(page).await
+                };
+            }
+            let failure = Failure::new(503, "starting", "the stream process is starting");
+            return exchange
+                .answer_failure(failure.retry_after(Duration::from_secs(1)))
+                .await;
+        }
+        let policy = policy(live, USER_HEADER, language(&exchange));
+        self.worker
+            .proxy
+            .forward(exchange, &live.upstream(), &policy)
+            .await
+    }
+
+    async fn gone(&self, exchange: Exchange, id: Option<SessionId>, inner: Option<&str>) -> Done {
+        let reason = id.as_ref().and_then(|id| {
+            let live = self
+                .worker
+                .roster
+                .find(id)
+                .and_then(|live| live.shown().end_reason);
+            live.or_else(|| self.worker.roster.end_of(id))
+        });
+        if let (Some(reason), Some(id), Some("_neck/session.json")) = (reason, &id, inner) {
+            let info = SessionInfo {
+                session_id: id.clone(),
+                status: Status::Ended,
+                end_reason: Some(reason),
+                ice_servers: Vec::new(),
+            };
+            return exchange
+                .answer(Reply::json(200, &info).header("Cache-Control", "no-store"))
+                .await;
+        }
+        // Pages that are still open need their files to show that it is over.
+        if let Some(asset) = inner
+            .and_then(|i| i.strip_prefix("_neck/"))
+            .and_then(page::asset)
+        {
+            return exchange.answer(asset_reply(&asset)).await;
+        }
+        if is_browser(&exchange) {
+            let page = page::gone(
+                &self.worker.settings.return_url,
+                language(&exchange).as_deref(),
+            );
+            let reply = Reply::text(404, "text/html; charset=utf-8", page);
+            return exchange
+                .answer(reply.header("Cache-Control", "no-store"))
+                .await;
+        }
+        exchange.answer_failure(Failure::not_found("session")).await
+    }
+}
+
+/// A page that asks again until the stream can be opened.
+fn starting(language: Option<&str>) -> Reply {
+    Reply::text(503, "text/html; charset=utf-8", page::unavailable(language))
+        .header("Cache-Control", "no-store")
+        .header("Retry-After", "2")
+        .header("Refresh", "2")
+}
+
+fn asset_reply(asset: &page::Asset) -> Reply {
+    Reply::bytes(200, asset.content_type, asset.bytes.to_vec())
+        .header("ETag", asset.etag.as_str())
+        .header("Cache-Control", "private, max-age=3600")
+}
+
+/// Our own endpoints of one session.
+struct Own {
+    worker: Arc<Worker>,
+    live: Arc<Live>,
+    inner: String,
+}
+
+#[async_trait]
+impl Handler for Own {
+    async fn answer(&self, call: Call) -> Result<Reply, Failure> {
+        if !matches!(call.method, Method::Get | Method::Head) {
+            check_origin(&call)?;
+        }
+        match (call.method, self.inner.as_str()) {
+            (Method::Post, "quit") => Ok(self.quit()),
+            (Method::Post, "rating") => self.rating(&call).await,
+            (Method::Post, "stats") => self.stats(&call),
+            (Method::Get, "events") => self.live.admit_feed().ok_or_else(|| {
+                Failure::new(
+                    429,
+                    "too_many_requests",
+                    "too many event streams of one session",
+                )
+                .retry_after(Duration::from_secs(5))
+            }),
+            (Method::Post, "mic/offer") => self.mic_offer(&call),
+            (Method::Delete, "mic") => {
+                self.worker.mics.stop(&self.live.id);
+                Ok(Reply::empty(204))
+            }
+            (Method::Get | Method::Head, "_neck/session.json") => {
+                Ok(Reply::json(200, &self.info()).header("Cache-Control", "no-store"))
+            }
+            (Method::Get | Method::Head, inner) => {
+                let asset = inner.strip_prefix("_neck/").and_then(page::asset);
+                let asset = asset.ok_or_else(|| Failure::not_found("file"))?;
+                if call.header("if-none-match") == Some(asset.etag.as_str()) {
+                    return Ok(Reply::empty(304).header("ETag", asset.etag.as_str()));
+                }
+                Ok(asset_reply(&asset))
+            }
+            (method, _) => Err(Failure::new(
+                405,
+                "method_not_allowed",
+                format!("{method} is not allowed here"),
+            )),
+        }
+    }
+}
+
+/// A browser says where its request comes from; other pages have no business here. Programs send
+/// no `Origin`.
+fn check_origin(call: &Call) -> Result<(), Failure> {
+    let Some(origin) = call.header("origin") else {
+        return Ok(());
+    };
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
+    if host.is_some_and(|h| h.eq_ignore_ascii_case(&call.host)) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        403,
+        "forbidden_origin",
+        "requests of other origins are refused",
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Score {
+    score: u8,
+}
+
+impl Own {
+    fn quit(&self) -> Reply {
+        log::info!(target: "session", session = self.live.id.as_str(); "the visitor quit");
+        self.live.tell(Input::EndRequested(EndReason::Quit));
+        Reply::empty(204)
+    }
+
+    async fn rating(&self, call: &Call) -> Result<Reply, Failure> {
+        let Score { score } = call.json()?;
+        if !(1..=10).contains(&score) {
+            return Err(Failure::new(
+                400,
+                "bad_request",
+                format!("score: {score} is not between 1 and 10"),
+            ));
+        }
+        self.live.rate(score);
+        let request = &self.live.wish.request;
+        let rating = Rating {
+            experience: request.experience.clone(),
+            score,
+            session_id: self.live.id.clone(),
+            district: request
+                .district
+                .clone()
+                .unwrap_or_else(|| self.worker.settings.district.clone()),
+            timestamp: clock::rfc3339(clock::wall()),
+        };
+        log::info!(target: "rating", session = self.live.id.as_str(); "score={score}");
+        self.worker.ratings.put(&rating).await;
+        let mut more = serde_json::Map::new();
+        more.insert("score".into(), score.into());
+        self.worker.publish("rating", &self.live.id, more);
+        Ok(Reply::empty(204))
+    }
+
+    fn stats(&self, call: &Call) -> Result<Reply, Failure> {
+        if call.body.len() > STATS_MAX {
+            return Err(Failure::new(
+                413,
+                "content_too_large",
+                format!("at most {STATS_MAX} bytes"),
+            ));
+        }
+        let stats: PageStats = call.json()?;
+        if !self.live.measure(stats, STATS_PAUSE) {
+            return Err(
+                Failure::new(429, "too_many_requests", "at most one digest a second")
+                    .retry_after(Duration::from_secs(1)),
+            );
+        }
+        Ok(Reply::empty(204))
+    }
+
+    fn mic_offer(&self, call: &Call) -> Result<Reply, Failure> {
+        if !self.worker.settings.mic_enabled {
+            return Err(Failure::new(
+                404,
+                "mic_disabled",
+                "the microphone is not offered here",
+            ));
+        }
+        let target = (
+            self.live.wish.request.body_ip,
+            self.worker.settings.mic_port,
+        )
+            .into();
+        match self.worker.mics.offer(&self.live.id, target, &call.body) {
+            Ok(answer) => Ok(Reply::json(200, &answer).header("Cache-Control", "no-store")),
+            Err(error) => {
+                let mut failure = Failure::new(error.status(), error.reason(), error.to_string());
+                failure.retry_after = error.retry_after();
+                Err(failure)
+            }
+        }
+    }
+
+    fn info(&self) -> SessionInfo {
+        let shown = self.live.shown();
+        let servers = if self.worker.settings.mic_enabled {
+            ice_servers(&self.worker, &self.live)
+        } else {
+            Vec::new()
+        };
+        SessionInfo {
+            session_id: self.live.id.clone(),
+            status: shown.status,
+            end_reason: shown.end_reason,
+            ice_servers: servers
+                .into_iter()
+                .map(|(urls, username, credential)| page::IceServer {
+                    urls,
+                    username: (!username.is_empty()).then_some(username),
+                    credential: (!credential.is_empty()).then(|| credential.expose().to_owned()),
+                })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_reach_the_page_and_what_it_needs_and_nothing_else() {
+        for open in [
+            "stream.html",
+            "stream.js",
+            "config.js",
+            "api/authenticate",
+            "api/host/stream",
+            "styles/index.js",
+            "api/settings/default",
+            "apix.js",
+        ] {
+            assert!(is_allowed(open), "{open}");
+        }
+        for closed in [
+            "api/hosts",
+            "api/host",
+            "api/pair",
+            "api/login",
+            "api/users",
+            "api/host/cancel",
+            "API/hosts",
+            "api",
+            "a/../api/hosts",
+            "a/%2e%2e/api/hosts",
+            "%61pi/hosts",
+            "/api/hosts",
+            "api//hosts",
+            "api/authenticate/",
+        ] {
+            assert!(!is_allowed(closed), "{closed}");
+        }
+    }
+}

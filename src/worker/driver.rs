@@ -1,0 +1,273 @@
+//! Drives one session: feeds its lifecycle and carries out what it asks for.
+
+use std::sync::Arc;
+
+use serde_json::Map;
+use smol::Task;
+use smol::channel::Receiver;
+
+use super::Worker;
+use super::live::{Live, Shown, ended};
+use super::steps::{self, Stage};
+use crate::http::sse::Event;
+use crate::protocol::Status;
+use crate::session::ledger::{Credentials, Entry};
+use crate::session::lifecycle::{Action, Input, Lifecycle, Notice, Run, Summary};
+use crate::{clock, exec, records};
+
+/// One session's driver.
+struct Driver {
+    worker: Arc<Worker>,
+    live: Arc<Live>,
+    life: Lifecycle,
+    stage: Stage,
+    /// The step under way; dropping it cancels it.
+    step: Option<Task<()>>,
+}
+
+/// Runs a session from here to its end.
+pub(super) fn start(
+    worker: &Arc<Worker>,
+    live: &Arc<Live>,
+    inbox: Receiver<Input>,
+    (life, actions): (Lifecycle, Vec<Action>),
+    stage: Stage,
+) {
+    let driver = Driver {
+        worker: Arc::clone(worker),
+        live: Arc::clone(live),
+        life,
+        stage,
+        step: None,
+    };
+    exec::spawn(driver.run(inbox, actions)).detach();
+}
+
+impl Driver {
+    async fn run(mut self, inbox: Receiver<Input>, mut actions: Vec<Action>) {
+        loop {
+            for action in actions {
+                if action == Action::Forget {
+                    self.forget().await;
+                    return;
+                }
+                self.carry_out(action).await;
+            }
+            let tick = async {
+                match self.life.next_deadline() {
+                    Some(deadline) => clock::until(deadline).await,
+                    None => std::future::pending().await,
+                }
+                Input::Tick
+            };
+            let next = async { inbox.recv().await.unwrap_or(Input::Tick) };
+            let input = smol::future::or(next, tick).await;
+            log::debug!(target: "session", session = self.live.id.as_str(); "{input:?}");
+            actions = self.life.on(clock::now(), input);
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
+        match action {
+            Action::Publish => self.publish().await,
+            Action::ReachBody => self.step(steps::reach(worker, live, self.stage.clone())),
+            Action::Spawn(run) => self.step(steps::spawn(worker, live, self.stage.clone(), run)),
+            Action::AwaitProgram(run) => self.step(steps::await_program(live, run)),
+            Action::PairBody(run) => self.step(steps::pair(worker, live, self.stage.clone(), run)),
+            Action::LaunchExperience(run) => live.tell(Input::Launched(run)),
+            Action::ProbeProgram(run) => exec::spawn(steps::probe(live, run)).detach(),
+            Action::KillTree(run) => self.kill(run),
+            Action::LeaveBody => {
+                self.step = None;
+                self.step(steps::leave(live, self.stage.clone()));
+            }
+            Action::RemoveWorkspace => {
+                exec::spawn(steps::remove_workspace(worker, live)).detach();
+            }
+            Action::NotifyPage(notice) => self.notify(notice),
+            Action::Record(summary) => self.record(&summary).await,
+            Action::Forget => {}
+        }
+    }
+
+    /// One step at a time: a new one cancels the one before.
+    fn step(&mut self, step: impl Future<Output = ()> + Send + 'static) {
+        self.step = Some(exec::spawn(step));
+    }
+
+    fn kill(&mut self, run: Run) {
+        // A spawn in flight ends what it started when it is cancelled.
+        self.step = None;
+        exec::spawn(steps::kill(
+            Arc::clone(&self.worker),
+            Arc::clone(&self.live),
+            run,
+        ))
+        .detach();
+    }
+
+    async fn publish(&self) {
+        let before = self.live.show(&self.life);
+        let shown = self.live.shown();
+        self.write_ledger(&shown).await;
+        self.announce(&before, &shown);
+        self.worker.kick();
+    }
+
+    /// The ledger is written before anything that it must know of is done.
+    async fn write_ledger(&self, shown: &Shown) {
+        let entry = self.entry(shown);
+        let ledger = self.worker.ledger.clone();
+        if let Err(error) = smol::unblock(move || ledger.write(&entry)).await {
+            log::error!(target: "session", session = self.live.id.as_str();
+                "a restarted worker will not find this session: {error}");
+        }
+    }
+
+    fn entry(&self, shown: &Shown) -> Entry {
+        let live = &self.live;
+        let workspace = self.worker.sessions_dir.of(&live.id).path().to_owned();
+        let udp = live.slot.udp();
+        let port = live.slot.port();
+        let mut entry = Entry::new(
+            live.id.clone(),
+            port,
+            (*udp.start(), *udp.end()),
+            workspace,
+            live.wish.request.body_ip,
+        );
+        if let Some(running) = live.running() {
+            entry.process = Some(running.identity());
+            entry.cgroup = running.cgroup().map(Into::into);
+        }
+        entry.user.clone_from(&live.program_user);
+        entry.credentials = Some(Credentials {
+            user: live.wish.user.clone(),
+            password: live.wish.password.clone(),
+        });
+        let traces = live.traces();
+        entry.pairing_name.clone_from(&traces.client);
+        entry.stream_path.clone_from(&shown.stream_path);
+        entry.experience.clone_from(&live.wish.request.experience);
+        entry.district.clone_from(&live.wish.request.district);
+        entry.created_at = clock::rfc3339(live.created_at);
+        entry.ready_at = shown.ready_at.map(clock::rfc3339);
+        let kept = [
+            ("life", serde_json::to_value(self.life.snapshot())),
+            ("traces", serde_json::to_value(&traces)),
+            ("request", serde_json::to_value(&live.wish.request)),
+            ("rating", serde_json::to_value(live.rating())),
+        ];
+        for (name, value) in kept {
+            if let Ok(value) = value {
+                entry.extra.insert(name.to_owned(), value);
+            }
+        }
+        entry
+    }
+
+    fn announce(&self, before: &Shown, shown: &Shown) {
+        if before.status == shown.status {
+            return;
+        }
+        let id = self.live.id.as_str();
+        match shown.status {
+            Status::Ended => {}
+            Status::Ending => {
+                let reason = shown.end_reason.map(|r| r.to_string()).unwrap_or_default();
+                match &shown.failure {
+                    Some((_, why)) => {
+                        log::warn!(target: "session", session = id; "ending reason={reason}: {why}")
+                    }
+                    None => log::info!(target: "session", session = id; "ending reason={reason}"),
+                }
+            }
+            status => {
+                log::info!(target: "session", session = id; "{status} port={}", self.live.slot.port())
+            }
+        }
+        let name = match shown.status {
+            Status::Starting => "session_created",
+            Status::Ready => "session_ready",
+            Status::Connected => "session_connected",
+            Status::Lingering => "session_lingering",
+            Status::Ending => return,
+            Status::Ended => "session_ended",
+        };
+        let mut more = Map::new();
+        if let Some(reason) = shown.end_reason {
+            more.insert("end_reason".into(), reason.to_string().into());
+        }
+        self.worker.publish(name, &self.live.id, more);
+    }
+
+    fn notify(&self, notice: Notice) {
+        match notice {
+            Notice::Ended(reason) => {
+                self.live.notify(&ended(reason));
+                self.worker.mics.end(&self.live.id);
+                self.live.cut();
+            }
+            Notice::Restarting => {
+                log::warn!(target: "session", session = self.live.id.as_str(); "restarting the stream process");
+                self.live.notify(&Event {
+                    id: None,
+                    name: "restarting".into(),
+                    data: "{}".into(),
+                });
+            }
+            Notice::Draining(deadline) => {
+                let at = deadline.map(|d| {
+                    clock::rfc3339(clock::wall() + d.saturating_duration_since(clock::now()))
+                });
+                let data = serde_json::json!({ "deadline": at }).to_string();
+                self.live.notify(&Event {
+                    id: None,
+                    name: "draining".into(),
+                    data,
+                });
+            }
+        }
+    }
+
+    async fn record(&self, summary: &Summary) {
+        let stats = self.live.stats().unwrap_or_default();
+        let request = &self.live.wish.request;
+        let record = records::nps::Record {
+            experience: request.experience.clone(),
+            score: self.live.rating(),
+            session_id: self.live.id.clone(),
+            body_ip: request.body_ip,
+            district: request
+                .district
+                .clone()
+                .unwrap_or_else(|| self.worker.settings.district.clone()),
+            end_reason: summary.reason,
+            duration_ms: u64::try_from(summary.duration.as_millis()).unwrap_or(u64::MAX),
+            ice_candidate_type: stats.ice_candidate_type,
+            disconnect_count: summary
+                .disconnect_count
+                .max(stats.disconnect_count.unwrap_or(0)),
+        };
+        self.worker.outbox.put(&record).await;
+    }
+
+    async fn forget(self) {
+        let (worker, live) = (self.worker, self.live);
+        worker.proxy.forget(&live.upstream());
+        let (ledger, id) = (worker.ledger.clone(), live.id.clone());
+        if let Err(error) = smol::unblock(move || ledger.forget(&id)).await {
+            log::error!(target: "session", session = live.id.as_str(); "{error}");
+        }
+        worker.roster.remove(&live);
+        let reason = live
+            .shown()
+            .end_reason
+            .map(|r| r.to_string())
+            .unwrap_or_default();
+        log::info!(target: "session", session = live.id.as_str();
+            "ended reason={reason} after={}", clock::human(live.age()));
+        worker.kick();
+    }
+}

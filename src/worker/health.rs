@@ -1,0 +1,63 @@
+//! The worker's health.
+
+use std::sync::PoisonError;
+
+use super::Worker;
+use crate::clock;
+use crate::http::{Failure, Reply};
+use crate::protocol::{Health, HealthExtra, HealthStatus, SERVICE, VERSION};
+
+/// `GET /api/v1/health`.
+pub(super) fn health(worker: &Worker) -> Health {
+    let uptime = clock::now().saturating_duration_since(worker.started);
+    let mut problems = Vec::new();
+    if !has_wireguard(worker) {
+        problems
+            .push("no WireGuard interface is up: bodies behind it cannot be reached".to_owned());
+    }
+    let of_controller = worker
+        .controller_problem
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    problems.extend(of_controller.clone());
+    Health {
+        service: SERVICE.into(),
+        version: VERSION.into(),
+        district: worker.settings.district.clone(),
+        uptime_seconds: uptime.as_secs(),
+        status: if problems.is_empty() {
+            HealthStatus::Ok
+        } else {
+            HealthStatus::Degraded
+        },
+        extra: HealthExtra {
+            mode: "worker".into(),
+            wireguard: has_wireguard(worker),
+            active_sessions: worker.roster.len(),
+            max_sessions: worker.settings.max,
+            process_id: worker.process_id.clone(),
+            uptime: clock::human(uptime),
+            problems,
+        },
+    }
+}
+
+/// Whether a WireGuard interface is up now: tunnels come and go while a worker runs.
+pub(super) fn has_wireguard(worker: &Worker) -> bool {
+    !worker.machine.current().wireguard.is_empty()
+}
+
+/// `GET /readyz`: whether a session would be admitted now.
+pub(super) fn ready(worker: &Worker) -> Result<Reply, Failure> {
+    if let Some(why) = worker.refusal() {
+        return Err(Failure::new(503, "draining", why));
+    }
+    if worker.roster.len() >= worker.settings.max {
+        return Err(Failure::new(
+            503,
+            "no_capacity",
+            format!("all {} slots are taken", worker.settings.max),
+        ));
+    }
+    Ok(Reply::json(200, &serde_json::json!({"status": "ready"})))
+}

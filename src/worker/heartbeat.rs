@@ -1,0 +1,219 @@
+//! Telling the controller: on a beat, and at once when a session changes.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use http_types::Method;
+use smol::channel::Receiver;
+
+use super::settings::ControllerPeer;
+use super::{Worker, health};
+use crate::exec::{self, Stop};
+use crate::http::client::{Answer, ClientError, Outgoing};
+use crate::protocol::{Heartbeat, HeartbeatReply, VERSION};
+use crate::{clock, ids};
+
+/// Least time between two beats, however much changes.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause while the controller is away, as a multiple of the interval.
+const BACK_OFF_MAX: u32 = 6;
+/// Longest wait for an answer; a beat is given up before the next is due.
+const WITHIN_MAX: Duration = Duration::from_secs(10);
+/// Wanted intervals outside these bounds are not followed.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Starts the beat, if the worker has a controller.
+pub(super) fn start(worker: &Arc<Worker>, kicked: Receiver<()>, stop: Stop) {
+    let Some(peer) = worker.settings.controller.clone() else {
+        log::info!(target: "heartbeat", "no controller.url: this worker stands alone");
+        return;
+    };
+    let worker = Arc::clone(worker);
+    exec::spawn(async move {
+        stop.or(beat_for_ever(&worker, &peer, &kicked)).await;
+        // The last word: what ended during a shutdown.
+        let _ = beat(&worker, &peer, u64::MAX, &mut None).await;
+    })
+    .detach();
+}
+
+async fn beat_for_ever(worker: &Arc<Worker>, peer: &ControllerPeer, kicked: &Receiver<()>) {
+    let mut interval = peer.interval;
+    let mut url = worker.settings.url.clone();
+    let (mut sequence, mut failures) = (0_u64, 0_u32);
+    loop {
+        sequence += 1;
+        let outcome = beat(worker, peer, sequence, &mut url).await;
+        let mut pause = match outcome {
+            Ok(reply) => {
+                if failures > 0 || sequence == 1 {
+                    log::info!(target: "heartbeat", "registered with {} as {}", peer.url, worker.settings.worker_id);
+                }
+                failures = 0;
+                let wanted = Duration::from_millis(reply.heartbeat_interval_ms);
+                interval = wanted.clamp(INTERVAL_MIN, INTERVAL_MAX);
+                follow(worker, &reply);
+                problem(worker, None);
+                interval
+            }
+            Err(why) => {
+                failures += 1;
+                // The first failure and then every tenth: a controller that is away is no flood.
+                if failures % 10 == 1 {
+                    log::warn!(target: "heartbeat", "{why} failures={failures}");
+                }
+                problem(worker, Some(why));
+                interval * failures.min(BACK_OFF_MAX)
+            }
+        };
+        // Workers that started together do not stay together.
+        pause = pause.mul_f64(0.9 + 0.2 * fraction());
+        clock::sleep(PAUSE_MIN).await;
+        let kick = async {
+            let _ = kicked.recv().await;
+        };
+        let rest = clock::sleep(pause.saturating_sub(PAUSE_MIN));
+        if failures > 0 {
+            // Changes do not hurry a controller that does not answer.
+            rest.await;
+        } else {
+            smol::future::or(kick, rest).await;
+        }
+    }
+}
+
+/// A number from 0 to 1 that differs from worker to worker.
+fn fraction() -> f64 {
+    let label = ids::label();
+    let digits = u32::from_str_radix(&label[..4], 16).unwrap_or(0);
+    f64::from(digits) / 65_536.0
+}
+
+fn problem(worker: &Worker, why: Option<String>) {
+    *worker
+        .controller_problem
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = why;
+}
+
+async fn beat(
+    worker: &Arc<Worker>,
+    peer: &ControllerPeer,
+    sequence: u64,
+    url: &mut Option<String>,
+) -> Result<HeartbeatReply, String> {
+    let told = worker.roster.untold();
+    let mut sessions = worker.roster.views();
+    sessions.extend(told.iter().cloned());
+    let drain = worker.drain_state().clone();
+    let heartbeat = Heartbeat {
+        worker_id: worker.settings.worker_id.clone(),
+        process_id: worker.process_id.clone(),
+        url: url.clone().unwrap_or_else(|| fallback_url(worker)),
+        public_url: worker.settings.public_url.clone(),
+        district: worker.settings.district.clone(),
+        version: VERSION.into(),
+        max_sessions: worker.settings.max,
+        wireguard: health::has_wireguard(worker),
+        draining: drain.own || drain.stopping,
+        sequence,
+        replaces: worker.predecessors.clone(),
+        drain_ordered: drain.ordered,
+        drain_deadline: drain.ordered_deadline,
+        sessions,
+    };
+    let within = peer.interval.min(WITHIN_MAX);
+    let call = Outgoing::new(
+        Method::Post,
+        format!("{}/api/v1/workers/heartbeat", peer.url),
+    )
+    .bearer(&peer.token)
+    .json(&heartbeat)
+    .within(within);
+    let answer = worker
+        .client
+        .send(call)
+        .await
+        .map_err(|e| explain(peer, &e))?;
+    if worker.settings.url.is_none() && learn_url(worker, &answer, url) {
+        worker.kick();
+    }
+    worker
+        .is_duplicate
+        .store(answer.status == 409, Ordering::Relaxed);
+    if !answer.is_ok() {
+        return Err(refused(peer, &answer));
+    }
+    worker.roster.told(&told);
+    answer.json().map_err(|e| explain(peer, &e))
+}
+
+/// Until the first answer shows the route: right when controller and worker share a machine.
+fn fallback_url(worker: &Worker) -> String {
+    format!("http://127.0.0.1:{}", worker.settings.listen_port)
+}
+
+/// The address from which this machine reaches the controller is where the controller reaches it.
+fn learn_url(worker: &Worker, answer: &Answer, url: &mut Option<String>) -> bool {
+    let Some(local) = answer.local else {
+        return false;
+    };
+    let learned = format!(
+        "http://{}",
+        SocketAddr::new(local.ip(), worker.settings.listen_port)
+    );
+    let is_new = url.as_ref() != Some(&learned);
+    if is_new {
+        log::info!(target: "heartbeat", "the controller reaches this worker at {learned}; set worker.url if it does not");
+        *url = Some(learned);
+    }
+    is_new
+}
+
+fn explain(peer: &ControllerPeer, error: &ClientError) -> String {
+    format!("controller {} does not answer: {error}", peer.url)
+}
+
+fn refused(peer: &ControllerPeer, answer: &Answer) -> String {
+    let remedy = match answer.status {
+        401 => "; controller.token must be the controller's server.admin_token",
+        409 => {
+            "; another process has this worker's name, stop it or give one of them its own worker.id"
+        }
+        _ => "",
+    };
+    format!(
+        "controller {} refuses with {}: {}{remedy}",
+        peer.url,
+        answer.status,
+        answer.excerpt()
+    )
+}
+
+/// Follows the controller's wish to drain.
+fn follow(worker: &Worker, reply: &HeartbeatReply) {
+    let (changed, lifted) = {
+        let mut drain = worker.drain_state();
+        let changed =
+            drain.ordered != reply.drain || drain.ordered_deadline != reply.drain_deadline;
+        drain.ordered = reply.drain;
+        drain.ordered_deadline.clone_from(&reply.drain_deadline);
+        (changed, changed && !reply.drain && !drain.own)
+    };
+    if lifted {
+        log::info!(target: "heartbeat", "the controller lifted the drain");
+        worker
+            .roster
+            .tell_all(&crate::session::lifecycle::Input::DrainLifted);
+    } else if changed && reply.drain {
+        let deadline = reply
+            .drain_deadline
+            .as_deref()
+            .and_then(|d| humantime::parse_rfc3339(d).ok());
+        log::info!(target: "heartbeat", "the controller ordered a drain deadline={}", reply.drain_deadline.as_deref().unwrap_or("none"));
+        worker.order_drain(deadline);
+    }
+}

@@ -1,0 +1,37 @@
+//! This machine's interfaces, read again when what is known of them is old.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::body::interfaces;
+use crate::body::networks::Machine;
+use crate::clock;
+
+/// Age at which the interfaces are read again: health and heartbeats follow a tunnel within it.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// The machine, as it was lately.
+#[derive(Debug)]
+pub(super) struct Sight(Mutex<(Instant, Machine)>);
+
+impl Sight {
+    pub(super) fn new(machine: Machine) -> Self {
+        Self(Mutex::new((clock::now(), machine)))
+    }
+
+    pub(super) fn current(&self) -> Machine {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if clock::now().saturating_duration_since(known.0) > FRESH {
+            let had = !known.1.wireguard.is_empty();
+            *known = (clock::now(), interfaces::read());
+            match (had, known.1.wireguard.is_empty()) {
+                (true, true) => {
+                    log::warn!(target: "worker", "no WireGuard interface detected any more")
+                }
+                (false, false) => log::info!(target: "worker", "WireGuard interface is up"),
+                _ => {}
+            }
+        }
+        known.1.clone()
+    }
+}

@@ -1,0 +1,352 @@
+//! The steps of a session's life: each does one thing and says how it went.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Worker;
+use super::live::Live;
+use crate::body::program::{Program as Api, USER_HEADER};
+use crate::body::{Body, Paired};
+use crate::session::lifecycle::{Input, Run};
+use crate::session::program::Generation;
+use crate::session::program_config::{IceServer, Reach, Settings as ProgramSettings, path_prefix};
+use crate::session::running::Exit;
+use crate::session::session_log;
+use crate::{clock, exec, ids, turn};
+
+/// Wait for the stream program's first answer; it needs 25 to 40 ms, a loaded machine more.
+const READY: Duration = Duration::from_secs(15);
+/// Wait for a probe's answer.
+const PROBE: Duration = Duration::from_secs(5);
+/// Time for pairing: `sessions.start_timeout` cuts it shorter where that is configured.
+const PAIR: Duration = Duration::from_secs(30);
+/// Time for undoing everything on the body.
+const LEAVE: Duration = Duration::from_secs(8);
+/// Time for ending every process of a session: SIGINT, 2 s, SIGKILL, and the kernel's work.
+const KILL: Duration = Duration::from_secs(6);
+/// Time for the stream program to write its `data.json` after pairing.
+const KEEP: Duration = Duration::from_secs(2);
+/// Silence after which a peer counts as disconnected, until the body's distance is known.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(15);
+/// How much of the stream program's output explains a failed start.
+const TAIL: u32 = 400;
+
+/// What the steps of one session hand on to each other.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) body: Option<Body>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    ice_disconnected: Option<Duration>,
+    seeded: bool,
+    paired: Option<Paired>,
+}
+
+impl Stage {
+    pub(super) fn new(body: Option<Body>) -> Self {
+        Self {
+            body,
+            shared: Arc::default(),
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Shared) -> T) -> T {
+        work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(super) async fn reach(_worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
+    let Some(body) = &stage.body else {
+        return live
+            .report(Input::ReachFailed(
+                "its address is no longer allowed".into(),
+            ))
+            .await;
+    };
+    match body.reach().await {
+        Ok(reach) => {
+            stage.with(|s| s.ice_disconnected = Some(reach.ice_disconnected_timeout()));
+            log::info!(target: "session", session = live.id.as_str();
+                "body={} reached rtt_ms={}", body.ip(), reach.rtt.as_millis());
+            live.report(Input::BodyReached).await;
+        }
+        Err(error) => live.report(Input::ReachFailed(error.to_string())).await,
+    }
+}
+
+pub(super) async fn spawn(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, run: Run) {
+    match prepare_and_spawn(&worker, &live, &stage).await {
+        Ok(running) => {
+            let running = Arc::new(running);
+            log::info!(target: "session", session = live.id.as_str();
+                "stream process pid={} port={}", running.pid(), live.slot.port());
+            live.set_running(Some(Arc::clone(&running)));
+            watch(&worker, &live, running, run);
+            live.report(Input::Spawned(run)).await;
+        }
+        Err(why) => live.report(Input::SpawnFailed(run, why)).await,
+    }
+}
+
+/// Tells the session when its stream process ends.
+pub(super) fn watch(
+    worker: &Arc<Worker>,
+    live: &Arc<Live>,
+    running: Arc<crate::session::running::Running>,
+    run: Run,
+) {
+    let (live, workspace) = (
+        Arc::clone(live),
+        worker.sessions_dir.of(&live.id).path().to_owned(),
+    );
+    exec::spawn(async move {
+        let how = match running.exited().await {
+            Exit::Code(code) => format!("it exited with code {code}"),
+            Exit::Signal(signal) => format!("it was killed by signal {signal}"),
+            Exit::Unknown => "it is gone".to_owned(),
+        };
+        let why = with_tail(how, workspace).await;
+        live.report(Input::ProcessExited(run, why)).await;
+    })
+    .detach();
+}
+
+async fn with_tail(how: String, workspace: PathBuf) -> String {
+    let tail = smol::unblock(move || session_log::tail(&workspace, TAIL)).await;
+    let tail = tail.trim();
+    if tail.is_empty() {
+        how
+    } else {
+        format!("{how}; its last words: {tail}")
+    }
+}
+
+async fn prepare_and_spawn(
+    worker: &Arc<Worker>,
+    live: &Arc<Live>,
+    stage: &Stage,
+) -> Result<crate::session::running::Running, String> {
+    let settings = program_settings(worker, live, stage);
+    let seed = match (&stage.body, worker.program.generation) {
+        (Some(body), Generation::Fork) => body.seed(&live.program_user).await,
+        _ => None,
+    };
+    let (dir, program, id) = (
+        worker.sessions_dir.clone(),
+        worker.program.clone(),
+        live.id.clone(),
+    );
+    let seeded = seed.is_some();
+    let workspace = smol::unblock(move || {
+        let existing = dir.of(&id);
+        let fresh = !existing.path().exists();
+        let workspace = if fresh { dir.create(&id)? } else { existing };
+        workspace.configure(&program, &settings)?;
+        // A restart in place keeps the data of the run before, where the pairing is.
+        if let (true, Some(data)) = (fresh, seed) {
+            workspace.write_data(&data)?;
+        }
+        Ok::<_, crate::session::workspace::WorkspaceError>((workspace, fresh))
+    });
+    let (workspace, fresh) = workspace.await.map_err(|e| e.to_string())?;
+    if fresh {
+        stage.with(|s| s.seeded = seeded);
+    }
+    worker
+        .supervisor
+        .spawn(&worker.program, &workspace)
+        .await
+        .map_err(|e| e.to_string())
+}
+
+fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSettings {
+    let settings = &worker.settings;
+    let direct = settings
+        .public_ip
+        .map_or(Reach::Direct, Reach::PublicAddress);
+    ProgramSettings {
+        id: live.id.clone(),
+        port: live.slot.port(),
+        user_header: USER_HEADER.to_owned(),
+        user: live.program_user.clone(),
+        ice_servers: ice_servers(worker, live)
+            .into_iter()
+            .map(|(urls, username, credential)| IceServer {
+                urls,
+                username,
+                credential,
+            })
+            .collect(),
+        ice_server_script: None,
+        udp_ports: live.slot.udp(),
+        // The browser is held to the relay; the streamer stands beside it and offers itself.
+        reach: if settings.relay_only {
+            direct
+        } else {
+            Reach::Direct
+        },
+        include_loopback_candidates: !settings.relay_only,
+        ice_disconnected_timeout: stage
+            .with(|s| s.ice_disconnected)
+            .unwrap_or(ICE_DISCONNECTED),
+        bitrate: settings.bitrate,
+        fps: settings.fps,
+        video_size: settings.video_size.clone(),
+        seed: None,
+    }
+}
+
+/// The session's ICE servers: the configured ones, and our TURN server with credentials made for
+/// this session. (urls, user, credential)
+pub(super) fn ice_servers(
+    worker: &Worker,
+    live: &Live,
+) -> Vec<(Vec<String>, String, crate::secret::Secret)> {
+    let configured = worker.settings.ice_servers.iter().map(|server| {
+        let user = server.username.clone().unwrap_or_default();
+        (
+            server.urls.clone(),
+            user,
+            server.credential.clone().unwrap_or_default(),
+        )
+    });
+    let minted = worker.settings.turn.iter().map(|t| {
+        let made = turn::mint(&t.secret, live.id.short(), clock::wall(), t.ttl);
+        (t.urls.clone(), made.username, made.password)
+    });
+    configured.chain(minted).collect()
+}
+
+fn api(live: &Live) -> Result<Api, String> {
+    Api::new(live.slot.port(), &path_prefix(&live.id), &live.program_user)
+        .map_err(|e| e.to_string())
+}
+
+pub(super) async fn await_program(live: Arc<Live>, run: Run) {
+    let ready = match api(&live) {
+        Ok(api) => api.ready(READY).await.map_err(|e| e.to_string()),
+        Err(why) => Err(why),
+    };
+    live.report(match ready {
+        Ok(_) => Input::ProgramReady(run),
+        Err(why) => Input::ProgramFailed(run, why),
+    })
+    .await;
+}
+
+pub(super) async fn probe(live: Arc<Live>, run: Run) {
+    let ready = match api(&live) {
+        Ok(api) => api.ready(PROBE).await.is_ok(),
+        Err(_) => false,
+    };
+    live.report(if ready {
+        Input::ProbeOk(run)
+    } else {
+        Input::ProbeFailed(run)
+    })
+    .await;
+}
+
+/// Pairs, launches the experience and finds the stream's address.
+pub(super) async fn pair(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, run: Run) {
+    let outcome = pair_and_target(&worker, &live, &stage).await;
+    live.set_launching(false);
+    live.report(match outcome {
+        Ok(path) => Input::Paired(run, path),
+        Err(why) => Input::PairingFailed(run, why),
+    })
+    .await;
+}
+
+async fn pair_and_target(
+    worker: &Arc<Worker>,
+    live: &Arc<Live>,
+    stage: &Stage,
+) -> Result<String, String> {
+    let body = stage
+        .body
+        .as_ref()
+        .ok_or("its address is no longer allowed")?;
+    let api = api(live)?;
+    let mut traces = live.traces();
+    let paired = match stage.with(|s| s.paired.clone()) {
+        // A restart in place: the stream program has kept its pairing.
+        Some(paired) if api.apps(paired.host_id).await.is_ok() => paired,
+        _ => {
+            let seeded = stage.with(|s| s.seeded);
+            let paired = body
+                .pair(&api, &traces, seeded, PAIR)
+                .await
+                .map_err(|e| e.to_string())?;
+            if paired.fresh {
+                let data = worker
+                    .sessions_dir
+                    .of(&live.id)
+                    .path()
+                    .join("server/data.json");
+                body.keep(&traces, &data, KEEP).await;
+            }
+            stage.with(|s| s.paired = Some(paired.clone()));
+            paired
+        }
+    };
+    let launch = live.wish.launch.as_ref();
+    if let Some(launch) = launch.filter(|_| !traces.streamed) {
+        live.set_launching(true);
+        body.launch(launch).await;
+    }
+    let target = body
+        .target(&api, &paired, live.wish.request.app.as_deref(), launch)
+        .await
+        .map_err(|e| e.to_string())?;
+    traces.streamed = true;
+    live.set_traces(traces);
+    let (host, app) = (target.host_id, target.app_id);
+    Ok(format!(
+        "{}/stream.html?hostId={host}&appId={app}",
+        path_prefix(&live.id)
+    ))
+}
+
+pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
+    if let Some(running) = live.running() {
+        let ended = running.end(clock::now() + KILL).await;
+        if !ended.left.is_empty() {
+            log::error!(target: "session", session = live.id.as_str(); "processes {:?} survive SIGKILL", ended.left);
+            // The lifecycle asks again.
+            return;
+        }
+        if ended.killed > 0 {
+            log::info!(target: "session", session = live.id.as_str(); "killed {} left-over processes", ended.killed);
+        }
+        live.set_running(None);
+    }
+    worker.proxy.forget(&live.upstream());
+    live.report(Input::TreeGone(run)).await;
+}
+
+pub(super) async fn leave(live: Arc<Live>, stage: Stage) {
+    if let Some(body) = &stage.body {
+        body.leave(&live.traces(), LEAVE).await;
+    }
+    live.report(Input::BodyLeft).await;
+}
+
+pub(super) async fn remove_workspace(worker: Arc<Worker>, live: Arc<Live>) {
+    let workspace = worker.sessions_dir.of(&live.id);
+    match smol::unblock(move || workspace.remove()).await {
+        Ok(()) => live.report(Input::WorkspaceRemoved).await,
+        // The lifecycle asks again.
+        Err(error) => log::error!(target: "session", session = live.id.as_str(); "{error}"),
+    }
+}
+
+/// A name for the stream program's user: never used twice, because Sunshine keeps what it knows
+/// of a name that failed to pair.
+pub(super) fn program_user() -> String {
+    format!("neck-{}", ids::label())
+}
