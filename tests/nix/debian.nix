@@ -13,7 +13,7 @@ let
 in
 {
   machine =
-    { lib, pkgs, ... }:
+    { pkgs, ... }:
     {
       environment.etc = {
         "tests/turn-client.py".source = ../../vm-tests/tools/turn-client.py;
