@@ -301,6 +301,7 @@ in
           token_file = mkDefault "controller-token";
         };
         worker = {
+          state_dir = mkDefault units.stateDirectory;
           id = mkDefault (if worker.id == null then "@worker-id@" else worker.id);
           url = mkDefault (
             if worker.url != null then
@@ -314,7 +315,7 @@ in
         sessions = {
           web_server = mkDefault worker.streamProgram;
           # Not the private /tmp: sessions outlive a restart of the worker.
-          dir = mkDefault "/var/lib/hydraneckwebrtc/sessions";
+          dir = mkDefault "${units.stateDirectory}/workspaces";
         };
         mic.max = mkDefault worker.settings.sessions.max;
         sunshine = mkIf (worker.sunshinePasswordFile != null) {

@@ -83,6 +83,10 @@ rec {
     };
   addressesDirectory = "/run/hydraneckwebrtc-addresses";
 
+  # systemd keeps the state of a service with a user of its own here; /var/lib/hydraneckwebrtc is a
+  # symlink to it, and the program follows none.
+  stateDirectory = "/var/lib/private/hydraneckwebrtc";
+
   controller =
     {
       exec,

@@ -71,7 +71,7 @@ with subtest("the session ends when it is deleted, and nothing of it is left"):
     )
     assert code == "404", code
     worker.wait_until_fails("pgrep -f '[t]estcard'", timeout=20)
-    worker.wait_until_succeeds('test -z "$(ls -A /var/lib/hydraneckwebrtc/sessions)"', timeout=20)
+    worker.wait_until_succeeds('test -z "$(ls -A /var/lib/private/hydraneckwebrtc/workspaces)"', timeout=20)
 
 with subtest("a body that is not there is an error with a name, and leaves nothing"):
     answer = controller.succeed(
