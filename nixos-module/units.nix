@@ -110,6 +110,7 @@ rec {
           LoadCredential = credentials;
           StateDirectory = "hydraneckwebrtc-controller";
           StateDirectoryMode = "0700";
+          SyslogIdentifier = "hydraneckwebrtc-controller";
         };
     };
 
@@ -161,6 +162,7 @@ rec {
           RuntimeDirectoryMode = "0700";
           StateDirectory = "hydraneckwebrtc";
           StateDirectoryMode = "0700";
+          SyslogIdentifier = "hydraneckwebrtc";
         };
     };
 }

@@ -27,6 +27,8 @@ in
       openFirewall = true;
       sunshinePasswordFile = "/etc/tests/sunshine";
       settings.controller.heartbeat_interval = "1s";
+      # No visitor stays in these tests; sessions wait for the next one.
+      settings.sessions.disconnect_grace = "10m";
       settings.sessions.max = 3;
     };
     # Said, because a test machine's default route may lead elsewhere than to the other machines.

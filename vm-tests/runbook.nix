@@ -14,6 +14,7 @@ let
             mkdir $out
             openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 \
               -subj /CN=${domain} -addext subjectAltName=DNS:${domain} \
+              -addext basicConstraints=critical,CA:FALSE \
               -keyout $out/key.pem -out $out/cert.pem
             chmod 0444 $out/key.pem
           '';

@@ -1,10 +1,12 @@
-# docs/debian.md, followed to the letter; only the address is this machine's.
+# docs/debian.md, followed to the letter; only the address and the stream program are
+# this machine's.
 ADDRESS = "192.168.1.1"
 
 machine.wait_for_unit("multi-user.target")
 
 with subtest("every block of the document works"):
     machine.succeed(f"sed -i 's/203.0.113.20/{ADDRESS}/' /etc/tests/debian.sh")
+    machine.succeed("sed -i 's,/opt/moonlight-web-stream/web-server,testcard,' /etc/tests/debian.sh")
     # The packages are there already, and there is no network to fetch them from.
     machine.succeed("cd /etc/tests/release; apt-get() { :; }; set -x; source /etc/tests/debian.sh")
 
