@@ -10,6 +10,7 @@ mod events;
 pub mod fleet;
 mod health;
 pub mod placement;
+mod recent;
 mod relay;
 
 use std::fmt;
@@ -33,7 +34,7 @@ use crate::secret::Secret;
 use crate::tls::Trust;
 use crate::{clock, ids};
 
-use fleet::{Fleet, FleetEvent, Pace};
+use fleet::{Change, Fleet, FleetEvent, Pace};
 
 /// How often silence is looked at: several times within the shortest useful heartbeat interval.
 const TICK: Duration = Duration::from_millis(500);
@@ -65,6 +66,7 @@ pub struct Controller {
     client: Client,
     proxy: Proxy,
     hub: Hub,
+    recent: recent::Recent,
     settings: Settings,
     process_id: String,
     started: Instant,
@@ -111,6 +113,7 @@ impl Controller {
             proxy: Proxy::new(client.clone()),
             client,
             hub: Hub::default(),
+            recent: recent::Recent::default(),
             settings: Settings {
                 district: config.district.clone(),
                 public_url,
@@ -156,6 +159,9 @@ impl Controller {
     /// Tells log and listeners what changed in the fleet.
     fn announce(&self, changes: Vec<FleetEvent>) {
         for change in changes {
+            if let Change::SessionEnded(id, _) = &change.change {
+                self.recent.remember(id, &change.worker_id);
+            }
             events::announce(&self.hub, &change);
         }
     }

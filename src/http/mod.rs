@@ -18,7 +18,7 @@ pub mod server;
 pub mod sse;
 
 pub use call::{Call, Handler};
-pub use exchange::{Done, Exchange};
+pub use exchange::{Done, Exchange, Rest};
 pub use reply::{Failure, Reply};
 
 #[cfg(test)]

@@ -2,23 +2,26 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_rustls::{TlsAcceptor, TlsStream};
 use rustls::ServerConfig;
-use smol::Async;
 
 use super::call::Handler;
 use super::exchange::{API_BODY_MAX, Done, Exchange, STALL};
 use super::reply::Failure;
 use crate::exec::{self, Stop};
-use crate::ids::RequestId;
-use crate::wire::{Body, Conn, HeadError, Limits, Socket};
+use crate::ids::{self, RequestId};
+use crate::wire::tcp::{Accepted, Acceptor};
+use crate::wire::{Body, Conn, HeadError, Limits, RequestHead, Socket};
 use crate::{clock, wire};
 
 /// Connections the kernel may hold before they are accepted.
@@ -104,7 +107,7 @@ impl Default for Admission {
 /// A bound listener.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Async<TcpListener>,
+    socket: Acceptor,
     tls: Option<Certificates>,
 }
 
@@ -162,7 +165,7 @@ impl Listener {
             }
         });
         let socket = bound
-            .and_then(Async::new)
+            .and_then(Acceptor::new)
             .map_err(|e| ServerError::Bind(address, e))?;
         Ok(Self { socket, tls: None })
     }
@@ -205,7 +208,7 @@ impl Listener {
                     };
                     let (service, stop, tls) =
                         (Arc::clone(&service), stop.clone(), self.tls.clone());
-                    exec::spawn(async move {
+                    exec::spread(async move {
                         connection(stream, peer, tls, &*service, &stop).await;
                         drop(place);
                     })
@@ -221,6 +224,7 @@ impl Listener {
         }
         drop(self);
         let deadline = clock::now() + grace;
+        wire::alarm::rouse();
         while doors.open.load(Ordering::Relaxed) > 0 && clock::now() < deadline {
             clock::sleep(EXHAUSTED_PAUSE).await;
         }
@@ -238,6 +242,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
+    wire::socket::tune(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -303,13 +308,13 @@ impl Drop for Place {
 }
 
 async fn connection(
-    stream: Async<TcpStream>,
+    stream: Accepted,
     peer: SocketAddr,
     tls: Option<Certificates>,
     service: &dyn Service,
     stop: &Stop,
 ) {
-    let socket = match stream.into_inner().and_then(Socket::plain) {
+    let socket = match Socket::accepted(stream) {
         Ok(socket) => socket,
         Err(error) => return log::debug!(target: "http", "connection of {peer} failed: {error}"),
     };
@@ -317,7 +322,9 @@ async fn connection(
     let socket = match (socket, tls) {
         (Socket::Plain(tcp), Some(tls)) => {
             let handshake = TlsAcceptor::from(tls.current()).accept(tcp);
-            match clock::by(clock::now() + HANDSHAKE, handshake).await {
+            // What happens once or seldom is boxed: a connection is as large as its largest state,
+            // and thousands are idle.
+            match Box::pin(clock::by(clock::now() + HANDSHAKE, handshake)).await {
                 Ok(Ok(stream)) => Socket::Tls(Box::new(TlsStream::Server(stream))),
                 Ok(Err(error)) => {
                     return log::debug!(target: "http", "TLS with {peer} failed: {error}");
@@ -329,14 +336,12 @@ async fn connection(
     };
     let mut conn = Conn::new(socket);
     loop {
-        let read = conn.read_request(&Limits::REQUEST, IDLE, HEAD);
-        // A connection that waits for its next request ends with the server.
-        let head = match stop.or(read).await {
-            Some(Ok(Some(head))) => head,
-            Some(Ok(None)) | None => return,
-            Some(Err(error)) => return refuse(conn, error).await,
+        let head = match next_head(&mut conn, stop).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(error) => return Box::pin(refuse(conn, error)).await,
         };
-        let id = RequestId::from_client(head.fields.get("x-request-id"));
+        let id = name(head.fields.get("x-request-id"));
         let body = Body::new(head.framing);
         let keep = head.keep_alive;
         let done = service
@@ -351,14 +356,48 @@ async fn connection(
             .await;
         match done {
             Done::Next(mut next, mut body) if keep && !stop.is_wished() => {
-                if !body.is_done() && !body.drain(&mut next, DRAIN_MAX, STALL).await {
+                if !body.is_done() && !Box::pin(body.drain(&mut next, DRAIN_MAX, STALL)).await {
                     return;
                 }
                 next.rest();
                 conn = next;
             }
             Done::Next(..) | Done::Gone => return,
+            Done::Then(rest) => return rest.run().await,
         }
+    }
+}
+
+/// The next request's head; `None` when there is none to come. A connection that waits for its
+/// next request ends with the server, which rouses it then: waiting for the wish itself would cost
+/// every connection a registration for every request.
+async fn next_head(conn: &mut Conn, stop: &Stop) -> Result<Option<RequestHead>, HeadError> {
+    let mut read = pin!(conn.read_request(&Limits::REQUEST, IDLE, HEAD));
+    poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Pending if stop.is_wished() => Poll::Ready(Ok(None)),
+        other => other,
+    })
+    .await
+}
+
+/// The client's name for a request, or one of ours: 16 hex digits that do not repeat in the life
+/// of the process, made without asking the kernel each time.
+fn name(given: Option<&[u8]>) -> RequestId {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let seed = *SEED.get_or_init(|| u64::from_str_radix(&ids::label(), 16).unwrap_or_default());
+    // An odd factor permutes the 64-bit numbers: no repetition, and neighbours look different.
+    let n = COUNT
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_add(seed)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let own = wire::digits::hex(n).0;
+    match given {
+        Some(given) => match RequestId::from_client(Some(given)) {
+            id if id.as_str().as_bytes() == given => id,
+            _ => RequestId::from_client(Some(&own)),
+        },
+        None => RequestId::from_client(Some(&own)),
     }
 }
 
@@ -377,7 +416,7 @@ async fn refuse(mut conn: Conn, error: HeadError) {
         },
         what,
     );
-    let reply = failure.reply(&RequestId::from_client(None));
+    let reply = failure.reply(&name(None));
     if let Ok(bytes) = super::codec::reply(reply, http_types::Method::Get, &[], true).await
         && conn.write_all(&bytes, wire_stall()).await.is_ok()
     {
@@ -421,6 +460,16 @@ mod tests {
             error.contains(&taken.to_string()) && error.contains("another port"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn requests_have_names_that_differ_and_keep_a_plain_one() {
+        let names: std::collections::HashSet<String> =
+            (0..1_000).map(|_| name(None).to_string()).collect();
+        assert_eq!(names.len(), 1_000);
+        assert!(names.iter().all(|n| n.len() == 16));
+        assert_eq!(name(Some(b"abc")).as_str(), "abc");
+        assert_eq!(name(Some(b"a\r\nb")).as_str().len(), 16);
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! An idle connection holds no buffer. What arrives after one message stays for the next, so
 //! pipelined requests and early WebSocket frames are never lost.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::io::{AsyncRead as _, AsyncWriteExt as _};
 
 use super::alarm::Alarm;
 use super::head::{Limits, Refusal, RequestHead, ResponseHead, Scanner};
@@ -23,12 +26,25 @@ static POOLS: [Mutex<Vec<Box<[u8]>>>; 3] = [const { Mutex::new(Vec::new()) }; 3]
 
 /// A pooled block of memory that goes back when it is dropped.
 #[derive(Debug)]
-struct Buffer {
+pub(super) struct Buffer {
     block: Box<[u8]>,
     class: usize,
 }
 
 impl Buffer {
+    /// One of the largest size.
+    pub(super) fn bulk() -> Self {
+        Self::take(SIZES.len() - 1)
+    }
+
+    pub(super) fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    pub(super) fn block_mut(&mut self) -> &mut [u8] {
+        &mut self.block
+    }
+
     fn take(class: usize) -> Self {
         let spare = POOLS[class]
             .lock()
@@ -73,6 +89,8 @@ pub struct Conn {
     buffer: Option<Buffer>,
     start: usize,
     end: usize,
+    /// Class of the buffer that the next bytes are read into.
+    class: usize,
     alarm: Alarm,
 }
 
@@ -85,6 +103,7 @@ impl Conn {
             buffer: None,
             start: 0,
             end: 0,
+            class: 0,
             alarm: Alarm::new(),
         }
     }
@@ -93,6 +112,14 @@ impl Conn {
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Moves an idle connection to this thread of the executor.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn adopt(&mut self) -> io::Result<()> {
+        self.socket.adopt()
     }
 
     /// The deadline of what is read and written next.
@@ -131,61 +158,65 @@ impl Conn {
         }
     }
 
-    /// Makes room for a bulk body, so that it is read in large pieces.
+    /// From now on reads in pieces as large as a bulk body is read best.
     pub fn widen(&mut self) {
-        self.grow_to(SIZES.len() - 1);
+        self.class = SIZES.len() - 1;
     }
 
-    fn grow_to(&mut self, class: usize) {
-        let mut wide = match &self.buffer {
-            Some(b) if b.class >= class => return,
-            _ => Buffer::take(class),
+    /// Makes room behind the unread bytes.
+    fn make_room(&mut self) -> io::Result<()> {
+        let Some(buffer) = &mut self.buffer else {
+            self.buffer = Some(Buffer::take(self.class));
+            return Ok(());
         };
-        let unread = self.unread();
-        let n = unread.len();
-        wide.block[..n].copy_from_slice(unread);
+        if self.end < buffer.block.len() {
+            return Ok(());
+        }
+        if self.start > 0 {
+            buffer.block.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            return Ok(());
+        }
+        let class = self.class.max(buffer.class + 1);
+        if class == SIZES.len() {
+            return Err(io::Error::other("too many unread bytes on a connection"));
+        }
+        let mut wide = Buffer::take(class);
+        wide.block[..self.end].copy_from_slice(&buffer.block);
         self.buffer = Some(wide);
-        (self.start, self.end) = (0, n);
+        Ok(())
     }
 
     /// Reads once, appending to [`Self::unread`]. 0 means the peer has closed its side. When the
     /// largest buffer is full of unread bytes the answer is an error: callers bound what they
-    /// leave unread.
+    /// leave unread. There is no buffer while nothing is there to be read.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] when the alarm goes off, else as the kernel says.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        if self.buffer.is_none() {
-            // Idle connections wait here, without a buffer.
-            self.alarm.guard(self.socket.readable()).await?;
-            self.grow_to(0);
-        }
-        let size = self.buffer.as_ref().map_or(0, |b| b.block.len());
-        if self.end == size {
-            if self.start > 0 {
-                if let Some(b) = &mut self.buffer {
-                    b.block.copy_within(self.start..self.end, 0);
-                }
-                (self.start, self.end) = (0, self.end - self.start);
-            } else {
-                let class = self.buffer.as_ref().map_or(0, |b| b.class) + 1;
-                if class == SIZES.len() {
-                    return Err(io::Error::other("too many unread bytes on a connection"));
-                }
-                self.grow_to(class);
+        let alarm = self.alarm.clone();
+        alarm.guard(poll_fn(|cx| self.poll_fill(cx))).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.start == self.end {
+            if !self.socket.may_read() {
+                self.buffer = None;
             }
+            std::task::ready!(self.socket.poll_readable(cx));
         }
-        let Self {
-            socket,
-            buffer,
-            end,
-            alarm,
-            ..
-        } = self;
-        let Some(buffer) = buffer else { return Ok(0) };
-        let n = alarm.guard(socket.read(&mut buffer.block[*end..])).await?;
-        *end += n;
-        Ok(n)
+        self.make_room()?;
+        let Some(buffer) = &mut self.buffer else {
+            return Poll::Ready(Ok(0));
+        };
+        let room = &mut buffer.block[self.end..];
+        let read = Pin::new(&mut self.socket).poll_read(cx, room);
+        match read {
+            Poll::Ready(Ok(n)) => self.end += n,
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.rest(),
+        }
+        read
     }
 
     /// Reads a request head. `None` when the peer closed before the first byte. `idle` bounds the

@@ -64,10 +64,12 @@ fn kept<T: serde::de::DeserializeOwned>(entry: &Entry, name: &str) -> Option<T> 
 async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<(), String> {
     let mut snapshot: Snapshot = kept(entry, "life").ok_or("its ledger entry has no lifecycle")?;
     if !is_alive {
-        snapshot.end_reason.get_or_insert(match snapshot.stream_path {
-            Some(_) => EndReason::ProcessExited,
-            None => EndReason::StartFailed,
-        });
+        snapshot
+            .end_reason
+            .get_or_insert(match snapshot.stream_path {
+                Some(_) => EndReason::ProcessExited,
+                None => EndReason::StartFailed,
+            });
     }
     let request: CreateSession = kept(entry, "request").ok_or("its ledger entry has no request")?;
     let traces: Traces = kept(entry, "traces").unwrap_or_default();

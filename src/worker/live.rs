@@ -169,9 +169,7 @@ impl Live {
             viewers: life.viewers(),
             disconnect_count: life.disconnect_count(),
             stream_path: life.stream_path().map(str::to_owned),
-            ready_at: before
-                .ready_at
-                .or_else(|| life.is_up().then(clock::wall)),
+            ready_at: before.ready_at.or_else(|| life.is_up().then(clock::wall)),
             end_reason: life.end_reason(),
             failure: life.failure().map(|f| (f.slug(), f.to_string())),
             duration: life.end_reason().map(|_| life.duration(clock::now())),

@@ -20,7 +20,15 @@ fn only_the_right_token_opens_the_api() {
             call(node.at, "GET", target, &fields, None).unwrap()
         };
         for target in ["/api/v1/sessions", "/api/v1/events", "/api/v1/sessions/x"] {
-            for value in [None, Some("Bearer wrong"), Some(half), Some(&long), Some(&upper), Some("Bearer "), Some("Basic eDp5")] {
+            for value in [
+                None,
+                Some("Bearer wrong"),
+                Some(half),
+                Some(&long),
+                Some(&upper),
+                Some("Bearer "),
+                Some("Basic eDp5"),
+            ] {
                 let answer = ask(target, value);
                 assert_eq!(answer.status, 401, "{target} {value:?}");
                 assert_eq!(answer.reason(), "unauthorized");
@@ -35,7 +43,11 @@ fn only_the_right_token_opens_the_api() {
     }
     for method in ["POST", "DELETE"] {
         let answer = call(worker.at, method, "/api/v1/sessions", &[], Some(b"{}")).unwrap();
-        assert!(matches!(answer.status, 401 | 405), "{method} {}", answer.status);
+        assert!(
+            matches!(answer.status, 401 | 405),
+            "{method} {}",
+            answer.status
+        );
     }
 }
 
@@ -48,7 +60,10 @@ fn an_empty_token_refuses_to_start() {
         config.as_object_mut().unwrap().remove("mode");
         let file = bench.dir.join("empty.yaml");
         std::fs::write(&file, config.to_string()).unwrap();
-        let done = std::process::Command::new(BINARY).args([role, "--config", file.to_str().unwrap()]).output().unwrap();
+        let done = std::process::Command::new(BINARY)
+            .args([role, "--config", file.to_str().unwrap()])
+            .output()
+            .unwrap();
         assert_eq!(done.status.code(), Some(78));
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(said.contains("admin_token"), "{said}");
@@ -72,8 +87,16 @@ fn a_create_that_is_wrong_is_answered_with_the_field_and_makes_nothing() {
         (r#"{"body_ip":null}"#, 400, "body_ip"),
         (r#"{"body_ip":"127.0.0.1","boddy":1}"#, 400, "boddy"),
         (r#"{"body_ip":"127.0.0.1","wait":"yes"}"#, 400, "wait"),
-        (r#"{"body_ip":"127.0.0.1","experience":7}"#, 400, "experience"),
-        (r#"{"body_ip":"127.0.0.1","body_ip":"127.0.0.1"}"#, 400, "body_ip"),
+        (
+            r#"{"body_ip":"127.0.0.1","experience":7}"#,
+            400,
+            "experience",
+        ),
+        (
+            r#"{"body_ip":"127.0.0.1","body_ip":"127.0.0.1"}"#,
+            400,
+            "body_ip",
+        ),
         (r#"{"body_ip":"body.example"}"#, 400, "body_ip"),
         (r#"{"body_ip":"localhost"}"#, 400, "body_ip"),
         (r#"{"body_ip":"127.0.0.1:80"}"#, 400, "body_ip"),
@@ -94,30 +117,68 @@ fn a_create_that_is_wrong_is_answered_with_the_field_and_makes_nothing() {
     let bearer = format!("Bearer {TOKEN}");
     for node in [&controller, &worker] {
         for (body, status, names) in rows {
-            let fields = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
-            let answer = call(node.at, "POST", "/api/v1/sessions", &fields, Some(body.as_bytes())).unwrap();
+            let fields = [
+                ("Authorization", bearer.as_str()),
+                ("Content-Type", "application/json"),
+            ];
+            let answer = call(
+                node.at,
+                "POST",
+                "/api/v1/sessions",
+                &fields,
+                Some(body.as_bytes()),
+            )
+            .unwrap();
             assert_eq!(answer.status, *status, "{body}: {}", answer.text());
             let error = answer.json();
             assert_eq!(error["code"], *status);
-            assert!(error["error"].as_str().unwrap().contains(names), "{body}: {error}");
+            assert!(
+                error["error"].as_str().unwrap().contains(names),
+                "{body}: {error}"
+            );
             assert_eq!(answer.field("x-request-id"), error["request_id"].as_str());
         }
         let wish = br#"{"body_ip":"127.0.0.1"}"#;
-        for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
+        for kind in [
+            None,
+            Some("text/plain"),
+            Some("application/x-www-form-urlencoded"),
+        ] {
             let mut fields = vec![("Authorization", bearer.as_str())];
             fields.extend(kind.map(|k| ("Content-Type", k)));
             let answer = call(node.at, "POST", "/api/v1/sessions", &fields, Some(wish)).unwrap();
-            assert_eq!((answer.status, answer.reason().as_str()), (415, "unsupported_media_type"), "{kind:?}");
+            assert_eq!(
+                (answer.status, answer.reason().as_str()),
+                (415, "unsupported_media_type"),
+                "{kind:?}"
+            );
         }
-        let large = format!(r#"{{"body_ip":"127.0.0.1","app":"{}"}}"#, "x".repeat(1024 * 1024));
-        let fields = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
-        let answer = call(node.at, "POST", "/api/v1/sessions", &fields, Some(large.as_bytes())).unwrap();
+        let large = format!(
+            r#"{{"body_ip":"127.0.0.1","app":"{}"}}"#,
+            "x".repeat(1024 * 1024)
+        );
+        let fields = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        let answer = call(
+            node.at,
+            "POST",
+            "/api/v1/sessions",
+            &fields,
+            Some(large.as_bytes()),
+        )
+        .unwrap();
         assert_eq!(answer.status, 413, "{}", answer.text());
     }
     assert!(worker.sessions().is_empty());
     worker.has_nothing_left();
     // Allowed addresses in an unusual form are taken for what they are.
-    let mapped = controller.call("POST", "/api/v1/sessions", Some(json!({"body_ip": "::ffff:127.0.0.1"})));
+    let mapped = controller.call(
+        "POST",
+        "/api/v1/sessions",
+        Some(json!({"body_ip": "::ffff:127.0.0.1"})),
+    );
     assert_eq!(mapped.status, 201, "{}", mapped.text());
 }
 
@@ -128,16 +189,37 @@ fn a_path_of_an_executable_is_data_and_nothing_else() {
     let marker = bench.dir.join("marker");
     for path in [
         r#"C:\Program Files\"My" Game\game.exe"#.to_owned(),
-        format!("C:\\x\n$(touch {m})`touch {m}`;touch {m}", m = marker.display()),
+        format!(
+            "C:\\x\n$(touch {m})`touch {m}`;touch {m}",
+            m = marker.display()
+        ),
         "C:\\Spiele\\Mönd–Fährt 月.exe".to_owned(),
     ] {
         let id = worker.session_with(json!({"exe_path": path, "experience": "A \"moon\""}));
-        let launched: Vec<String> = bench.body.calls().into_iter().filter(|c| c.call.contains("/launch")).map(|c| c.body).collect();
+        let launched: Vec<String> = bench
+            .body
+            .calls()
+            .into_iter()
+            .filter(|c| c.call.contains("/launch"))
+            .map(|c| c.body)
+            .collect();
         let last: serde_json::Value = serde_json::from_str(launched.last().unwrap()).unwrap();
-        assert!(last.as_object().unwrap().values().any(|v| *v == json!(path)), "{last}");
+        assert!(
+            last.as_object()
+                .unwrap()
+                .values()
+                .any(|v| *v == json!(path)),
+            "{last}"
+        );
         assert_eq!(worker.delete(&id), 204);
         until("the experience to be stopped", || {
-            bench.body.calls().iter().filter(|c| c.call.contains("/api/v1/stop")).count() == launched.len()
+            bench
+                .body
+                .calls()
+                .iter()
+                .filter(|c| c.call.contains("/api/v1/stop"))
+                .count()
+                == launched.len()
         });
     }
     assert!(!marker.exists());
@@ -153,26 +235,69 @@ fn browsers_of_other_origins_and_wrong_values_are_refused() {
     controller.is_warm();
     let id = controller.session();
     let own = format!("http://{}", worker.at);
-    for (inner, body) in [("quit", ""), ("rating", r#"{"score":5}"#), ("stats", "{}"), ("mic/offer", "{}")] {
+    for (inner, body) in [
+        ("quit", ""),
+        ("rating", r#"{"score":5}"#),
+        ("stats", "{}"),
+        ("mic/offer", "{}"),
+    ] {
         let target = format!("/session/{id}/{inner}");
-        for origin in ["http://evil.example", "null", "https://", &format!("{own}.evil.example"), &format!("http://evil.example/{own}")] {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "https://",
+            &format!("{own}.evil.example"),
+            &format!("http://evil.example/{own}"),
+        ] {
             let fields = [("Origin", origin), ("Content-Type", "application/json")];
             let answer = call(worker.at, "POST", &target, &fields, Some(body.as_bytes())).unwrap();
-            assert_eq!((answer.status, answer.reason().as_str()), (403, "forbidden_origin"), "{inner} {origin}");
+            assert_eq!(
+                (answer.status, answer.reason().as_str()),
+                (403, "forbidden_origin"),
+                "{inner} {origin}"
+            );
         }
     }
     let rate = |body: &str| {
-        let fields = [("Origin", own.as_str()), ("Content-Type", "application/json")];
-        call(worker.at, "POST", &format!("/session/{id}/rating"), &fields, Some(body.as_bytes())).unwrap().status
+        let fields = [
+            ("Origin", own.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        call(
+            worker.at,
+            "POST",
+            &format!("/session/{id}/rating"),
+            &fields,
+            Some(body.as_bytes()),
+        )
+        .unwrap()
+        .status
     };
-    for wrong in [r#"{"score":0}"#, r#"{"score":11}"#, r#"{"score":"5"}"#, r#"{"score":5.5}"#, r#"{"score":-1}"#, r#"{"score":5,"x":1}"#, "{}", ""] {
+    for wrong in [
+        r#"{"score":0}"#,
+        r#"{"score":11}"#,
+        r#"{"score":"5"}"#,
+        r#"{"score":5.5}"#,
+        r#"{"score":-1}"#,
+        r#"{"score":5,"x":1}"#,
+        "{}",
+        "",
+    ] {
         assert_eq!(rate(wrong), 400, "{wrong}");
     }
     assert_eq!(rate(r#"{"score":1}"#), 204);
     assert_eq!(rate(r#"{"score":10}"#), 204);
     assert_eq!(worker.view(&id)["rating"], 10, "the last one counts");
-    let stats = |body: String| worker.browse("POST", &format!("/session/{id}/stats"), Some(serde_json::from_str(&body).unwrap()));
-    let flood: Vec<u16> = (0..10).map(|_| stats(r#"{"rtt_ms":12.5}"#.into()).status).collect();
+    let stats = |body: String| {
+        worker.browse(
+            "POST",
+            &format!("/session/{id}/stats"),
+            Some(serde_json::from_str(&body).unwrap()),
+        )
+    };
+    let flood: Vec<u16> = (0..10)
+        .map(|_| stats(r#"{"rtt_ms":12.5}"#.into()).status)
+        .collect();
     assert_eq!(flood[0], 204);
     assert!(flood.contains(&429), "{flood:?}");
     let wide = json!({"connection_state": "x".repeat(5_000)}).to_string();
@@ -180,11 +305,22 @@ fn browsers_of_other_origins_and_wrong_values_are_refused() {
     let garbage = [
         (json!({"type": "offer", "sdp": "garbage"}).to_string(), 400),
         (json!({"type": "answer", "sdp": "v=0\r\n"}).to_string(), 400),
-        (json!({"type": "offer", "sdp": "x".repeat(100_000)}).to_string(), 413),
+        (
+            json!({"type": "offer", "sdp": "x".repeat(100_000)}).to_string(),
+            413,
+        ),
     ];
     for (offer, status) in garbage {
-        let answer = worker.browse("POST", &format!("/session/{id}/mic/offer"), Some(serde_json::from_str(&offer).unwrap()));
+        let answer = worker.browse(
+            "POST",
+            &format!("/session/{id}/mic/offer"),
+            Some(serde_json::from_str(&offer).unwrap()),
+        );
         assert_eq!(answer.status, status, "{}", answer.text());
     }
-    assert_eq!(worker.view(&id)["status"], "ready", "nothing of this ended it");
+    assert_eq!(
+        worker.view(&id)["status"],
+        "ready",
+        "nothing of this ended it"
+    );
 }

@@ -14,7 +14,10 @@ fn the_sixteenth_session_on_fifteen_slots_is_refused_with_advice() {
         worker.session();
     }
     let refused = worker.create();
-    assert_eq!((refused.status, refused.reason().as_str()), (503, "no_capacity"));
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (503, "no_capacity")
+    );
     let wait: u64 = refused.field("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait));
     assert_eq!(worker.sessions().len(), 15);
@@ -39,9 +42,16 @@ fn fifty_creates_at_once_fill_fifteen_slots_exactly() {
     let refused: Vec<_> = answers.iter().filter(|a| a.status != 201).collect();
     assert_eq!(refused.len(), 35);
     for answer in refused {
-        assert_eq!((answer.status, answer.reason().as_str()), (503, "no_capacity"));
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (503, "no_capacity")
+        );
         assert!(answer.field("retry-after").is_some());
-        assert!(answer.json()["detail"].as_str().unwrap().contains("w1"), "{}", answer.text());
+        assert!(
+            answer.json()["detail"].as_str().unwrap().contains("w1"),
+            "{}",
+            answer.text()
+        );
     }
     assert_eq!(worker.sessions().len(), 15);
 }
@@ -56,20 +66,32 @@ fn thirty_creates_at_once_on_three_workers_are_even_within_one() {
         .collect();
     until("three healthy workers", || {
         let all = controller.get("/api/v1/workers");
-        all.as_array().unwrap().iter().filter(|w| w["status"] == "healthy").count() == 3
+        all.as_array()
+            .unwrap()
+            .iter()
+            .filter(|w| w["status"] == "healthy")
+            .count()
+            == 3
     });
     let answers = at_once(30, |_| controller.create());
     let mut by_worker: HashMap<String, usize> = HashMap::new();
     for answer in &answers {
         assert_eq!(answer.status, 201, "{}", answer.text());
-        *by_worker.entry(answer.json()["worker_id"].to_string()).or_default() += 1;
+        *by_worker
+            .entry(answer.json()["worker_id"].to_string())
+            .or_default() += 1;
     }
     let counts: Vec<usize> = workers.iter().map(|w| w.sessions().len()).collect();
     assert_eq!(counts.iter().sum::<usize>(), 30);
-    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+    assert!(
+        counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
+        "{counts:?}"
+    );
     assert_eq!(by_worker.len(), 3, "{by_worker:?}");
     // One more on each side of full: the fleet's sum is what its workers have.
-    until("the sum", || controller.get("/api/v1/health")["extra"]["active_sessions"] == 30);
+    until("the sum", || {
+        controller.get("/api/v1/health")["extra"]["active_sessions"] == 30
+    });
 }
 
 #[test]
@@ -85,13 +107,19 @@ fn one_key_makes_one_session_however_often_it_is_sent() {
         let answers = at_once(10, |_| {
             node.call_with("POST", "/api/v1/sessions", &fields, Some(wish.clone()))
         });
-        let ids: HashSet<String> = answers.iter().map(|a| a.json()["session_id"].to_string()).collect();
+        let ids: HashSet<String> = answers
+            .iter()
+            .map(|a| a.json()["session_id"].to_string())
+            .collect();
         assert!(answers.iter().all(|a| a.status == 201), "{answers:?}");
         assert_eq!(ids.len(), 1, "{ids:?}");
         assert_eq!(worker.sessions().len(), round + 1);
         let other = json!({"body_ip": "127.0.0.1", "experience": "another"});
         let mismatch = node.call_with("POST", "/api/v1/sessions", &fields, Some(other));
-        assert_eq!((mismatch.status, mismatch.reason().as_str()), (422, "idempotency_mismatch"));
+        assert_eq!(
+            (mismatch.status, mismatch.reason().as_str()),
+            (422, "idempotency_mismatch")
+        );
     }
 }
 

@@ -34,7 +34,12 @@ fn stream_programs_that_do_not_start_are_named_and_leave_nothing() {
         let bench = Bench::new();
         let worker = worker_with(&bench, text);
         let answer = worker.create();
-        assert!(matches!(answer.status, 502 | 504), "{text}: {} {}", answer.status, answer.text());
+        assert!(
+            matches!(answer.status, 502 | 504),
+            "{text}: {} {}",
+            answer.status,
+            answer.text()
+        );
         assert!(answer.text().contains(says), "{text}: {}", answer.text());
         worker.has_nothing_left();
         until("the record", || bench.body.ratings().len() == 1);
@@ -54,7 +59,10 @@ fn a_stream_process_that_is_killed_at_any_moment_leaves_a_plain_end() {
         signal(pid, "KILL");
         worker.forgets(&id);
         let reason = bench.one_record(&id)["end_reason"].clone();
-        assert!(reason == "start_failed" || reason == "process_exited", "{reason}");
+        assert!(
+            reason == "start_failed" || reason == "process_exited",
+            "{reason}"
+        );
     });
     worker.has_nothing_left();
     until("no pairing to be left", || bench.body.clients().is_empty());
@@ -63,7 +71,10 @@ fn a_stream_process_that_is_killed_at_any_moment_leaves_a_plain_end() {
 #[test]
 fn what_a_stream_process_forked_and_left_ends_with_its_session() {
     let bench = Bench::new();
-    let worker = worker_with(&bench, "setsid sleep 1000 & (setsid sh -c 'sleep 1000 & sleep 1000' &) ; exec $CARD \"$@\"");
+    let worker = worker_with(
+        &bench,
+        "setsid sleep 1000 & (setsid sh -c 'sleep 1000 & sleep 1000' &) ; exec $CARD \"$@\"",
+    );
     let id = worker.session();
     assert!(processes_in(&worker.sessions_dir()).len() >= 4);
     assert_eq!(worker.delete(&id), 204);
@@ -77,18 +88,30 @@ fn what_a_stream_process_forked_and_left_ends_with_its_session() {
 #[test]
 fn a_stream_process_that_talks_without_end_fills_no_disk() {
     let bench = Bench::new();
-    let worker = worker_with(&bench, "(head -c 1073741824 /dev/zero | tr '\\0' 'x'; echo; echo the end) & exec $CARD \"$@\"");
+    let worker = worker_with(
+        &bench,
+        "(head -c 1073741824 /dev/zero | tr '\\0' 'x'; echo; echo the end) & exec $CARD \"$@\"",
+    );
     let id = worker.session();
     let largest = || {
-        let files = std::fs::read_dir(worker.sessions_dir().join(&id)).unwrap().flatten();
-        files.map(|f| f.metadata().map_or(0, |m| m.len())).max().unwrap()
+        let files = std::fs::read_dir(worker.sessions_dir().join(&id))
+            .unwrap()
+            .flatten();
+        files
+            .map(|f| f.metadata().map_or(0, |m| m.len()))
+            .max()
+            .unwrap()
     };
     // The writer ends when all of it was taken.
     until("all to be read", || {
         assert!(largest() <= 160 * 1024, "{}", largest());
         processes_in(&worker.sessions_dir()).len() == 1
     });
-    assert!(resident(worker.pid()) < 200 * 1024, "{} KiB", resident(worker.pid()));
+    assert!(
+        resident(worker.pid()) < 200 * 1024,
+        "{} KiB",
+        resident(worker.pid())
+    );
     assert_eq!(worker.delete(&id), 204);
     worker.has_nothing_left();
 }
@@ -106,7 +129,9 @@ fn a_stream_process_that_hangs_is_found_out_and_ended() {
     page.wait("restarting");
     worker.forgets(&unwatched);
     assert_eq!(bench.one_record(&unwatched)["end_reason"], "process_exited");
-    until("another process", || worker.stream_process(&watched) != hung);
+    until("another process", || {
+        worker.stream_process(&watched) != hung
+    });
     worker.becomes(&watched, "connected");
     assert_eq!(worker.delete(&watched), 204);
     worker.has_nothing_left();
@@ -125,7 +150,10 @@ fn ports_of_strangers_are_passed_over_with_one_warning_and_used_again_later() {
         let full = worker.create();
         assert_eq!((full.status, full.reason().as_str()), (503, "no_capacity"));
     }
-    let warnings = worker.log().matches(&format!("port {first} is held")).count();
+    let warnings = worker
+        .log()
+        .matches(&format!("port {first} is held"))
+        .count();
     assert_eq!(warnings, 1, "{}", worker.log());
     drop(stranger);
     let other = worker.session();
@@ -136,11 +164,24 @@ fn ports_of_strangers_are_passed_over_with_one_warning_and_used_again_later() {
 fn a_stranger_who_takes_the_port_between_check_and_bind_gets_no_visitor() {
     let bench = Bench::new();
     let gate = bench.dir.join("gate");
-    let worker = worker_with(&bench, &format!("while [ ! -e {} ]; do sleep 0.05; done; exec $CARD \"$@\"", gate.display()));
-    let first = u16::try_from(worker.config["sessions"]["port_range_start"].as_u64().unwrap()).unwrap();
+    let worker = worker_with(
+        &bench,
+        &format!(
+            "while [ ! -e {} ]; do sleep 0.05; done; exec $CARD \"$@\"",
+            gate.display()
+        ),
+    );
+    let first = u16::try_from(
+        worker.config["sessions"]["port_range_start"]
+            .as_u64()
+            .unwrap(),
+    )
+    .unwrap();
     std::thread::scope(|scope| {
         let creating = scope.spawn(|| worker.create());
-        until("the stream process", || !processes_in(&worker.sessions_dir()).is_empty());
+        until("the stream process", || {
+            !processes_in(&worker.sessions_dir()).is_empty()
+        });
         let stranger = TcpListener::bind(("127.0.0.1", first)).unwrap();
         std::fs::write(&gate, "").unwrap();
         let answer = creating.join().unwrap();
@@ -159,7 +200,9 @@ impl<'a> SmallDisk<'a> {
     fn mount(at: &'a Path) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"]).arg(at);
+        command
+            .args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"])
+            .arg(at);
         let done = command.output().is_ok_and(|o| o.status.success());
         done.then_some(Self(at))
     }
@@ -191,7 +234,11 @@ fn a_full_disk_refuses_sessions_ends_none_and_is_survived() {
         let before = worker.session();
         let ballast = disk.fill();
         let answer = worker.create();
-        assert!(matches!(answer.status, 201 | 500..=504), "{}", answer.text());
+        assert!(
+            matches!(answer.status, 201 | 500..=504),
+            "{}",
+            answer.text()
+        );
         if answer.status == 201 {
             assert_eq!(full, "state", "a session cannot run without its directory");
             let id = answer.json()["session_id"].as_str().unwrap().to_owned();
@@ -213,13 +260,24 @@ fn bodies_that_refuse_or_are_not_there_are_named_and_nothing_is_left() {
     let bench = Bench::new();
     let worker = bench.worker("w1", None, json!({}));
     let fail = |faults: Faults| bench.body.fail(faults).unwrap();
-    fail(Faults { wrong_password: true, ..Faults::default() });
+    fail(Faults {
+        wrong_password: true,
+        ..Faults::default()
+    });
     let refused = worker.create();
     assert_eq!(refused.status, 502, "{}", refused.text());
     assert!(refused.text().contains("sunshine"), "{}", refused.text());
-    fail(Faults { handshake_fails: true, ..Faults::default() });
+    fail(Faults {
+        handshake_fails: true,
+        ..Faults::default()
+    });
     let refused = worker.create();
-    assert_eq!((refused.status, refused.reason().as_str()), (502, "pairing_failed"), "{}", refused.text());
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (502, "pairing_failed"),
+        "{}",
+        refused.text()
+    );
     fail(Faults::default());
     let wrong = worker.create_with(json!({"sunshine_pass": "wrong"}));
     assert_eq!(wrong.status, 502, "{}", wrong.text());
@@ -227,13 +285,20 @@ fn bodies_that_refuse_or_are_not_there_are_named_and_nothing_is_left() {
     assert!(bench.body.clients().is_empty());
     assert_eq!(bench.body.running(), None);
     // A restart in the middle is got over.
-    fail(Faults { restart_during_pairing: true, ..Faults::default() });
+    fail(Faults {
+        restart_during_pairing: true,
+        ..Faults::default()
+    });
     let answer = worker.create();
     assert!(matches!(answer.status, 201 | 502), "{}", answer.text());
     until("it to be back", || worker.create().status == 201);
     let id = worker.session();
     // Gone in the middle of a stream: the session can be ended all the same.
-    fail(Faults { forbidden: true, agent_status: Some(500), ..Faults::default() });
+    fail(Faults {
+        forbidden: true,
+        agent_status: Some(500),
+        ..Faults::default()
+    });
     assert_eq!(worker.delete(&id), 204);
     assert_eq!(bench.one_record(&id)["end_reason"], "deleted");
 }
@@ -244,9 +309,18 @@ fn a_body_that_does_not_answer_is_unreachable() {
     let nobody = ports(1);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     for port in [nobody, silent.local_addr().unwrap().port()] {
-        let worker = bench.worker(&format!("w{port}"), None, json!({"sunshine": {"port": port, "http_port": port}}));
+        let worker = bench.worker(
+            &format!("w{port}"),
+            None,
+            json!({"sunshine": {"port": port, "http_port": port}}),
+        );
         let answer = worker.create();
-        assert_eq!((answer.status, answer.reason().as_str()), (502, "body_unreachable"), "{}", answer.text());
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (502, "body_unreachable"),
+            "{}",
+            answer.text()
+        );
         worker.has_nothing_left();
     }
 }

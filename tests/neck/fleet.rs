@@ -8,13 +8,19 @@ use crate::support::*;
 
 fn status_of(controller: &Node, id: &str) -> Value {
     let all = controller.get("/api/v1/workers");
-    let found = all.as_array().unwrap().iter().find(|w| w["worker_id"] == id);
+    let found = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|w| w["worker_id"] == id);
     found.map_or(Value::Null, |w| w["status"].clone())
 }
 
 #[track_caller]
 fn becomes(controller: &Node, id: &str, status: &str) {
-    until(&format!("{id} to be {status}"), || status_of(controller, id) == status);
+    until(&format!("{id} to be {status}"), || {
+        status_of(controller, id) == status
+    });
 }
 
 #[test]
@@ -39,13 +45,21 @@ fn a_controller_that_comes_back_never_denies_a_session_that_lives() {
                 assert!(answer.field("retry-after").is_some());
                 false
             }
-            other => panic!("a live session was answered with {other}: {}", answer.text()),
+            other => panic!(
+                "a live session was answered with {other}: {}",
+                answer.text()
+            ),
         }
     });
     assert_eq!(controller.sessions().len(), 1);
     let unknown = format!("/session/{}/stream.html", "0".repeat(32));
-    until("unknown sessions to be unknown", || controller.browse("GET", &unknown, None).status == 404);
-    assert!(!page.has_ended(), "the way to the worker itself was never touched");
+    until("unknown sessions to be unknown", || {
+        controller.browse("GET", &unknown, None).status == 404
+    });
+    assert!(
+        !page.has_ended(),
+        "the way to the worker itself was never touched"
+    );
     assert_eq!(controller.delete(&id), 204);
 }
 
@@ -62,7 +76,12 @@ fn a_controller_that_was_stopped_for_a_while_blames_no_worker() {
     signal(controller.pid(), "CONT");
     becomes(&controller, "w1", "healthy");
     assert_eq!(controller.sessions().len(), 1);
-    assert_eq!(events.count("session_lost") + events.count("worker_down"), 0, "{}", events.text());
+    assert_eq!(
+        events.count("session_lost") + events.count("worker_down"),
+        0,
+        "{}",
+        events.text()
+    );
     assert_eq!(controller.delete(&id), 204);
 }
 
@@ -75,12 +94,17 @@ fn a_silent_worker_is_passed_over_and_is_back_with_its_sessions_when_it_speaks()
     becomes(&controller, "w1", "healthy");
     becomes(&controller, "w2", "healthy");
     let id = silent.session();
-    until("the controller to know it", || !controller.view(&id).is_null());
+    until("the controller to know it", || {
+        !controller.view(&id).is_null()
+    });
     signal(silent.pid(), "STOP");
     becomes(&controller, "w1", "unhealthy");
     let health = controller.get("/api/v1/health");
     assert_eq!(health["status"], "degraded");
-    assert!(health["extra"]["problems"].to_string().contains("w1"), "{health}");
+    assert!(
+        health["extra"]["problems"].to_string().contains("w1"),
+        "{health}"
+    );
     for _ in 0..3 {
         controller.session();
     }
@@ -101,17 +125,26 @@ fn a_second_process_with_a_workers_name_is_refused_and_serves_nothing() {
     config["worker"]["id"] = "w1".into();
     let second = bench.start_worker("again", config);
     second.says("[heartbeat] WARNING: controller");
-    assert!(second.log().contains("refuses with 409"), "{}", second.log());
+    assert!(
+        second.log().contains("refuses with 409"),
+        "{}",
+        second.log()
+    );
     assert_eq!(second.create().status, 503);
     assert_eq!(second.call("GET", "/readyz", None).status, 503);
     assert_eq!(second.get("/api/v1/health")["status"], "degraded");
     let id = controller.session();
     assert_eq!(first.view(&id)["status"], "ready");
-    let url = controller.get("/api/v1/workers")[0]["url"].as_str().unwrap().to_owned();
+    let url = controller.get("/api/v1/workers")[0]["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(url, format!("http://{}", first.at));
     // The name is free once the first is gone for a while.
     drop(first);
-    until("the second to be let in", || second.call("GET", "/readyz", None).status == 200);
+    until("the second to be let in", || {
+        second.call("GET", "/readyz", None).status == 200
+    });
 }
 
 #[test]
@@ -125,7 +158,11 @@ fn a_drain_ordered_at_the_controller_moves_new_sessions_and_ends_old_ones_at_its
     let id = drained.session();
     let page = drained.page(&id);
     drained.becomes(&id, "connected");
-    let order = controller.call("POST", "/api/v1/workers/w1/drain", Some(json!({"deadline": "4s"})));
+    let order = controller.call(
+        "POST",
+        "/api/v1/workers/w1/drain",
+        Some(json!({"deadline": "4s"})),
+    );
     assert_eq!(order.status, 202, "{}", order.text());
     assert_eq!(order.json()["status"], "draining");
     for _ in 0..3 {
@@ -137,10 +174,22 @@ fn a_drain_ordered_at_the_controller_moves_new_sessions_and_ends_old_ones_at_its
     assert_eq!(drained.call("GET", "/readyz", None).status, 503);
     assert_eq!(page.wait("ended")["end_reason"], "drained");
     assert_eq!(bench.one_record(&id)["end_reason"], "drained");
-    assert_eq!(controller.call("DELETE", "/api/v1/workers/w1/drain", None).status, 204);
-    until("the worker to take sessions again", || drained.call("GET", "/readyz", None).status == 200);
+    assert_eq!(
+        controller
+            .call("DELETE", "/api/v1/workers/w1/drain", None)
+            .status,
+        204
+    );
+    until("the worker to take sessions again", || {
+        drained.call("GET", "/readyz", None).status == 200
+    });
     becomes(&controller, "w1", "healthy");
-    assert_eq!(controller.call("POST", "/api/v1/workers/nobody/drain", None).status, 404);
+    assert_eq!(
+        controller
+            .call("POST", "/api/v1/workers/nobody/drain", None)
+            .status,
+        404
+    );
 }
 
 #[test]
@@ -158,7 +207,10 @@ fn a_drain_ordered_at_the_worker_or_by_a_signal_is_known_to_the_controller() {
         }
         becomes(&controller, "w1", "draining");
         let refused = controller.create();
-        assert_eq!((refused.status, refused.reason().as_str()), (503, "all_draining"));
+        assert_eq!(
+            (refused.status, refused.reason().as_str()),
+            (503, "all_draining")
+        );
         assert_eq!(worker.view(&id)["status"], "ready");
         assert_eq!(worker.call("DELETE", "/api/v1/drain", None).status, 204);
         becomes(&controller, "w1", "healthy");
@@ -176,7 +228,11 @@ fn a_worker_without_its_controller_says_so_and_serves_all_the_same() {
         ("http://127.0.0.1:1", "cannot connect"),
     ] {
         let bench = Bench::new();
-        let worker = bench.worker("w1", None, json!({"controller": {"url": url, "token": "x", "heartbeat_interval": "200ms"}}));
+        let worker = bench.worker(
+            "w1",
+            None,
+            json!({"controller": {"url": url, "token": "x", "heartbeat_interval": "200ms"}}),
+        );
         worker.says("[heartbeat] WARNING: controller");
         assert!(worker.log().contains(what), "{}", worker.log());
         assert_eq!(worker.get("/api/v1/health")["status"], "degraded");
@@ -191,7 +247,11 @@ fn a_worker_with_another_token_is_told_so() {
     let controller = bench.controller_with(json!({"server": {"admin_token": "rotated"}}));
     let worker = bench.worker("w1", Some(&controller), json!({}));
     worker.says("refuses with 401");
-    assert!(worker.log().contains("controller.token"), "{}", worker.log());
+    assert!(
+        worker.log().contains("controller.token"),
+        "{}",
+        worker.log()
+    );
 }
 
 #[test]
@@ -206,7 +266,13 @@ fn a_worker_that_fills_up_between_pick_and_create_costs_nobody_a_session() {
     becomes(&controller, "w1", "healthy");
     becomes(&controller, "w2", "healthy");
     // Half of them past the controller, so that its picture is old at every pick.
-    let answers = at_once(8, |n| if n % 2 == 0 { controller.create() } else { workers[n / 2 % 2].create() });
+    let answers = at_once(8, |n| {
+        if n % 2 == 0 {
+            controller.create()
+        } else {
+            workers[n / 2 % 2].create()
+        }
+    });
     let through: Vec<_> = answers.iter().step_by(2).map(|a| a.status).collect();
     assert_eq!(through, [201; 4], "{answers:?}");
     for worker in &workers {

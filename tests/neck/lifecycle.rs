@@ -21,20 +21,33 @@ fn after_a_delete_nothing_is_left_on_the_machine_or_the_body() {
         until("the page's stream to end", || page.has_ended());
         until("the signalling to be cut", || signalling.is_closed());
         worker.forgets(&id);
-        until("the pairing to be undone", || bench.body.clients().is_empty());
+        until("the pairing to be undone", || {
+            bench.body.clients().is_empty()
+        });
         assert_eq!(bench.body.running(), None);
         worker.has_nothing_left();
-        let gone = call(worker.at, "GET", &format!("/session/{id}/stream.html"), &[("Accept", "text/html")], None);
+        let gone = call(
+            worker.at,
+            "GET",
+            &format!("/session/{id}/stream.html"),
+            &[("Accept", "text/html")],
+            None,
+        );
         let gone = gone.unwrap();
         assert_eq!(gone.status, 404);
-        assert!(gone.text().contains("hydraheadwebstream"), "the way to a new stream is shown");
+        assert!(
+            gone.text().contains("hydraheadwebstream"),
+            "the way to a new stream is shown"
+        );
         id
     };
     // What is made once and kept is made by the first.
     let mut ids = vec![cycle()];
     let before = worker.descriptors();
     ids.extend((0..4).map(|_| cycle()));
-    until("the descriptors to be closed", || worker.descriptors() <= before);
+    until("the descriptors to be closed", || {
+        worker.descriptors() <= before
+    });
     for id in ids {
         bench.one_record(&id);
     }
@@ -68,10 +81,15 @@ fn a_stream_process_that_dies_while_somebody_watches_is_restarted_in_place() {
         signal(pid, "KILL");
         until("the page to be told", || page.count("restarting") == n);
         until("another process", || worker.stream_process(&id) != pid);
-        until("the same URL to work", || worker.browse("GET", &url, None).status == 200);
+        until("the same URL to work", || {
+            worker.browse("GET", &url, None).status == 200
+        });
         until("the old signalling to end", || signalling.is_closed());
         let view = worker.view(&id);
-        assert_eq!((&view["status"], &view["port"]), (&json!("connected"), &port));
+        assert_eq!(
+            (&view["status"], &view["port"]),
+            (&json!("connected"), &port)
+        );
     }
     signal(worker.stream_process(&id), "KILL");
     assert_eq!(page.wait("ended")["end_reason"], "process_exited");

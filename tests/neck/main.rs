@@ -3,7 +3,13 @@
 //! One test, one bench: own directory, ports, body and processes, so that all run at once and
 //! none knows of another. `HYDRANECK_SOAK=1000` makes the soak the whole one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod support;
 

@@ -9,13 +9,30 @@ fn a_visitors_rating_is_forwarded_and_is_in_the_record() {
     let bench = Bench::new();
     let worker = bench.worker("w1", None, json!({}));
     let id = worker.session_with(json!({"experience": "Moon"}));
-    let rate = |score: u8| worker.browse("POST", &format!("/session/{id}/rating"), Some(json!({"score": score})));
+    let rate = |score: u8| {
+        worker.browse(
+            "POST",
+            &format!("/session/{id}/rating"),
+            Some(json!({"score": score})),
+        )
+    };
     assert_eq!(rate(3).status, 204);
     assert_eq!(rate(8).status, 204);
     let digest = json!({"ice_candidate_type": "relay", "disconnect_count": 2});
-    assert_eq!(worker.browse("POST", &format!("/session/{id}/stats"), Some(digest)).status, 204);
+    assert_eq!(
+        worker
+            .browse("POST", &format!("/session/{id}/stats"), Some(digest))
+            .status,
+        204
+    );
     let forwarded = || -> Vec<_> {
-        bench.body.ratings().into_iter().filter(|r| r["end_reason"].is_null()).map(|r| r["score"].clone()).collect()
+        bench
+            .body
+            .ratings()
+            .into_iter()
+            .filter(|r| r["end_reason"].is_null())
+            .map(|r| r["score"].clone())
+            .collect()
     };
     until("both ratings", || forwarded().len() == 2);
     assert_eq!(forwarded(), [json!(3), json!(8)]);

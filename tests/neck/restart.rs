@@ -14,7 +14,10 @@ fn a_killed_worker_comes_back_with_its_sessions_and_buries_the_dead() {
     controller.is_warm();
     let ids: Vec<String> = (0..5).map(|_| controller.session()).collect();
     let (dead, live) = ids.split_at(2);
-    let urls: Vec<Value> = live.iter().map(|id| worker.view(id)["stream_path"].clone()).collect();
+    let urls: Vec<Value> = live
+        .iter()
+        .map(|id| worker.view(id)["stream_path"].clone())
+        .collect();
     let pids: Vec<u32> = ids.iter().map(|id| worker.stream_process(id)).collect();
     let page = worker.page(&live[0]);
     worker.becomes(&live[0], "connected");
@@ -38,7 +41,9 @@ fn a_killed_worker_comes_back_with_its_sessions_and_buries_the_dead() {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     worker.becomes(&live[0], "connected");
-    until("the controller's list to be whole", || controller.sessions().len() == 3);
+    until("the controller's list to be whole", || {
+        controller.sessions().len() == 3
+    });
     for id in live {
         assert_eq!(controller.delete(id), 204);
         assert_eq!(bench.one_record(id)["end_reason"], "deleted");
@@ -57,20 +62,41 @@ fn an_adopted_session_keeps_its_age_its_rating_and_its_window() {
     let mut worker = bench.worker("w1", None, json!({"sessions": {"max_duration": "1h"}}));
     let id = worker.session_with(json!({"experience": "Moon", "district": "ghent1"}));
     let before = worker.view(&id);
-    let rated = worker.browse("POST", &format!("/session/{id}/rating"), Some(json!({"score": 9})));
+    let rated = worker.browse(
+        "POST",
+        &format!("/session/{id}/rating"),
+        Some(json!({"score": 9})),
+    );
     assert_eq!(rated.status, 204);
-    until("the ledger to have it", || worker.entry(&id)["extra"]["rating"] == 9);
+    until("the ledger to have it", || {
+        worker.entry(&id)["extra"]["rating"] == 9
+    });
     worker.kill();
     worker.restart();
     let after = worker.view(&id);
-    for field in ["created_at", "ready_at", "experience", "district", "port", "stream_path", "rating"] {
-        let expected = if field == "rating" { &json!(9) } else { &before[field] };
+    for field in [
+        "created_at",
+        "ready_at",
+        "experience",
+        "district",
+        "port",
+        "stream_path",
+        "rating",
+    ] {
+        let expected = if field == "rating" {
+            &json!(9)
+        } else {
+            &before[field]
+        };
         assert_eq!(&after[field], expected, "{field}");
     }
     assert!(after["duration_ms"].as_u64() >= before["duration_ms"].as_u64());
     assert_eq!(worker.delete(&id), 204);
     let record = bench.one_record(&id);
-    assert_eq!((&record["score"], &record["district"]), (&json!(9), &json!("ghent1")));
+    assert_eq!(
+        (&record["score"], &record["district"]),
+        (&json!(9), &json!("ghent1"))
+    );
 }
 
 #[test]
@@ -101,7 +127,9 @@ fn a_worker_that_is_told_to_stop_for_good_ends_its_sessions_and_tells_everybody(
     assert!(worker.stop().success());
     assert_eq!(page.wait("ended")["end_reason"], "worker_shutdown");
     worker.has_nothing_left();
-    until("the controller to know", || controller.sessions().is_empty());
+    until("the controller to know", || {
+        controller.sessions().is_empty()
+    });
     until("no pairing to be left", || bench.body.clients().is_empty());
     // The records wait on disk for the next process, if this one had no time.
     worker.restart();
@@ -151,7 +179,10 @@ fn a_torn_ledger_file_costs_its_own_session_and_nothing_else() {
     assert!(processes_in(&worker.sessions_dir()).is_empty());
     assert_eq!(entries(&worker.sessions_dir()), [""; 0]);
     let set_aside = entries(&worker.ledger());
-    assert!(set_aside.iter().all(|name| name.ends_with(".bad")), "{set_aside:?}");
+    assert!(
+        set_aside.iter().all(|name| name.ends_with(".bad")),
+        "{set_aside:?}"
+    );
     assert_eq!(set_aside.len(), 3);
 }
 
@@ -160,9 +191,13 @@ fn a_state_directory_that_cannot_be_used_is_named_at_the_start() {
     let bench = Bench::new();
     let in_the_way = bench.dir.join("file");
     fs::write(&in_the_way, "").unwrap();
-    let config = bench.worker_config("w1", None, json!({
-        "worker": {"state_dir": in_the_way.join("state")},
-    }));
+    let config = bench.worker_config(
+        "w1",
+        None,
+        json!({
+            "worker": {"state_dir": in_the_way.join("state")},
+        }),
+    );
     let file = bench.dir.join("config.yaml");
     fs::write(&file, config.to_string()).unwrap();
     let done = std::process::Command::new(BINARY)
@@ -182,7 +217,9 @@ fn a_create_that_a_stop_or_a_kill_cuts_off_leaves_nothing() {
         let program = script(&bench.dir, "slow", "sleep 1000");
         let mut worker = bench.worker("w1", None, json!({"sessions": {"web_server": program}}));
         let id = worker.session_with(json!({"wait": false}));
-        until("the stream process", || !processes_in(&worker.sessions_dir()).is_empty());
+        until("the stream process", || {
+            !processes_in(&worker.sessions_dir()).is_empty()
+        });
         signal(worker.pid(), how);
         worker.ended();
         worker.restart();

@@ -14,7 +14,11 @@ fn shell(command: &str) -> Option<String> {
         return None;
     }
     let done = Command::new("sh").args(["-c", command]).output().unwrap();
-    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     Some(String::from_utf8(done.stdout).unwrap())
 }
 
@@ -29,7 +33,9 @@ fn the_runbooks_commands_work_against_both_roles() {
     let auth = format!("-H 'Authorization: Bearer {TOKEN}'");
     for node in [&controller, &worker] {
         let base = format!("http://{}/api/v1", node.at);
-        let Some(health) = shell(&format!("curl -sf {base}/health | jq .")) else { return };
+        let Some(health) = shell(&format!("curl -sf {base}/health | jq .")) else {
+            return;
+        };
         let health: Value = serde_json::from_str(&health).unwrap();
         for field in ["service", "version", "district", "uptime_seconds", "status"] {
             assert!(!health[field].is_null(), "{field}: {health}");
@@ -39,30 +45,48 @@ fn the_runbooks_commands_work_against_both_roles() {
         assert_eq!(check["sessions"], "0/15");
         assert!(check["wireguard"].is_boolean(), "{check}");
         for field in ["status", "process_id", "uptime"] {
-            assert!(check[field].as_str().is_some_and(|text| !text.is_empty()), "{check}");
+            assert!(
+                check[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{check}"
+            );
         }
-        let body = r#"{"body_ip":"127.0.0.1","sunshine_user":"sunshine","sunshine_pass":"sunshine"}"#;
+        let body =
+            r#"{"body_ip":"127.0.0.1","sunshine_user":"sunshine","sunshine_pass":"sunshine"}"#;
         let created = shell(&format!(
             "curl -s -X POST {auth} -H 'Content-Type: application/json' -d '{body}' {base}/sessions"
         ));
         let created: Value = serde_json::from_str(&created.unwrap()).unwrap();
         let id = created["session_id"].as_str().unwrap();
         let stream = created["stream_url"].as_str().unwrap();
-        assert!(stream.starts_with(&format!("http://{}/session/{id}/", node.at)), "{created}");
+        assert!(
+            stream.starts_with(&format!("http://{}/session/{id}/", node.at)),
+            "{created}"
+        );
         let page = shell(&format!("curl -sf '{stream}'")).unwrap();
         assert!(page.contains("_neck/"), "the script is injected: {page}");
         until("the session to be listed", || node.sessions().len() == 1);
-        let path = if node.at == controller.at { ".[].sessions[]?" } else { ".[]" };
+        let path = if node.at == controller.at {
+            ".[].sessions[]?"
+        } else {
+            ".[]"
+        };
         let filter = format!("{path} | {{id: .id[0:8], status}}");
-        let listed = shell(&format!("curl -s {auth} {base}/sessions | jq -c '{filter}'"));
+        let listed = shell(&format!(
+            "curl -s {auth} {base}/sessions | jq -c '{filter}'"
+        ));
         let expected = format!("{{\"id\":\"{}\",\"status\":\"ready\"}}\n", &id[..8]);
         assert_eq!(listed.unwrap(), expected);
         let code = "-o /dev/null -w '%{http_code}'";
-        let deleted = shell(&format!("curl -s {code} -X DELETE {auth} {base}/sessions/{id}"));
+        let deleted = shell(&format!(
+            "curl -s {code} -X DELETE {auth} {base}/sessions/{id}"
+        ));
         assert_eq!(deleted.unwrap(), "204");
         until("the list to be empty", || controller.sessions().is_empty());
     }
-    let workers = shell(&format!("curl -s {auth} http://{}/api/v1/workers", controller.at));
+    let workers = shell(&format!(
+        "curl -s {auth} http://{}/api/v1/workers",
+        controller.at
+    ));
     let workers: Value = serde_json::from_str(&workers.unwrap()).unwrap();
     assert_eq!(workers[0]["worker_id"], "w1");
 }
@@ -73,25 +97,38 @@ fn a_colocated_worker_listens_inside_its_own_range_and_browsers_come_through_the
     let controller = bench.controller();
     let first = ports(16);
     let own = first + 10;
-    let worker = bench.worker("w1", Some(&controller), json!({
-        "server": {"listen": format!(":{own}")},
-        "worker": {"url": null},
-        "sessions": {"port_range_start": first, "max": 15},
-    }));
+    let worker = bench.worker(
+        "w1",
+        Some(&controller),
+        json!({
+            "server": {"listen": format!(":{own}")},
+            "worker": {"url": null},
+            "sessions": {"port_range_start": first, "max": 15},
+        }),
+    );
     controller.is_warm();
-    let url = controller.get("/api/v1/workers")[0]["url"].as_str().unwrap().to_owned();
+    let url = controller.get("/api/v1/workers")[0]["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(url, format!("http://127.0.0.1:{own}"));
     let answer = controller.create();
     assert_eq!(answer.status, 201, "{}", answer.text());
     let stream = answer.json()["stream_url"].as_str().unwrap().to_owned();
-    let path = stream.strip_prefix(&format!("http://{}", controller.at)).expect(&stream);
+    let path = stream
+        .strip_prefix(&format!("http://{}", controller.at))
+        .expect(&stream);
     let page = controller.browse("GET", path, None);
     assert_eq!(page.status, 200);
     assert!(page.text().contains("<script"), "{}", page.text());
     for _ in 1..15 {
         controller.session();
     }
-    let taken: Vec<u64> = worker.sessions().iter().map(|s| s["port"].as_u64().unwrap()).collect();
+    let taken: Vec<u64> = worker
+        .sessions()
+        .iter()
+        .map(|s| s["port"].as_u64().unwrap())
+        .collect();
     assert_eq!(taken.len(), 15);
     assert!(!taken.contains(&own.into()), "{taken:?}");
 }

@@ -42,7 +42,9 @@ fn after_many_sessions_all_is_as_before() {
         bench.worker("w1", Some(&controller), small.clone()),
         bench.worker("w2", Some(&controller), small),
     ];
-    until("both workers", || controller.get("/api/v1/health")["extra"]["max_sessions"] == 2 * SLOTS);
+    until("both workers", || {
+        controller.get("/api/v1/health")["extra"]["max_sessions"] == 2 * SLOTS
+    });
     // What is made once and kept is made now.
     let warm: Vec<String> = (0..4).map(|_| controller.session()).collect();
     for id in warm {
@@ -52,7 +54,10 @@ fn after_many_sessions_all_is_as_before() {
     let before = [&controller, &workers[0], &workers[1]].map(measure);
     let (made, refused) = (Mutex::new(BTreeMap::new()), AtomicUsize::new(0));
     let left = AtomicUsize::new(sessions);
-    let one_less = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+    let one_less = || {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok()
+    };
     at_once(CLIENTS, |n| {
         let mut dice = Dice(seed.wrapping_add(n as u64));
         let mut mine: Vec<(String, String)> = Vec::new();
@@ -76,7 +81,10 @@ fn after_many_sessions_all_is_as_before() {
             while mine.len() > usize::from(is_more) * 2 {
                 let at = usize::try_from(dice.roll(mine.len() as u64)).unwrap();
                 let (id, owner) = mine.swap_remove(at);
-                let worker = workers.iter().find(|w| w.config["worker"]["id"] == *owner).unwrap();
+                let worker = workers
+                    .iter()
+                    .find(|w| w.config["worker"]["id"] == *owner)
+                    .unwrap();
                 let how = match dice.roll(3) {
                     0 => {
                         assert_eq!(controller.delete(&id), 204);
@@ -84,7 +92,12 @@ fn after_many_sessions_all_is_as_before() {
                         "deleted"
                     }
                     1 => {
-                        assert_eq!(controller.browse("POST", &format!("/session/{id}/quit"), None).status, 204);
+                        assert_eq!(
+                            controller
+                                .browse("POST", &format!("/session/{id}/quit"), None)
+                                .status,
+                            204
+                        );
                         "quit"
                     }
                     _ => {
@@ -113,11 +126,19 @@ fn after_many_sessions_all_is_as_before() {
     }
     until("no pairing to be left", || bench.body.clients().is_empty());
     assert_eq!(bench.body.running(), None);
-    for (node, (files, memory)) in [&controller, &workers[0], &workers[1]].into_iter().zip(before) {
+    for (node, (files, memory)) in [&controller, &workers[0], &workers[1]]
+        .into_iter()
+        .zip(before)
+    {
         // Idle connections between the roles come and go.
-        until("the descriptors to be closed", || node.descriptors() <= files + 8);
+        until("the descriptors to be closed", || {
+            node.descriptors() <= files + 8
+        });
         let now = resident(node.pid());
-        eprintln!("soak: descriptors {files} -> {}, resident {memory} -> {now} KiB", node.descriptors());
+        eprintln!(
+            "soak: descriptors {files} -> {}, resident {memory} -> {now} KiB",
+            node.descriptors()
+        );
         assert!(now < memory + 32 * 1024, "{memory} -> {now} KiB");
     }
 }

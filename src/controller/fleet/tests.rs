@@ -321,7 +321,10 @@ fn a_new_controller_is_warm_when_every_worker_had_time_to_speak_and_finds_runnin
         ["worker_up", "session_found", "session_connected"]
     );
     rig.pass(16);
-    assert!(!rig.fleet.is_warm(rig.now), "a worker's pause may be longer than a round");
+    assert!(
+        !rig.fleet.is_warm(rig.now),
+        "a worker's pause may be longer than a round"
+    );
     rig.pass(4);
     assert!(rig.fleet.is_warm(rig.now));
 }

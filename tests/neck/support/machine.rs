@@ -41,7 +41,8 @@ pub fn is_free(port: u16) -> bool {
 pub fn processes_in(dir: &Path) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap().flatten();
     let pids = all.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let works = |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+    let works =
+        |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
     pids.filter(works).collect()
 }
 
@@ -58,7 +59,10 @@ pub fn descriptors(pid: u32) -> Vec<String> {
 /// Resident memory of a process in KiB.
 pub fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -77,13 +81,17 @@ pub fn zombies(of: u32) -> Vec<u32> {
 
 /// Sends a signal by its name. The kernel's own tool keeps this file free of unsafe code.
 pub fn signal(pid: u32, name: &str) {
-    let _ = Command::new("kill").args(["-s", name, "--", &pid.to_string()]).output();
+    let _ = Command::new("kill")
+        .args(["-s", name, "--", &pid.to_string()])
+        .output();
 }
 
 /// The directories of sessions in `dir`.
 pub fn entries(dir: &Path) -> Vec<String> {
     let found = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut found: Vec<_> = found.filter_map(|e| e.file_name().into_string().ok()).collect();
+    let mut found: Vec<_> = found
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
     found.sort();
     found
 }

@@ -78,7 +78,10 @@ impl Bench {
             token: Some(Secret::new(TOKEN)),
             ..Options::default()
         });
-        Self { body: body.unwrap(), dir }
+        Self {
+            body: body.unwrap(),
+            dir,
+        }
     }
 
     /// A controller that hears its workers every 200 ms.
@@ -162,7 +165,8 @@ impl Bench {
     /// come to the same double and have no `end_reason`.
     pub fn records(&self, id: &str) -> Vec<Value> {
         let all = self.body.ratings().into_iter();
-        all.filter(|r| r["session_id"] == id && !r["end_reason"].is_null()).collect()
+        all.filter(|r| r["session_id"] == id && !r["end_reason"].is_null())
+            .collect()
     }
 
     /// Waits for the record of a session and checks that it stays the only one.
@@ -184,7 +188,9 @@ impl Drop for Bench {
         if std::thread::panicking() {
             eprintln!("kept for a look: {}", self.dir.display());
         } else {
-            let _ = comes(Duration::from_secs(5), || std::fs::remove_dir_all(&self.dir).is_ok());
+            let _ = comes(Duration::from_secs(5), || {
+                std::fs::remove_dir_all(&self.dir).is_ok()
+            });
         }
     }
 }

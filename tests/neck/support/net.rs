@@ -38,7 +38,10 @@ impl Answer {
 
     /// The slug of an error.
     pub fn reason(&self) -> String {
-        self.json()["reason"].as_str().unwrap_or_default().to_owned()
+        self.json()["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -70,7 +73,10 @@ fn open(
     let mut socket = TcpStream::connect(to)?;
     socket.set_read_timeout(Some(SILENCE))?;
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {to}\r\n");
-    if !fields.iter().any(|(n, _)| n.eq_ignore_ascii_case("connection")) {
+    if !fields
+        .iter()
+        .any(|(n, _)| n.eq_ignore_ascii_case("connection"))
+    {
         head.push_str("Connection: close\r\n");
     }
     for (name, value) in fields {
@@ -84,7 +90,12 @@ fn open(
     request.extend_from_slice(body.unwrap_or_default());
     match socket.write_all(&request) {
         // It may have answered before it closed: read on.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && error.kind() != io::ErrorKind::ConnectionReset => Err(error),
+        Err(error)
+            if error.kind() != io::ErrorKind::BrokenPipe
+                && error.kind() != io::ErrorKind::ConnectionReset =>
+        {
+            Err(error)
+        }
         _ => Ok(socket),
     }
 }
@@ -103,7 +114,11 @@ fn head(bytes: &[u8]) -> Option<(u16, Vec<(String, String)>, usize)> {
 
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let (status, fields, start) = head(bytes)?;
-    let mut answer = Answer { status, fields, body: bytes[start..].to_vec() };
+    let mut answer = Answer {
+        status,
+        fields,
+        body: bytes[start..].to_vec(),
+    };
     if answer.field("transfer-encoding").is_some() {
         answer.body = unchunk(&answer.body);
     }
@@ -115,7 +130,9 @@ fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
     while let Some(end) = bytes.windows(2).position(|w| w == b"\r\n") {
         let size = String::from_utf8_lossy(&bytes[..end]);
         let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
-        let Some(chunk) = bytes.get(end + 2..end + 2 + size) else { break };
+        let Some(chunk) = bytes.get(end + 2..end + 2 + size) else {
+            break;
+        };
         if size == 0 {
             break;
         }
@@ -141,12 +158,18 @@ impl Feed {
         std::thread::spawn(move || {
             let mut piece = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut piece) {
-                shared.lock().unwrap().0.push_str(&String::from_utf8_lossy(&piece[..n]));
+                shared
+                    .lock()
+                    .unwrap()
+                    .0
+                    .push_str(&String::from_utf8_lossy(&piece[..n]));
             }
             shared.lock().unwrap().1 = true;
         });
         let feed = Self { socket, read };
-        until("the event stream to begin", || feed.text().contains("\r\n\r\n"));
+        until("the event stream to begin", || {
+            feed.text().contains("\r\n\r\n")
+        });
         assert!(feed.text().starts_with("HTTP/1.1 200"), "{}", feed.text());
         feed
     }
@@ -158,7 +181,10 @@ impl Feed {
 
     /// How many events of this name came.
     pub fn count(&self, name: &str) -> usize {
-        self.text().lines().filter(|l| *l == format!("event: {name}")).count()
+        self.text()
+            .lines()
+            .filter(|l| *l == format!("event: {name}"))
+            .count()
     }
 
     /// Waits for an event and gives its data.
@@ -213,13 +239,20 @@ impl Signalling {
     /// Whether the other side has closed it.
     pub fn is_closed(&self) -> bool {
         let mut socket = &self.0;
-        socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(1)))
+            .unwrap();
         let mut rest = [0; 4096];
         loop {
             match socket.read(&mut rest) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                Err(e) => return !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+                Err(e) => {
+                    return !matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    );
+                }
             }
         }
     }

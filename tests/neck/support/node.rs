@@ -7,7 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Answer, BINARY, Feed, TOKEN, call, comes, descriptors, entries, is_free, loopback, processes_in, signal, until, zombies};
+use super::{
+    Answer, BINARY, Feed, TOKEN, call, comes, descriptors, entries, is_free, loopback,
+    processes_in, signal, until, zombies,
+};
 
 /// One role on one machine. Killed when dropped.
 pub struct Node {
@@ -21,7 +24,13 @@ pub struct Node {
 impl Node {
     /// Starts it and waits until it answers.
     pub fn start(role: &'static str, dir: PathBuf, port: u16, config: Value) -> Self {
-        let mut node = Self { at: loopback(port), dir, config, role, child: None };
+        let mut node = Self {
+            at: loopback(port),
+            dir,
+            config,
+            role,
+            child: None,
+        };
         node.restart();
         node
     }
@@ -38,18 +47,33 @@ impl Node {
         let file = self.dir.join("config.yaml");
         // JSON is YAML.
         fs::write(&file, self.config.to_string()).unwrap();
-        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .unwrap();
         let mut command = Command::new(BINARY);
-        command.args(["--config", file.to_str().unwrap(), self.role]).args(more);
+        command
+            .args(["--config", file.to_str().unwrap(), self.role])
+            .args(more);
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
-        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+        command
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
     }
 
     #[track_caller]
     pub fn answers(&mut self) {
         let came = comes(std::time::Duration::from_secs(40), || {
             let ended = self.child.as_mut().and_then(|c| c.try_wait().unwrap());
-            assert!(ended.is_none(), "{} ended with {ended:?}:\n{}", self.role, self.log());
+            assert!(
+                ended.is_none(),
+                "{} ended with {ended:?}:\n{}",
+                self.role,
+                self.log()
+            );
             call(self.at, "GET", "/livez", &[], None).is_ok_and(|a| a.status == 200)
         });
         assert!(came, "{} does not answer:\n{}", self.role, self.log());
@@ -89,7 +113,9 @@ impl Node {
 
     #[track_caller]
     pub fn says(&self, what: &str) {
-        let came = comes(std::time::Duration::from_secs(40), || self.log().contains(what));
+        let came = comes(std::time::Duration::from_secs(40), || {
+            self.log().contains(what)
+        });
         assert!(came, "{} does not say {what:?}:\n{}", self.role, self.log());
     }
 
@@ -98,7 +124,13 @@ impl Node {
         self.call_with(method, target, &[], body)
     }
 
-    pub fn call_with(&self, method: &str, target: &str, fields: &[(&str, &str)], body: Option<Value>) -> Answer {
+    pub fn call_with(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
         let bearer = format!("Bearer {TOKEN}");
         let mut all = vec![("Authorization", bearer.as_str())];
         if body.is_some() {
@@ -113,7 +145,11 @@ impl Node {
     /// Calls as a browser's page does: without the token.
     pub fn browse(&self, method: &str, target: &str, body: Option<Value>) -> Answer {
         let bytes = body.map(|b| b.to_string().into_bytes());
-        let fields: &[_] = if bytes.is_some() { &[("Content-Type", "application/json")] } else { &[] };
+        let fields: &[_] = if bytes.is_some() {
+            &[("Content-Type", "application/json")]
+        } else {
+            &[]
+        };
         call(self.at, method, target, fields, bytes.as_deref()).unwrap()
     }
 
@@ -147,7 +183,8 @@ impl Node {
     }
 
     pub fn delete(&self, id: &str) -> u16 {
-        self.call("DELETE", &format!("/api/v1/sessions/{id}"), None).status
+        self.call("DELETE", &format!("/api/v1/sessions/{id}"), None)
+            .status
     }
 
     /// The sessions that a worker lists, or all of a controller's workers.
@@ -156,36 +193,60 @@ impl Node {
         let all = all.as_array().unwrap().iter();
         match self.role {
             "worker" => all.cloned().collect(),
-            _ => all.flat_map(|w| w["sessions"].as_array().unwrap().clone()).collect(),
+            _ => all
+                .flat_map(|w| w["sessions"].as_array().unwrap().clone())
+                .collect(),
         }
     }
 
     /// One session, or null.
     pub fn view(&self, id: &str) -> Value {
         let answer = self.call("GET", &format!("/api/v1/sessions/{id}"), None);
-        if answer.status == 200 { answer.json() } else { Value::Null }
+        if answer.status == 200 {
+            answer.json()
+        } else {
+            Value::Null
+        }
     }
 
     /// Waits until the session has this status.
     #[track_caller]
     pub fn becomes(&self, id: &str, status: &str) {
-        let came = comes(std::time::Duration::from_secs(40), || self.view(id)["status"] == status);
-        assert!(came, "session {id} does not become {status}: {}\n{}", self.view(id), self.log());
+        let came = comes(std::time::Duration::from_secs(40), || {
+            self.view(id)["status"] == status
+        });
+        assert!(
+            came,
+            "session {id} does not become {status}: {}\n{}",
+            self.view(id),
+            self.log()
+        );
     }
 
     /// Waits until the session is not known any more.
     #[track_caller]
     pub fn forgets(&self, id: &str) {
-        let came = comes(std::time::Duration::from_secs(40), || self.view(id).is_null());
-        assert!(came, "session {id} stays: {}\n{}", self.view(id), self.log());
+        let came = comes(std::time::Duration::from_secs(40), || {
+            self.view(id).is_null()
+        });
+        assert!(
+            came,
+            "session {id} stays: {}\n{}",
+            self.view(id),
+            self.log()
+        );
     }
 
     /// Waits until a controller knows its workers, and that what it does not know is not there.
     #[track_caller]
     pub fn is_warm(&self) {
-        until("a healthy worker", || self.call("GET", "/readyz", None).status == 200);
+        until("a healthy worker", || {
+            self.call("GET", "/readyz", None).status == 200
+        });
         let nobody = format!("/api/v1/sessions/{}", "0".repeat(32));
-        until("certainty", || self.call("GET", &nobody, None).status == 404);
+        until("certainty", || {
+            self.call("GET", &nobody, None).status == 404
+        });
     }
 
     pub fn events(&self) -> Feed {
@@ -221,7 +282,8 @@ impl Node {
     }
 
     fn slots(&self) -> std::ops::Range<u16> {
-        let number = |key: &str| u16::try_from(self.config["sessions"][key].as_u64().unwrap()).unwrap();
+        let number =
+            |key: &str| u16::try_from(self.config["sessions"][key].as_u64().unwrap()).unwrap();
         let first = number("port_range_start");
         first..first + number("max")
     }
@@ -237,10 +299,26 @@ impl Node {
     pub fn has_nothing_left(&self) {
         let look = || -> Vec<String> {
             let mut left: Vec<String> = Vec::new();
-            left.extend(processes_in(&self.sessions_dir()).iter().map(|p| format!("process {p}")));
-            left.extend(entries(&self.sessions_dir()).iter().map(|e| format!("directory {e}")));
-            left.extend(entries(&self.ledger()).iter().map(|e| format!("ledger {e}")));
-            left.extend(self.slots().filter(|p| !is_free(*p)).map(|p| format!("port {p}")));
+            left.extend(
+                processes_in(&self.sessions_dir())
+                    .iter()
+                    .map(|p| format!("process {p}")),
+            );
+            left.extend(
+                entries(&self.sessions_dir())
+                    .iter()
+                    .map(|e| format!("directory {e}")),
+            );
+            left.extend(
+                entries(&self.ledger())
+                    .iter()
+                    .map(|e| format!("ledger {e}")),
+            );
+            left.extend(
+                self.slots()
+                    .filter(|p| !is_free(*p))
+                    .map(|p| format!("port {p}")),
+            );
             if let Some(child) = &self.child {
                 left.extend(zombies(child.id()).iter().map(|p| format!("zombie {p}")));
             }
