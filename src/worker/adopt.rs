@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::live::{Live, Wish, snippet};
+use super::live::{Live, Place, Wish, snippet};
 use super::steps::{self, Stage};
 use super::{Worker, driver};
 use crate::body::sunshine::Credentials;
@@ -73,10 +73,15 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
     }
     let request: CreateSession = kept(entry, "request").ok_or("its ledger entry has no request")?;
     let traces: Traces = kept(entry, "traces").unwrap_or_default();
-    let slot = worker
-        .ports
-        .claim_port(entry.port)
-        .map_err(|e| e.to_string())?;
+    let slot = match worker.ports.claim_port(entry.port) {
+        Err(error) if is_alive => return Err(error.to_string()),
+        slot => slot.ok(),
+    };
+    let place = Place {
+        port: entry.port,
+        udp: entry.udp.0..=entry.udp.1,
+        slot,
+    };
     let credentials = entry
         .credentials
         .clone()
@@ -103,7 +108,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
     let (live, inbox) = Live::new(
         entry.id.clone(),
         wish,
-        slot,
+        place,
         entry.user.clone(),
         tag,
         created_at,
@@ -129,8 +134,10 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         live.set_running(Some(Arc::clone(&running)));
         steps::watch(worker, &live, running, run);
     }
-    worker.roster.add(&live);
     let life = Lifecycle::adopted(clock::now(), live.age(), settings.life, snapshot);
+    // Nobody is to see it start again.
+    live.show(live.look(&life.0));
+    worker.roster.add(&live);
     driver::start(worker, &live, inbox, life, Stage::new(body));
     Ok(())
 }

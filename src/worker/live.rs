@@ -38,6 +38,25 @@ pub(super) struct Wish {
     pub(super) launch: Option<Launch>,
 }
 
+/// The ports of a session.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) port: u16,
+    pub(super) udp: RangeInclusive<u16>,
+    /// None when its process is dead and the configured ranges have moved since.
+    pub(super) slot: Option<Slot>,
+}
+
+impl From<Slot> for Place {
+    fn from(slot: Slot) -> Self {
+        Self {
+            port: slot.port(),
+            udp: slot.udp(),
+            slot: Some(slot),
+        }
+    }
+}
+
 /// A session that holds a slot.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -118,7 +137,7 @@ impl Live {
     pub(super) fn new(
         id: SessionId,
         wish: Wish,
-        slot: Slot,
+        place: Place,
         program_user: String,
         snippet: Arc<str>,
         created_at: SystemTime,
@@ -127,9 +146,9 @@ impl Live {
         let live = Self {
             id,
             wish,
-            port: slot.port(),
-            udp: slot.udp(),
-            slot: Mutex::new(Some(slot)),
+            port: place.port,
+            udp: place.udp,
+            slot: Mutex::new(place.slot),
             begun: clock::now(),
             created_at,
             program_user,

@@ -178,12 +178,28 @@ fn a_torn_ledger_file_costs_its_own_session_and_nothing_else() {
     assert_eq!(worker.delete(&ids[2]), 204);
     assert!(processes_in(&worker.sessions_dir()).is_empty());
     assert_eq!(entries(&worker.sessions_dir()), [""; 0]);
-    let set_aside = entries(&worker.ledger());
-    assert!(
-        set_aside.iter().all(|name| name.ends_with(".bad")),
-        "{set_aside:?}"
-    );
-    assert_eq!(set_aside.len(), 3);
+    until("only what was set aside to be left", || {
+        let left = entries(&worker.ledger());
+        left.len() == 3 && left.iter().all(|name| name.ends_with(".bad"))
+    });
+}
+
+#[test]
+fn a_worker_whose_ports_have_moved_ends_and_records_what_it_cannot_adopt() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({"sessions": {"max": 2}}));
+    let id = worker.session();
+    worker.kill();
+    worker.config["sessions"]["port_range_start"] = ports(2).into();
+    worker.restart();
+    worker.says(&format!(
+        "[cleanup] WARNING: session {id} cannot be adopted"
+    ));
+    worker.forgets(&id);
+    assert_eq!(bench.one_record(&id)["end_reason"], "process_exited");
+    worker.has_nothing_left();
+    worker.session();
+    worker.session();
 }
 
 #[test]
