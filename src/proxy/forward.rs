@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::Counters;
 use super::fields::{cookies, passes_as_trailer, passes_downstream, passes_upstream};
 use super::inject::{Injector, is_compressed, is_document};
 use super::pool::{Leg, Pool, Upstream, went_stale};
@@ -66,6 +67,7 @@ pub struct Pass {
 #[derive(Debug)]
 pub struct Proxy {
     pool: Pool,
+    counters: Arc<Counters>,
 }
 
 /// Why an upstream gave no usable answer.
@@ -96,7 +98,14 @@ impl Proxy {
     pub fn new(client: Client) -> Self {
         Self {
             pool: Pool::new(client),
+            counters: Arc::default(),
         }
+    }
+
+    /// What this proxy has done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Closes the idle connections to an upstream that is no more.
@@ -117,6 +126,7 @@ impl Proxy {
         match self.ask(&mut exchange, upstream, &head).await {
             Ok((leg, answer)) => self.deliver(exchange, leg, answer, upstream, policy).await,
             Err(Fault::Client(error)) => {
+                self.counters.answered(400);
                 exchange
                     .refuse(Failure::new(400, "bad_request", error.to_string()))
                     .await
@@ -128,6 +138,7 @@ impl Proxy {
                     Fault::Silent | Fault::Connect(ClientError::Timeout(_)) => 504,
                     _ => 502,
                 };
+                self.counters.answered(status);
                 refuse(exchange, policy, status).await
             }
         }
@@ -165,9 +176,10 @@ impl Proxy {
         upstream: &Upstream,
         policy: &Policy,
     ) -> Done {
+        self.counters.answered(answer.status);
         if answer.status == 101 {
             if exchange.head.is_upgrade {
-                return tunnel(exchange, leg, &answer, policy).await;
+                return tunnel(exchange, leg, &answer, policy, &self.counters).await;
             }
             log::warn!(target: "proxy", "{upstream}: switched protocols unasked");
             return refuse(exchange, policy, 502).await;
@@ -603,7 +615,13 @@ async fn write_piece(conn: &mut Conn, head: &[u8], piece: &[u8], chunked: bool) 
     conn.write_parts(&mut parts, STALL).await
 }
 
-async fn tunnel(mut exchange: Exchange, leg: Leg, answer: &ResponseHead, policy: &Policy) -> Done {
+async fn tunnel(
+    mut exchange: Exchange,
+    leg: Leg,
+    answer: &ResponseHead,
+    policy: &Policy,
+    counters: &Arc<Counters>,
+) -> Done {
     let mut head = Vec::with_capacity(512);
     codec::status_line(&mut head, 101);
     for (name, value) in answer.fields.iter() {
@@ -622,7 +640,8 @@ async fn tunnel(mut exchange: Exchange, leg: Leg, answer: &ResponseHead, policy:
     let peer: SocketAddr = exchange.peer;
     let (client, client_early) = exchange.conn.into_parts();
     let (upstream, upstream_early) = leg.into_parts();
-    let traffic = Traffic::default();
+    let traffic = Arc::new(Traffic::default());
+    let _open = counters.tunnel(Arc::clone(&traffic));
     let cut = async {
         match &pass {
             Some(pass) => pass.cut.wished().await,
