@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub struct Policy {
     pub cookies: Option<&'static [&'static str]>,
     /// Put into HTML documents right after `<head>`; ASCII.
     pub snippet: Option<Arc<str>>,
-    /// Called when an upgrade succeeded, before the first byte of the tunnel.
-    pub on_tunnel: Option<Arc<dyn Fn() -> Pass + Send + Sync>>,
+    /// Waited for when the upstream has switched, before the client learns it.
+    pub on_tunnel: Option<Arc<dyn Fn() -> Admission + Send + Sync>>,
     /// What a browser is shown in place of a JSON error: HTML for a status.
     pub error_page: Option<Arc<dyn Fn(u16) -> String + Send + Sync>>,
 }
@@ -54,6 +55,9 @@ impl fmt::Debug for Policy {
             .finish_non_exhaustive()
     }
 }
+
+/// A tunnel's admission under way.
+pub type Admission = Pin<Box<dyn Future<Output = Pass> + Send>>;
 
 /// Leave to run a tunnel.
 pub struct Pass {
@@ -633,7 +637,10 @@ async fn tunnel(
     write_line(&mut head, b"connection", b"upgrade");
     head.extend_from_slice(b"\r\n");
     // The pass comes first: whoever sees the 101 is counted.
-    let pass = policy.on_tunnel.as_ref().map(|pass| pass());
+    let pass = match &policy.on_tunnel {
+        Some(admission) => Some(admission().await),
+        None => None,
+    };
     if exchange.conn.write_all(&head, STALL).await.is_err() {
         return Done::Gone;
     }

@@ -119,7 +119,6 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
     if let Some(launch) = &mut wish.launch {
         launch.session_id = id.to_string();
     }
-    let traces = body.traces(wish.launch.clone());
     let settings = &worker.settings;
     let tag = snippet(
         &id,
@@ -129,9 +128,8 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
         settings.mic_enabled,
     );
     let (live, inbox) = Live::new(id, wish, slot, program_user(), tag, clock::wall());
-    live.set_traces(traces);
     log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
-        live.id, body.ip(), live.slot.port(), call.request_id);
+        live.id, body.ip(), live.port, call.request_id);
     worker.roster.add(&live);
     let life = Lifecycle::new(clock::now(), settings.life, false);
     driver::start(worker, &live, inbox, life, Stage::new(Some(body)));

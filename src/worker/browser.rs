@@ -80,6 +80,20 @@ impl Service for Front {
                 self.stream_page(exchange, &live, inner.as_deref().unwrap_or(""))
                     .await
             }
+            // The overlay comes after the end, and so does the rating.
+            (None, Some(inner)) if inner == "rating" => {
+                match id.and_then(|id| self.worker.roster.ended(&id)) {
+                    Some(live) => {
+                        let handler = Own {
+                            worker: Arc::clone(&self.worker),
+                            live,
+                            inner,
+                        };
+                        exchange.serve(&handler, BROWSER_BODY_MAX).await
+                    }
+                    None => exchange.answer_failure(Failure::not_found("session")).await,
+                }
+            }
             // Quit is idempotent, also when the session is gone already.
             (None, Some(inner))
                 if inner == "quit" && id.is_some() && exchange.head.method.as_str() == "POST" =>
@@ -176,7 +190,12 @@ impl Front {
                 .answer_failure(failure.retry_after(Duration::from_secs(1)))
                 .await;
         }
-        let policy = policy(live, USER_HEADER, language(&exchange));
+        let policy = policy(
+            live,
+            USER_HEADER,
+            self.worker.program.streamer.clone(),
+            language(&exchange),
+        );
         self.worker
             .proxy
             .forward(exchange, &live.upstream(), &policy)
@@ -185,12 +204,9 @@ impl Front {
 
     async fn gone(&self, exchange: Exchange, id: Option<SessionId>, inner: Option<&str>) -> Done {
         let reason = id.as_ref().and_then(|id| {
-            let live = self
-                .worker
-                .roster
-                .find(id)
-                .and_then(|live| live.shown().end_reason);
-            live.or_else(|| self.worker.roster.end_of(id))
+            let roster = &self.worker.roster;
+            let live = roster.find(id).or_else(|| roster.ended(id));
+            live.and_then(|live| live.shown().end_reason)
         });
         if let (Some(reason), Some(id), Some("_neck/session.json")) = (reason, &id, inner) {
             let info = SessionInfo {
@@ -235,7 +251,7 @@ fn starting(language: Option<&str>) -> Reply {
 fn asset_reply(asset: &page::Asset) -> Reply {
     Reply::bytes(200, asset.content_type, asset.bytes.to_vec())
         .header("ETag", asset.etag.as_str())
-        .header("Cache-Control", "private, max-age=3600")
+        .header("Cache-Control", "no-cache")
 }
 
 /// Our own endpoints of one session.
@@ -412,7 +428,12 @@ impl Own {
         };
         SessionInfo {
             session_id: self.live.id.clone(),
-            status: shown.status,
+            // A page that reloads while the stream process restarts would find nothing.
+            status: if shown.is_up || shown.end_reason.is_some() {
+                shown.status
+            } else {
+                Status::Starting
+            },
             end_reason: shown.end_reason,
             ice_servers: servers
                 .into_iter()

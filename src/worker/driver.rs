@@ -1,7 +1,7 @@
 //! Drives one session: feeds its lifecycle and carries out what it asks for.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Map;
 use smol::Task;
@@ -11,10 +11,13 @@ use super::Worker;
 use super::live::{Live, Shown, ended};
 use super::steps::{self, Stage};
 use crate::http::sse::Event;
-use crate::protocol::{Phase, Status};
+use crate::protocol::{EndReason, Phase, Status};
 use crate::session::ledger::{Credentials, Entry};
 use crate::session::lifecycle::{Action, Input, Lifecycle, Notice, Run, Summary};
 use crate::{clock, exec, records};
+
+/// How long the record of a session waits for a rating from a page that was open at its end.
+const RATING_WINDOW: Duration = Duration::from_secs(10);
 
 /// One session's driver.
 struct Driver {
@@ -26,6 +29,8 @@ struct Driver {
     step: Option<Task<()>>,
     /// What a start is at, and since when.
     phase: Option<(Phase, Instant)>,
+    /// Whether a page was open when the session ended.
+    had_viewers: bool,
 }
 
 /// Runs a session from here to its end.
@@ -43,6 +48,7 @@ pub(super) fn start(
         stage,
         step: None,
         phase: None,
+        had_viewers: false,
     };
     exec::spawn(driver.run(inbox, actions)).detach();
 }
@@ -86,8 +92,9 @@ impl Driver {
             Action::ProbeProgram(run) => exec::spawn(steps::probe(live, run)).detach(),
             Action::KillTree(run) => self.kill(run),
             Action::LeaveBody => {
+                // A pairing in flight is cancelled; leaving itself nothing cancels.
                 self.step = None;
-                self.step(steps::leave(live, self.stage.clone()));
+                exec::spawn(steps::leave(live, self.stage.clone())).detach();
             }
             Action::RemoveWorkspace => {
                 exec::spawn(steps::remove_workspace(worker, live)).detach();
@@ -152,8 +159,8 @@ impl Driver {
     fn entry(&self, shown: &Shown) -> Entry {
         let live = &self.live;
         let workspace = self.worker.sessions_dir.of(&live.id).path().to_owned();
-        let udp = live.slot.udp();
-        let port = live.slot.port();
+        let udp = live.udp.clone();
+        let port = live.port;
         let mut entry = Entry::new(
             live.id.clone(),
             port,
@@ -208,7 +215,7 @@ impl Driver {
                 }
             }
             status => {
-                log::info!(target: "session", session = id; "{status} port={}", self.live.slot.port())
+                log::info!(target: "session", session = id; "{status} port={}", self.live.port)
             }
         }
         if let (Status::Ended, Some(reason)) = (shown.status, shown.end_reason) {
@@ -229,9 +236,10 @@ impl Driver {
         self.worker.publish(name, &self.live.id, more);
     }
 
-    fn notify(&self, notice: Notice) {
+    fn notify(&mut self, notice: Notice) {
         match notice {
             Notice::Ended(reason) => {
+                self.had_viewers = self.live.shown().viewers > 0;
                 self.live.notify(&ended(reason));
                 self.worker.mics.end(&self.live.id);
                 self.live.cut();
@@ -261,7 +269,7 @@ impl Driver {
     async fn record(&self, summary: &Summary) {
         let stats = self.live.stats().unwrap_or_default();
         let request = &self.live.wish.request;
-        let record = records::nps::Record {
+        let mut record = records::nps::Record {
             experience: request.experience.clone(),
             score: self.live.rating(),
             session_id: self.live.id.clone(),
@@ -277,7 +285,22 @@ impl Driver {
                 .disconnect_count
                 .max(stats.disconnect_count.unwrap_or(0)),
         };
-        self.worker.outbox.put(&record).await;
+        if !self.had_viewers || summary.reason == EndReason::Quit {
+            return self.worker.outbox.put(&record).await;
+        }
+        // The overlay asks for a rating now; the record waits a little for the answer.
+        let Some(held) = self.worker.outbox.hold(&record).await else {
+            return;
+        };
+        let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
+        exec::spawn(async move {
+            let rated = live.wait_for_rating(record.score);
+            if let Ok(score) = clock::by(clock::now() + RATING_WINDOW, rated).await {
+                record.score = Some(score);
+            }
+            worker.outbox.release(held, &record).await;
+        })
+        .detach();
     }
 
     async fn forget(self) {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -41,7 +43,9 @@ pub(super) struct Wish {
 pub(super) struct Live {
     pub(super) id: SessionId,
     pub(super) wish: Wish,
-    pub(super) slot: Slot,
+    pub(super) port: u16,
+    pub(super) udp: RangeInclusive<u16>,
+    slot: Mutex<Option<Slot>>,
     pub(super) begun: Instant,
     pub(super) created_at: SystemTime,
     /// User name that the proxy sends to the stream program.
@@ -64,6 +68,15 @@ struct Told {
     rating: Option<u8>,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
+}
+
+impl Told {
+    /// Closed by the next change.
+    fn listen(&mut self) -> Receiver<()> {
+        let (waker, changed) = smol::channel::bounded(1);
+        self.waiting.push(waker);
+        changed
+    }
 }
 
 /// The lifecycle's view, as it was published last.
@@ -113,7 +126,9 @@ impl Live {
         let live = Self {
             id,
             wish,
-            slot,
+            port: slot.port(),
+            udp: slot.udp(),
+            slot: Mutex::new(Some(slot)),
             begun: clock::now(),
             created_at,
             program_user,
@@ -188,9 +203,7 @@ impl Live {
                 if wanted(&told.shown) {
                     return told.shown.clone();
                 }
-                let (waker, changed) = smol::channel::bounded::<()>(1);
-                told.waiting.push(waker);
-                changed
+                told.listen()
             };
             // Closed by the next change.
             let _ = changed.recv().await;
@@ -214,7 +227,23 @@ impl Live {
     }
 
     pub(super) fn rate(&self, score: u8) {
-        self.told().rating = Some(score);
+        let mut told = self.told();
+        told.rating = Some(score);
+        told.waiting.clear();
+    }
+
+    /// Waits until the rating is another than `before`.
+    pub(super) async fn wait_for_rating(&self, before: Option<u8>) -> u8 {
+        loop {
+            let changed = {
+                let mut told = self.told();
+                if let Some(score) = told.rating.filter(|_| told.rating != before) {
+                    return score;
+                }
+                told.listen()
+            };
+            let _ = changed.recv().await;
+        }
     }
 
     pub(super) fn set_mic(&self, on: bool) {
@@ -244,27 +273,42 @@ impl Live {
         self.told().stats.as_ref().map(|(stats, _)| stats.clone())
     }
 
+    /// Gives the slot's ports back. A session is remembered for a while after its end; its slot is
+    /// not.
+    pub(super) fn release_slot(&self) {
+        self.slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
     /// Where the stream process listens.
     pub(super) fn upstream(&self) -> Upstream {
-        Upstream::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, self.slot.port())))
+        Upstream::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
     }
 
     fn next_viewer(&self) -> ViewerId {
         self.viewers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Leave for a signalling tunnel: a viewer until it ends.
-    pub(super) fn admit_tunnel(self: &Arc<Self>) -> Pass {
+    /// Leave for a signalling tunnel: a viewer until it ends. Streamers of earlier tunnels end
+    /// first: a session has one encoder.
+    pub(super) async fn admit_tunnel(self: Arc<Self>, streamer: PathBuf) -> Pass {
+        if let Some(running) = self.running() {
+            let ended = running.end_streamers(&streamer).await;
+            if ended > 0 {
+                log::info!(target: "session", session = self.id.as_str();
+                    "a page signals anew, ended {ended} earlier streamers");
+            }
+        }
         let viewer = self.next_viewer();
         let (stopper, cut) = exec::stop();
         self.told().tunnels.insert(viewer, stopper);
         self.tell(Input::ViewerJoined(viewer));
+        let live = Arc::downgrade(&self);
         Pass {
             cut,
-            keep: Box::new(Presence {
-                live: Arc::downgrade(self),
-                viewer,
-            }),
+            keep: Box::new(Presence { live, viewer }),
         }
     }
 
@@ -326,7 +370,7 @@ impl Live {
             disconnect_count: shown.disconnect_count,
             duration_ms: u64::try_from(shown.duration.unwrap_or_else(|| self.age()).as_millis())
                 .unwrap_or(u64::MAX),
-            port: self.slot.port(),
+            port: self.port,
             stream_path: shown.stream_path.clone(),
             end_reason: shown.end_reason,
             detail: shown.failure.as_ref().map(|(_, what)| what.clone()),
@@ -395,6 +439,7 @@ pub(super) fn snippet(
 pub(super) fn policy(
     live: &Arc<Live>,
     user_header: &'static str,
+    streamer: PathBuf,
     language: Option<String>,
 ) -> proxy::Policy {
     let tunnels = Arc::clone(live);
@@ -402,7 +447,9 @@ pub(super) fn policy(
         set: vec![(user_header, live.program_user.clone())],
         cookies: Some(&["mlSession"]),
         snippet: Some(Arc::clone(&live.snippet)),
-        on_tunnel: Some(Arc::new(move || tunnels.admit_tunnel())),
+        on_tunnel: Some(Arc::new(move || {
+            Box::pin(Arc::clone(&tunnels).admit_tunnel(streamer.clone()))
+        })),
         error_page: Some(Arc::new(move |_| page::unavailable(language.as_deref()))),
     }
 }
