@@ -4,6 +4,7 @@
 //! Everything that comes in or goes out passes `wire`; `async-h1` encodes and decodes API
 //! messages in memory, behind it.
 
+pub mod audit;
 pub mod auth;
 pub mod call;
 pub mod client;
@@ -12,6 +13,7 @@ pub mod exchange;
 pub mod hub;
 pub mod idempotency;
 pub mod keyed;
+pub mod openapi;
 pub mod reply;
 pub mod router;
 pub mod server;

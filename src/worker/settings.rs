@@ -24,6 +24,7 @@ pub(super) struct Settings {
     pub(super) worker_id: String,
     pub(super) district: String,
     pub(super) token: Secret,
+    pub(super) metrics_public: bool,
     pub(super) controller: Option<ControllerPeer>,
     /// `worker.url`; found out by the heartbeat when absent.
     pub(super) url: Option<String>,
@@ -77,6 +78,7 @@ impl Settings {
             worker_id: config.worker.id.clone(),
             district: config.district.clone(),
             token: config.server.admin_token.clone(),
+            metrics_public: config.metrics.public,
             controller,
             url: config.worker.url.clone(),
             public_url: config.server.public_url.clone().or_else(|| {
