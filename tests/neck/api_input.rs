@@ -75,9 +75,7 @@ fn a_create_that_is_wrong_is_answered_with_the_field_and_makes_nothing() {
     let bench = Bench::new();
     let controller = bench.controller();
     let worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || {
-        controller.call("GET", "/readyz", None).status == 200
-    });
+    controller.is_warm();
     let rows: &[(&str, u16, &str)] = &[
         ("", 400, "invalid JSON"),
         ("{", 400, "invalid JSON"),
@@ -234,9 +232,7 @@ fn browsers_of_other_origins_and_wrong_values_are_refused() {
     let bench = Bench::new();
     let controller = bench.controller();
     let worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || {
-        controller.call("GET", "/readyz", None).status == 200
-    });
+    controller.is_warm();
     let id = controller.session();
     let own = format!("http://{}", worker.at);
     for (inner, body) in [

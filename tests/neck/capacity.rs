@@ -31,9 +31,7 @@ fn fifty_creates_at_once_fill_fifteen_slots_exactly() {
     let bench = Bench::new();
     let controller = bench.controller();
     let worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || {
-        controller.call("GET", "/readyz", None).status == 200
-    });
+    controller.is_warm();
     let answers = at_once(50, |_| controller.create());
     let made: HashSet<String> = answers
         .iter()
@@ -101,9 +99,7 @@ fn one_key_makes_one_session_however_often_it_is_sent() {
     let bench = Bench::new();
     let controller = bench.controller();
     let worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || {
-        controller.call("GET", "/readyz", None).status == 200
-    });
+    controller.is_warm();
     for (round, node) in [&controller, &worker].into_iter().enumerate() {
         let key = format!("key-{round}");
         let fields = [("Idempotency-Key", key.as_str())];
@@ -132,9 +128,7 @@ fn a_session_is_deleted_once_and_quit_as_often_as_one_likes() {
     let bench = Bench::new();
     let controller = bench.controller();
     let worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || {
-        controller.call("GET", "/readyz", None).status == 200
-    });
+    controller.is_warm();
     for node in [&controller, &worker] {
         let id = node.session();
         assert_eq!(node.delete(&id), 204);

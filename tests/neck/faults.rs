@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hydraneckwebrtc::demo::body::Faults;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::*;
 
@@ -54,18 +54,9 @@ fn a_stream_process_that_is_killed_at_any_moment_leaves_a_plain_end() {
     let worker = bench.worker("w1", None, json!({}));
     at_once(3, |n| {
         let id = worker.session_with(json!({"wait": false}));
-        let mut pid = None;
-        until("a stream process or the end", || {
-            let ledger = std::fs::read_to_string(worker.ledger().join(format!("{id}.json")));
-            let entry: Value = ledger
-                .ok()
-                .and_then(|l| serde_json::from_str(&l).ok())
-                .unwrap_or_default();
-            pid = entry["process"]["pid"].as_u64();
-            pid.is_some()
-        });
+        let pid = worker.stream_process(&id);
         pause(Duration::from_millis([0, 100, 1_000][n]));
-        signal(u32::try_from(pid.unwrap()).unwrap(), "KILL");
+        signal(pid, "KILL");
         worker.forgets(&id);
         let reason = bench.one_record(&id)["end_reason"].clone();
         assert!(
@@ -300,6 +291,7 @@ fn bodies_that_refuse_or_are_not_there_are_named_and_nothing_is_left() {
     });
     let answer = worker.create();
     assert!(matches!(answer.status, 201 | 502), "{}", answer.text());
+    until("it to be back", || worker.create().status == 201);
     let id = worker.session();
     // Gone in the middle of a stream: the session can be ended all the same.
     fail(Faults {

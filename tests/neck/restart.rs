@@ -11,9 +11,7 @@ fn a_killed_worker_comes_back_with_its_sessions_and_buries_the_dead() {
     let bench = Bench::new();
     let controller = bench.controller();
     let mut worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || {
-        controller.call("GET", "/readyz", None).status == 200
-    });
+    controller.is_warm();
     let ids: Vec<String> = (0..5).map(|_| controller.session()).collect();
     let (dead, live) = ids.split_at(2);
     let urls: Vec<Value> = live
@@ -70,6 +68,9 @@ fn an_adopted_session_keeps_its_age_its_rating_and_its_window() {
         Some(json!({"score": 9})),
     );
     assert_eq!(rated.status, 204);
+    until("the ledger to have it", || {
+        worker.entry(&id)["extra"]["rating"] == 9
+    });
     worker.kill();
     worker.restart();
     let after = worker.view(&id);
@@ -120,9 +121,7 @@ fn a_worker_that_is_told_to_stop_for_good_ends_its_sessions_and_tells_everybody(
     let controller = bench.controller();
     let config = json!({"sessions": {"keep_on_shutdown": false}});
     let mut worker = bench.worker("w1", Some(&controller), config);
-    until("the worker to register", || {
-        controller.call("GET", "/readyz", None).status == 200
-    });
+    controller.is_warm();
     let ids = [controller.session(), controller.session()];
     let page = worker.page(&ids[0]);
     assert!(worker.stop().success());
@@ -179,12 +178,28 @@ fn a_torn_ledger_file_costs_its_own_session_and_nothing_else() {
     assert_eq!(worker.delete(&ids[2]), 204);
     assert!(processes_in(&worker.sessions_dir()).is_empty());
     assert_eq!(entries(&worker.sessions_dir()), [""; 0]);
-    let set_aside = entries(&worker.ledger());
-    assert!(
-        set_aside.iter().all(|name| name.ends_with(".bad")),
-        "{set_aside:?}"
-    );
-    assert_eq!(set_aside.len(), 3);
+    until("only what was set aside to be left", || {
+        let left = entries(&worker.ledger());
+        left.len() == 3 && left.iter().all(|name| name.ends_with(".bad"))
+    });
+}
+
+#[test]
+fn a_worker_whose_ports_have_moved_ends_and_records_what_it_cannot_adopt() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({"sessions": {"max": 2}}));
+    let id = worker.session();
+    worker.kill();
+    worker.config["sessions"]["port_range_start"] = ports(2).into();
+    worker.restart();
+    worker.says(&format!(
+        "[cleanup] WARNING: session {id} cannot be adopted"
+    ));
+    worker.forgets(&id);
+    assert_eq!(bench.one_record(&id)["end_reason"], "process_exited");
+    worker.has_nothing_left();
+    worker.session();
+    worker.session();
 }
 
 #[test]

@@ -29,9 +29,7 @@ fn the_runbooks_commands_work_against_both_roles() {
     let bench = Bench::new();
     let controller = bench.controller();
     let worker = bench.worker("w1", Some(&controller), json!({}));
-    until("the worker to register", || {
-        controller.get("/api/v1/workers")[0]["status"] == "healthy"
-    });
+    controller.is_warm();
     let auth = format!("-H 'Authorization: Bearer {TOKEN}'");
     for node in [&controller, &worker] {
         let base = format!("http://{}/api/v1", node.at);
@@ -108,9 +106,7 @@ fn a_colocated_worker_listens_inside_its_own_range_and_browsers_come_through_the
             "sessions": {"port_range_start": first, "max": 15},
         }),
     );
-    until("the worker to register", || {
-        controller.get("/api/v1/workers")[0]["status"] == "healthy"
-    });
+    controller.is_warm();
     let url = controller.get("/api/v1/workers")[0]["url"]
         .as_str()
         .unwrap()

@@ -237,6 +237,18 @@ impl Node {
         );
     }
 
+    /// Waits until a controller knows its workers, and that what it does not know is not there.
+    #[track_caller]
+    pub fn is_warm(&self) {
+        until("a healthy worker", || {
+            self.call("GET", "/readyz", None).status == 200
+        });
+        let nobody = format!("/api/v1/sessions/{}", "0".repeat(32));
+        until("certainty", || {
+            self.call("GET", &nobody, None).status == 404
+        });
+    }
+
     pub fn events(&self) -> Feed {
         let bearer = format!("Bearer {TOKEN}");
         Feed::open(self.at, "/api/v1/events", &[("Authorization", &bearer)])
@@ -247,11 +259,18 @@ impl Node {
         Feed::open(self.at, &format!("/session/{id}/events"), &[])
     }
 
+    /// What a worker's ledger keeps of a session.
+    pub fn entry(&self, id: &str) -> Value {
+        let entry = fs::read(self.ledger().join(format!("{id}.json"))).unwrap_or_default();
+        serde_json::from_slice(&entry).unwrap_or_default()
+    }
+
     /// A worker's stream process of a session: leader of its group.
+    #[track_caller]
     pub fn stream_process(&self, id: &str) -> u32 {
-        let entry = fs::read_to_string(self.ledger().join(format!("{id}.json"))).unwrap();
-        let entry: Value = serde_json::from_str(&entry).unwrap();
-        u32::try_from(entry["process"]["pid"].as_u64().unwrap()).unwrap()
+        let pid = || self.entry(id)["process"]["pid"].as_u64();
+        until("the stream process", || pid().is_some());
+        u32::try_from(pid().unwrap()).unwrap()
     }
 
     pub fn ledger(&self) -> PathBuf {
