@@ -47,7 +47,11 @@ with subtest("a session is created and ready"):
     session, url = created["session_id"], created["stream_url"]
     assert created["worker_id"] == "worker", created
     assert url.startswith(f"http://controller:8080/session/{session}/"), created
-    assert json.loads(get(f"sessions/{session}"))["status"] in ("ready", "connected")
+    assert created["status"] == "ready", created
+    # The controller's list is what the worker said last.
+    controller.wait_until_succeeds(
+        f"curl -sf {AUTH} {API}/sessions/{session} | jq -e '.status == \"ready\"'", timeout=15
+    )
 
 with subtest("the page comes through the controller, with the neck's own script in it"):
     page = controller.succeed(f"curl -sf '{url}'")
