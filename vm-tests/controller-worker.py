@@ -104,12 +104,15 @@ with subtest("a crashed worker comes back and adopts its session"):
 
 with subtest("a worker without its network is not given sessions, and comes back by itself"):
     worker.block()
-    # Placement skips a worker that was silent for three heartbeats; a create before that may wait
-    # for an answer that never comes.
-    request = f"curl -s --max-time 2 {AUTH} -H 'Content-Type: application/json' -d '{{\"body_ip\":\"192.168.1.1\"}}' {API}/sessions"
     controller.wait_until_succeeds(
-        f"{request} | jq -e '.reason == \"no_workers\" or .reason == \"no_capacity\"'", timeout=60
+        f"curl -sf {AUTH} {API}/workers | jq -e '.[0].status == \"unhealthy\"'", timeout=30
     )
+    answer = json.loads(
+        controller.succeed(
+            f"curl -s {AUTH} -H 'Content-Type: application/json' -d '{{\"body_ip\":\"192.168.1.1\"}}' {API}/sessions"
+        )
+    )
+    assert answer["code"] == 503 and answer["reason"] == "no_workers", answer
     worker.unblock()
     controller.wait_until_succeeds(f"curl -sf '{url}' > /dev/null", timeout=60)
     controller.succeed(f"curl -sf -X DELETE {AUTH} {API}/sessions/{session}")

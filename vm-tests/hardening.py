@@ -76,6 +76,4 @@ with subtest("a missing secret file stops the start and does not start a storm")
     machine.sleep(5)  # longer than RestartSec
     machine.require_unit_state("hydraneckwebrtc-controller.service", "failed")
     assert machine.succeed("systemctl show -P NRestarts hydraneckwebrtc-controller.service").strip() == "0"
-    machine.succeed(
-        "journalctl -u hydraneckwebrtc-controller.service | grep 'Failed to set up credentials'"
-    )
+    machine.succeed("journalctl -u hydraneckwebrtc-controller.service | grep 'Failed to set up credentials'")
