@@ -208,9 +208,9 @@ impl Listener {
                     };
                     let (service, stop, tls) =
                         (Arc::clone(&service), stop.clone(), self.tls.clone());
-                    exec::spread(async move {
+                    exec::spread(|seat| async move {
                         connection(stream, peer, tls, &*service, &stop).await;
-                        drop(place);
+                        drop((place, seat));
                     })
                     .detach();
                 }
