@@ -8,6 +8,7 @@ pub mod auth;
 pub mod call;
 pub mod client;
 pub mod codec;
+mod doors;
 pub mod exchange;
 pub mod idempotency;
 pub mod reply;
@@ -19,5 +20,7 @@ pub use call::{Call, Handler};
 pub use exchange::{Done, Exchange, Rest};
 pub use reply::{Failure, Reply};
 
+#[cfg(test)]
+mod staying;
 #[cfg(test)]
 mod tests;
