@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 use smol::{Executor, Task};
 
@@ -54,6 +55,9 @@ fn lanes() -> &'static [Lane] {
             std::process::abort();
         }
         let lanes: &'static [Lane] = lanes.leak();
+        // async-io opens its descriptors at its first use and cannot without them: not when they
+        // have run out and a timer is needed to wait for better times.
+        smol::block_on(smol::Timer::after(Duration::ZERO));
         for (n, lane) in lanes.iter().enumerate() {
             let run = move || {
                 HERE.set(Some(n));
