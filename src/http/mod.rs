@@ -9,6 +9,7 @@ pub mod auth;
 pub mod call;
 pub mod client;
 pub mod codec;
+mod doors;
 pub mod exchange;
 pub mod hub;
 pub mod idempotency;
@@ -23,5 +24,7 @@ pub use call::{Call, Handler};
 pub use exchange::{Done, Exchange, Rest};
 pub use reply::{Failure, Reply};
 
+#[cfg(test)]
+mod staying;
 #[cfg(test)]
 mod tests;
