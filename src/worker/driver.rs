@@ -218,9 +218,6 @@ impl Driver {
                 log::info!(target: "session", session = id; "{status} port={}", self.live.port)
             }
         }
-        if let (Status::Ended, Some(reason)) = (shown.status, shown.end_reason) {
-            self.worker.counters.ended(reason);
-        }
         let name = match shown.status {
             Status::Starting => "session_created",
             Status::Ready => "session_ready",
@@ -267,6 +264,7 @@ impl Driver {
     }
 
     async fn record(&self, summary: &Summary) {
+        self.worker.counters.ended(summary.reason);
         let stats = self.live.stats().unwrap_or_default();
         let request = &self.live.wish.request;
         let mut record = records::nps::Record {
