@@ -1,22 +1,28 @@
 //! What operators do with a running chain: remote commands, metrics, the API document.
 
-#![allow(clippy::expect_used)] // a test fails by panicking
+#![allow(clippy::expect_used, clippy::panic)] // a test fails by panicking
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hydraneckwebrtc");
 
+/// One demo at a time: each looks for free ports of its own.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// The demo, ended when dropped.
 struct Demo {
     child: Child,
     told: Value,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Demo {
     fn start() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new(PROGRAM)
             .args(["demo", "--json", "--port", "0"])
             .stdout(Stdio::piped())
@@ -28,7 +34,11 @@ impl Demo {
             .read_line(&mut line)
             .expect("the demo speaks");
         let told = serde_json::from_str(&line).expect("a line of JSON");
-        Self { child, told }
+        Self {
+            child,
+            told,
+            _turn: turn,
+        }
     }
 
     fn of(&self, key: &str) -> String {
@@ -127,7 +137,7 @@ fn the_remote_commands_do_what_they_say_and_exit_with_what_they_mean() {
             .contains(&second)
     );
     assert!(out(&demo.run(&["sessions", "end", &second])).is_empty());
-    let gone = demo.run(&["sessions", "end", &second]);
+    let gone = demo.at("worker_url", &["sessions", "end", &second]);
     assert_fails(&gone, 1, "404 not_found");
 
     // Workers.
@@ -251,6 +261,18 @@ fn get(url: &str, path: &str, token: Option<&str>) -> (u16, String) {
     (status.expect("a status"), content.to_owned())
 }
 
+/// The answer that has this line, or the last one before patience ends.
+fn once_it_says(line: &str, ask: impl Fn() -> (u16, String)) -> (u16, String) {
+    let patience = hydraneckwebrtc::clock::now() + std::time::Duration::from_secs(10);
+    loop {
+        let answer = ask();
+        if answer.1.lines().any(|l| l == line) || hydraneckwebrtc::clock::now() > patience {
+            return answer;
+        }
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn metrics_count_what_happened_and_name_no_session() {
     let demo = Demo::start();
@@ -276,7 +298,8 @@ fn metrics_count_what_happened_and_name_no_session() {
     };
     for url in ["controller_url", "worker_url"] {
         assert_eq!(get(&demo.of(url), "/metrics", None).0, 401);
-        let (status, text) = get(&demo.of(url), "/metrics", Some(&token));
+        let ended = "hydraneckwebrtc_session_ends_total{reason=\"deleted\"} 1";
+        let (status, text) = once_it_says(ended, || get(&demo.of(url), "/metrics", Some(&token)));
         assert_eq!(status, 200);
         assert!(
             text.ends_with("# EOF\n") && !text.contains(&first),
@@ -314,4 +337,61 @@ fn metrics_count_what_happened_and_name_no_session() {
         &controller,
         "hydraneckwebrtc_proxy_requests_total{class=\"2xx\"} 1",
     );
+    // What dashboard and alerts show is there.
+    let both = format!("{worker}{controller}");
+    for file in [
+        include_str!("../docs/grafana.json"),
+        include_str!("../docs/alerts.yaml"),
+    ] {
+        let named = file.split("hydraneckwebrtc_").skip(1);
+        for name in named.map(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+            rest[..end.unwrap_or(rest.len())].to_owned()
+        }) {
+            let found = both.contains(&format!("\nhydraneckwebrtc_{name}"));
+            assert!(found, "no metric {name:?}");
+        }
+    }
+}
+
+#[test]
+fn doctor_names_what_is_wrong_and_exits_with_it() {
+    let dir = std::env::temp_dir().join(format!("neck-doctor-{}", hydraneckwebrtc::ids::label()));
+    std::fs::create_dir(&dir).expect("a directory");
+    let path = dir.join("config.yaml");
+    let doctor = |yaml: &str, more: &[&str]| {
+        std::fs::write(&path, yaml).expect("a file");
+        let mut command = Command::new(PROGRAM);
+        command.arg("--config").arg(&path).arg("doctor").args(more);
+        command.output().expect("the program runs")
+    };
+    let broken = doctor("servr: 1\n", &[]);
+    assert_eq!(broken.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&broken.stdout).starts_with("fail  configuration"));
+
+    let worker = format!(
+        "mode: worker\nserver: {{listen: '127.0.0.1:1', admin_token: t}}\ncontroller: {{url: 'http://127.0.0.1:1', token: t}}\nworker: {{state_dir: '{0}'}}\nsessions: {{web_server: testcard, dir: '{0}'}}\nturn: {{secret: s, urls: ['turn:127.0.0.1:1']}}\nsunshine: {{username: u, password: p}}\n",
+        dir.display()
+    );
+    let report = doctor(&worker, &["--json", "--body", "8.8.8.8"]);
+    assert_eq!(report.status.code(), Some(1), "{}", err(&report));
+    let report: Value = serde_json::from_slice(&report.stdout).expect("JSON");
+    assert_eq!(report["ok"], false);
+    let verdict = |check: &str| {
+        let all = report["checks"].as_array().expect("checks");
+        let found = all.iter().find(|c| c["check"] == check);
+        found.unwrap_or_else(|| panic!("no {check} in {all:?}"))["verdict"].clone()
+    };
+    for (check, wanted) in [
+        ("configuration", "ok"),
+        ("process", "warn"),
+        ("program", "warn"),
+        ("ports", "ok"),
+        ("turn", "fail"),
+        ("controller", "fail"),
+        ("body", "fail"),
+    ] {
+        assert_eq!(verdict(check), wanted, "{check}");
+    }
+    std::fs::remove_dir_all(dir).expect("gone");
 }

@@ -52,6 +52,15 @@ pub(super) enum Command {
         #[arg(long, default_value = "127.0.0.1")]
         address: IpAddr,
     },
+    /// Say what is wrong with this machine, and the remedy; one line a check
+    Doctor {
+        /// Look at this body too: reachable, credentials accepted
+        #[arg(long, value_name = "IP")]
+        body: Option<IpAddr>,
+        /// Remove every pairing of this worker from the body; ends its streams there
+        #[arg(long, requires = "body")]
+        unpair: bool,
+    },
     /// List, show, create and end sessions
     Sessions {
         #[command(flatten)]

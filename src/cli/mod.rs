@@ -5,6 +5,7 @@
 
 mod args;
 mod config;
+mod doctor;
 mod events;
 mod remote;
 mod role;
@@ -67,6 +68,14 @@ fn run(cli: Cli) -> ExitCode {
             port,
         }),
         Command::DemoBody { address } => demo::run_body(address),
+        Command::Doctor { body, unpair } => doctor::run(
+            config,
+            doctor::Wish {
+                body,
+                unpair,
+                json: cli.json,
+            },
+        ),
         Command::Sessions { remote, command } => remote::run(config, &remote, |peer| {
             sessions::run(peer, command, cli.json)
         }),

@@ -219,9 +219,6 @@ impl Driver {
                 log::info!(target: "session", session = id; "ending reason={reason}");
             }
         }
-        if let (Status::Ended, Some(reason)) = (shown.status, shown.end_reason) {
-            self.worker.counters.ended(reason);
-        }
         let name = match shown.status {
             Status::Ready => "session_ready",
             Status::Connected => "session_connected",
@@ -268,6 +265,7 @@ impl Driver {
     }
 
     async fn record(&self, summary: &Summary) {
+        self.worker.counters.ended(summary.reason);
         let stats = self.live.stats().unwrap_or_default();
         let request = &self.live.wish.request;
         let mut record = records::nps::Record {

@@ -50,6 +50,8 @@ use crate::session::supervisor::Supervisor;
 use crate::session::workspace::{SessionsDir, WorkspaceError};
 use crate::tls::Trust;
 
+pub use settings::body_rules;
+
 use roster::Roster;
 use settings::Settings;
 

@@ -73,7 +73,6 @@ impl Settings {
             }),
             _ => None,
         };
-        let networks = config.bodies.allowed_networks.clone().unwrap_or_default();
         Self {
             worker_id: config.worker.id.clone(),
             district: config.district.clone(),
@@ -134,18 +133,7 @@ impl Settings {
                 }),
             sunshine_user: config.sunshine.username.clone(),
             sunshine_password: config.sunshine.password.clone(),
-            rules: Rules {
-                allowed: Allowed::new(&networks, machine),
-                ports: BodyPorts {
-                    sunshine: config.sunshine.port,
-                    http: config.sunshine.http_port,
-                    agent: config.bodies.agent_port,
-                },
-                state_dir: config.worker.state_dir.clone(),
-                worker_id: config.worker.id.clone(),
-                pair_once: config.bodies.pair_once,
-                close_foreign_app: config.bodies.close_foreign_app,
-            },
+            rules: body_rules(config, machine),
             mic: mic_settings(config),
             mic_enabled: config.mic.enabled,
             mic_port: config.bodies.mic_port,
@@ -154,6 +142,24 @@ impl Settings {
             nps: config.nps.clone(),
             experience_library: config.experience_library.clone(),
         }
+    }
+}
+
+/// How this worker treats bodies.
+#[must_use]
+pub fn body_rules(config: &Config, machine: &Machine) -> Rules {
+    let networks = config.bodies.allowed_networks.clone().unwrap_or_default();
+    Rules {
+        allowed: Allowed::new(&networks, machine),
+        ports: BodyPorts {
+            sunshine: config.sunshine.port,
+            http: config.sunshine.http_port,
+            agent: config.bodies.agent_port,
+        },
+        state_dir: config.worker.state_dir.clone(),
+        worker_id: config.worker.id.clone(),
+        pair_once: config.bodies.pair_once,
+        close_foreign_app: config.bodies.close_foreign_app,
     }
 }
 
