@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 use smol::{Executor, Task};
 
@@ -54,6 +55,9 @@ fn lanes() -> &'static [Lane] {
             std::process::abort();
         }
         let lanes: &'static [Lane] = lanes.leak();
+        // async-io opens its descriptors at its first use and cannot without them: not when they
+        // have run out and a timer is needed to wait for better times.
+        smol::block_on(smol::Timer::after(Duration::ZERO));
         for (n, lane) in lanes.iter().enumerate() {
             let run = move || {
                 HERE.set(Some(n));
@@ -164,31 +168,27 @@ pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static
     lane_here().executor.spawn(future)
 }
 
-/// Starts `future` on the thread that has the fewest tasks that came this way: for connections,
-/// which stay where they begin.
-pub fn spread<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Task<T> {
+/// Starts a task on the thread that has the fewest that came this way: for connections, which
+/// stay where they begin. The task keeps its seat as long as it counts.
+pub fn spread<T, F>(task: impl FnOnce(Seat) -> F) -> Task<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
     let lane = lanes()
         .iter()
         .min_by_key(|lane| lane.load.load(Ordering::Relaxed))
         .unwrap_or_else(lane_here);
-    let load = Load::on(lane);
-    lane.executor.spawn(async move {
-        let _load = load;
-        future.await
-    })
+    lane.load.fetch_add(1, Ordering::Relaxed);
+    // Wrapping the future here would make the task twice as large.
+    lane.executor.spawn(task(Seat(lane)))
 }
 
-/// A task's weight on its lane.
-struct Load(&'static Lane);
+/// The weight of a task on its thread.
+#[derive(Debug)]
+pub struct Seat(&'static Lane);
 
-impl Load {
-    fn on(lane: &'static Lane) -> Self {
-        lane.load.fetch_add(1, Ordering::Relaxed);
-        Self(lane)
-    }
-}
-
-impl Drop for Load {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.0.load.fetch_sub(1, Ordering::Relaxed);
     }
@@ -282,9 +282,10 @@ mod tests {
             let tasks: Vec<_> = (0..4 * threads())
                 .map(|_| {
                     let (where_to, receiver) = (where_to.clone(), receiver.clone());
-                    spread(async move {
+                    spread(|seat| async move {
                         let _ = where_to.send(here()).await;
                         let _ = receiver.recv().await;
+                        drop(seat);
                     })
                 })
                 .collect();

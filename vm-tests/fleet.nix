@@ -14,6 +14,7 @@ in
       enable = true;
       adminTokenFile = "/etc/tests/token";
       openFirewall = true;
+      settings.workers.heartbeat_timeout = "5s";
     };
   };
   worker = {

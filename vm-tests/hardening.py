@@ -60,7 +60,9 @@ with subtest("an empty secret is a failure with a name, once"):
     machine.succeed("cp /var/lib/hydraneckwebrtc-secrets/admin-token /run/admin-token")
     machine.succeed("truncate -s 0 /var/lib/hydraneckwebrtc-secrets/admin-token")
     machine.fail("systemctl start hydraneckwebrtc-controller.service")
-    machine.succeed("journalctl -u hydraneckwebrtc-secrets.service | grep -q 'admin-token is empty'")
+    machine.wait_until_succeeds(
+        "journalctl -u hydraneckwebrtc-secrets.service | grep 'admin-token is empty'", timeout=15
+    )
     machine.succeed("cp /run/admin-token /var/lib/hydraneckwebrtc-secrets/admin-token")
     machine.succeed("systemctl start hydraneckwebrtc-controller.service")
     machine.wait_for_unit("hydraneckwebrtc-controller.service")
@@ -76,6 +78,4 @@ with subtest("a missing secret file stops the start and does not start a storm")
     machine.sleep(5)  # longer than RestartSec
     machine.require_unit_state("hydraneckwebrtc-controller.service", "failed")
     assert machine.succeed("systemctl show -P NRestarts hydraneckwebrtc-controller.service").strip() == "0"
-    machine.succeed(
-        "journalctl -u hydraneckwebrtc-controller.service | grep -q 'Failed to set up credentials'"
-    )
+    machine.succeed("journalctl -u hydraneckwebrtc-controller.service | grep 'Failed to set up credentials'")

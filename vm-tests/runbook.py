@@ -64,7 +64,7 @@ with subtest("create a session"):
     session = created["session_id"]
     assert created["stream_url"].startswith(f"{SITE}/session/{session}/"), created
     assert created["worker_id"] == "worker", created
-    at_controller(f"curl -sf '{created['stream_url']}' | grep -q _neck")
+    at_controller(f"curl -sf '{created['stream_url']}' | grep _neck")
 
 with subtest("list sessions"):
     fleet = json.loads(at_controller(f'curl -H "Authorization: Bearer {TOKEN}" \\\n  {SITE}/api/v1/sessions'))

@@ -9,6 +9,7 @@ mod create;
 mod events;
 pub mod fleet;
 mod health;
+mod metrics;
 pub mod placement;
 mod recent;
 mod relay;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 
 use crate::config::Config;
 use crate::exec::{self, Stop};
+use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
 use crate::http::exchange::API_BODY_MAX;
 use crate::http::hub::Hub;
@@ -42,6 +44,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// Why a controller cannot start.
 #[derive(Debug)]
 pub enum ControllerError {
+    /// The audit file cannot be used.
+    Audit(AuditError),
     /// Outgoing TLS cannot be set up.
     Client(ClientError),
 }
@@ -49,6 +53,7 @@ pub enum ControllerError {
 impl fmt::Display for ControllerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Audit(error) => write!(f, "{error}"),
             Self::Client(error) => write!(f, "{error}"),
         }
     }
@@ -67,6 +72,8 @@ pub struct Controller {
     proxy: Proxy,
     hub: Hub,
     recent: recent::Recent,
+    audit: Arc<Audit>,
+    counters: metrics::Counters,
     settings: Settings,
     process_id: String,
     started: Instant,
@@ -80,6 +87,7 @@ struct Settings {
     public_url: Option<String>,
     return_url: String,
     token: Secret,
+    metrics_public: bool,
     pace: Pace,
 }
 
@@ -95,6 +103,8 @@ impl Controller {
             .clone()
             .map_or(Trust::WebPki, Trust::CaFile);
         let client = Client::new(&trust).map_err(ControllerError::Client)?;
+        let audit =
+            Audit::open(config.log.audit_file.as_deref()).map_err(ControllerError::Audit)?;
         let pace = Pace {
             heartbeat_interval: config.controller.heartbeat_interval,
             heartbeat_timeout: config.workers.heartbeat_timeout,
@@ -114,11 +124,14 @@ impl Controller {
             client,
             hub: Hub::default(),
             recent: recent::Recent::default(),
+            audit: Arc::new(audit),
+            counters: metrics::Counters::default(),
             settings: Settings {
                 district: config.district.clone(),
                 public_url,
                 return_url: config.sessions.return_url.clone(),
                 token: config.server.admin_token.clone(),
+                metrics_public: config.metrics.public,
                 pace,
             },
             process_id: ids::label(),
@@ -135,6 +148,12 @@ impl Controller {
         log::info!(target: "controller", "started version={} process_id={}",
             crate::protocol::VERSION, controller.process_id);
         Ok(controller)
+    }
+
+    /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
+    #[must_use]
+    pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
+        api::router(self).table().collect()
     }
 
     /// What a server serves.
@@ -162,6 +181,7 @@ impl Controller {
             if let Change::SessionEnded(id, _) = &change.change {
                 self.recent.remember(id, &change.worker_id);
             }
+            self.counters.changed(&change);
             events::announce(&self.hub, &change);
         }
     }

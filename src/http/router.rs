@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http_types::Method;
 
+use super::audit::{Audit, Caller};
 use super::auth::Bearer;
 use super::call::{Call, Handler};
 use super::reply::{Failure, Reply};
@@ -15,12 +16,14 @@ use super::reply::{Failure, Reply};
 pub struct Router {
     routes: Vec<Route>,
     bearer: Option<Arc<Bearer>>,
+    audit: Option<Arc<Audit>>,
 }
 
 struct Route {
     method: Method,
     path: Vec<&'static str>,
     secured: bool,
+    is_audited: bool,
     handler: Box<dyn Handler>,
 }
 
@@ -39,7 +42,24 @@ impl Router {
         Self {
             routes: Vec::new(),
             bearer: Some(bearer),
+            audit: None,
         }
+    }
+
+    /// Secured routes that change something are audited from now on.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
+    /// Takes the route that was added last out of the audit: machines call it all the time.
+    #[must_use]
+    pub fn unaudited(mut self) -> Self {
+        if let Some(route) = self.routes.last_mut() {
+            route.is_audited = false;
+        }
+        self
     }
 
     /// Adds a route that anybody may use.
@@ -54,6 +74,18 @@ impl Router {
         self.add(method, path, true, handler)
     }
 
+    /// Adds a route that asks for the token or not, as the configuration says.
+    #[must_use]
+    pub fn route(
+        self,
+        method: Method,
+        path: &'static str,
+        secured: bool,
+        handler: impl Handler,
+    ) -> Self {
+        self.add(method, path, secured, handler)
+    }
+
     fn add(
         mut self,
         method: Method,
@@ -66,6 +98,7 @@ impl Router {
             method,
             path,
             secured,
+            is_audited: secured && !matches!(method, Method::Get | Method::Head),
             handler: Box::new(handler),
         });
         self
@@ -76,6 +109,15 @@ impl Router {
         self.routes
             .iter()
             .map(|r| (r.method, format!("/{}", r.path.join("/")), r.secured))
+    }
+}
+
+impl Router {
+    fn check(&self, route: &Route, call: &Call) -> Result<(), Failure> {
+        match &self.bearer {
+            Some(bearer) if route.secured => bearer.check(call),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -107,13 +149,21 @@ impl Handler for Router {
                 allowed.push(route.method.as_ref());
                 continue;
             }
-            if route.secured
-                && let Some(bearer) = &self.bearer
-            {
-                bearer.check(&call)?;
-            }
             call.params = params;
-            return route.handler.answer(call).await;
+            let audit = self.audit.as_ref().filter(|_| route.is_audited);
+            let Some(audit) = audit else {
+                self.check(route, &call)?;
+                return route.handler.answer(call).await;
+            };
+            let caller = Caller::of(&call);
+            let bearer = self.bearer.as_ref();
+            let who = bearer.and_then(|b| b.who(call.header("authorization")));
+            let outcome = match self.check(route, &call) {
+                Ok(()) => route.handler.answer(call).await,
+                Err(failure) => Err(failure),
+            };
+            audit.note(who.unwrap_or("nobody"), &caller, &outcome);
+            return outcome;
         }
         if allowed.is_empty() {
             return Err(Failure::not_found("path"));

@@ -1,13 +1,12 @@
 //! Accepting connections and reading requests off them.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +15,8 @@ use futures_rustls::{TlsAcceptor, TlsStream};
 use rustls::ServerConfig;
 
 use super::call::Handler;
+pub use super::doors::Admission;
+use super::doors::Doors;
 use super::exchange::{API_BODY_MAX, Done, Exchange, STALL};
 use super::reply::Failure;
 use crate::exec::{self, Stop};
@@ -85,24 +86,6 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
-
-/// How many connections are served at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Admission {
-    /// Over all clients.
-    pub total: usize,
-    /// From one address: many visitors may share one behind NAT, and a controller is one too.
-    pub per_address: usize,
-}
-
-impl Default for Admission {
-    fn default() -> Self {
-        Self {
-            total: 20_000,
-            per_address: 10_000,
-        }
-    }
-}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -193,11 +176,7 @@ impl Listener {
         stop: Stop,
         grace: Duration,
     ) {
-        let doors = Arc::new(Doors {
-            admission,
-            open: AtomicUsize::new(0),
-            by_address: Mutex::default(),
-        });
+        let doors = Doors::new(admission);
         while let Some(accepted) = stop.or(self.socket.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
@@ -208,9 +187,9 @@ impl Listener {
                     };
                     let (service, stop, tls) =
                         (Arc::clone(&service), stop.clone(), self.tls.clone());
-                    exec::spread(async move {
+                    exec::spread(|seat| async move {
                         connection(stream, peer, tls, &*service, &stop).await;
-                        drop(place);
+                        drop((place, seat));
                     })
                     .detach();
                 }
@@ -225,7 +204,7 @@ impl Listener {
         drop(self);
         let deadline = clock::now() + grace;
         wire::alarm::rouse();
-        while doors.open.load(Ordering::Relaxed) > 0 && clock::now() < deadline {
+        while !doors.is_empty() && clock::now() < deadline {
             clock::sleep(EXHAUSTED_PAUSE).await;
         }
     }
@@ -259,52 +238,6 @@ fn is_exhausted(error: &io::Error) -> bool {
 /// An IPv4 client of a dual-stack listener shows its IPv4 address.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     (peer.ip().to_canonical(), peer.port()).into()
-}
-
-#[derive(Debug)]
-struct Doors {
-    admission: Admission,
-    open: AtomicUsize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A place at the doors, given back on drop.
-struct Place(Arc<Doors>, IpAddr);
-
-impl Doors {
-    fn enter(doors: &Arc<Self>, ip: IpAddr) -> Option<Place> {
-        if doors.open.load(Ordering::Relaxed) >= doors.admission.total {
-            return None;
-        }
-        let mut by_address = doors
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(ip).or_default();
-        if *count >= doors.admission.per_address {
-            return None;
-        }
-        *count += 1;
-        doors.open.fetch_add(1, Ordering::Relaxed);
-        Some(Place(Arc::clone(doors), ip))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        let mut by_address = self
-            .0
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.1);
-            }
-        }
-    }
 }
 
 async fn connection(
@@ -470,26 +403,5 @@ mod tests {
         assert!(names.iter().all(|n| n.len() == 16));
         assert_eq!(name(Some(b"abc")).as_str(), "abc");
         assert_eq!(name(Some(b"a\r\nb")).as_str().len(), 16);
-    }
-
-    #[test]
-    fn places_are_given_back() {
-        let admission = Admission {
-            total: 3,
-            per_address: 2,
-        };
-        let doors = Arc::new(Doors {
-            admission,
-            open: AtomicUsize::new(0),
-            by_address: Mutex::default(),
-        });
-        let [a, b]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
-        let first = Doors::enter(&doors, a);
-        let second = Doors::enter(&doors, a);
-        assert!(first.is_some() && second.is_some() && Doors::enter(&doors, a).is_none());
-        let third = Doors::enter(&doors, b);
-        assert!(third.is_some() && Doors::enter(&doors, b).is_none());
-        drop(first);
-        assert!(Doors::enter(&doors, a).is_some());
     }
 }

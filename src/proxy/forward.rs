@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::Counters;
 use super::fields::{
     cookies, limited_by_connection, passes_as_trailer, passes_downstream, passes_upstream,
 };
@@ -76,6 +77,7 @@ pub struct Pass {
 #[derive(Debug)]
 pub struct Proxy {
     pool: Pool,
+    counters: Arc<Counters>,
 }
 
 /// Why an upstream gave no usable answer.
@@ -106,7 +108,14 @@ impl Proxy {
     pub fn new(client: Client) -> Self {
         Self {
             pool: Pool::new(client),
+            counters: Arc::default(),
         }
+    }
+
+    /// What this proxy has done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Closes the idle connections to an upstream that is no more.
@@ -129,6 +138,7 @@ impl Proxy {
         match self.ask(&mut exchange, upstream, &head).await {
             Ok((leg, answer)) => self.deliver(exchange, leg, answer, upstream, policy).await,
             Err(Fault::Client(error)) => {
+                self.counters.answered(400);
                 let failure = Failure::new(400, "bad_request", error.to_string());
                 Box::pin(exchange.refuse(failure)).await
             }
@@ -139,6 +149,7 @@ impl Proxy {
                     Fault::Silent | Fault::Connect(ClientError::Timeout(_)) => 504,
                     _ => 502,
                 };
+                self.counters.answered(status);
                 refuse(exchange, policy, status).await
             }
         }
@@ -177,9 +188,10 @@ impl Proxy {
         upstream: &Upstream,
         policy: &Policy,
     ) -> Done {
+        self.counters.answered(answer.status);
         if answer.status == 101 {
             if exchange.head.is_upgrade {
-                return Box::pin(tunnel(exchange, leg, answer, policy)).await;
+                return Box::pin(tunnel(exchange, leg, answer, policy, &self.counters)).await;
             }
             log::warn!(target: "proxy", "{upstream}: switched protocols unasked");
             return refuse(exchange, policy, 502).await;
@@ -618,7 +630,13 @@ async fn write_piece(conn: &mut Conn, head: &[u8], piece: &[u8], chunked: bool) 
     conn.write_parts(&mut parts, STALL).await
 }
 
-async fn tunnel(mut exchange: Exchange, leg: Leg, answer: ResponseHead, policy: &Policy) -> Done {
+async fn tunnel(
+    mut exchange: Exchange,
+    leg: Leg,
+    answer: ResponseHead,
+    policy: &Policy,
+    counters: &Arc<Counters>,
+) -> Done {
     let mut head = Vec::with_capacity(512);
     codec::status_line(&mut head, 101);
     for (name, value) in answer.fields.iter() {
@@ -640,8 +658,9 @@ async fn tunnel(mut exchange: Exchange, leg: Leg, answer: ResponseHead, policy: 
     let peer = exchange.peer;
     let (client, client_early) = exchange.conn.into_parts();
     let (upstream, upstream_early) = leg.into_parts();
+    let traffic = Arc::new(Traffic::default());
+    let open = counters.tunnel(Arc::clone(&traffic));
     Done::Then(Rest::new(async move {
-        let traffic = Traffic::default();
         let cut = async {
             match &pass {
                 Some(pass) => pass.cut.wished().await,
@@ -657,6 +676,7 @@ async fn tunnel(mut exchange: Exchange, leg: Leg, answer: ResponseHead, policy: 
             cut,
         )
         .await;
+        drop(open);
         log::debug!(target: "proxy", "tunnel of {peer} ended: {traffic:?}");
     }))
 }

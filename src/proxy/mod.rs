@@ -5,6 +5,7 @@
 //! never passes. HTML documents may get a snippet right after `<head>`; a WebSocket upgrade
 //! becomes a tunnel.
 
+pub mod counters;
 pub mod fields;
 pub mod forward;
 pub mod inject;
@@ -12,5 +13,6 @@ pub mod pool;
 #[cfg(test)]
 mod tests;
 
+pub use counters::Counters;
 pub use forward::{Pass, Policy, Proxy};
 pub use pool::Upstream;

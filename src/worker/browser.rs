@@ -15,6 +15,7 @@ use super::live::{Live, policy};
 use super::steps::ice_servers;
 use crate::body::program::USER_HEADER;
 use crate::clock;
+use crate::http::audit::Caller;
 use crate::http::exchange::{API_BODY_MAX, BROWSER_BODY_MAX};
 use crate::http::router::Router;
 use crate::http::server::Service;
@@ -263,6 +264,18 @@ struct Own {
 #[async_trait]
 impl Handler for Own {
     async fn answer(&self, call: Call) -> Result<Reply, Failure> {
+        let changes = !matches!(call.method, Method::Get | Method::Head) && self.inner != "stats";
+        let caller = changes.then(|| Caller::of(&call));
+        let outcome = self.respond(call).await;
+        if let Some(caller) = caller {
+            self.worker.audit.note("visitor", &caller, &outcome);
+        }
+        outcome
+    }
+}
+
+impl Own {
+    async fn respond(&self, call: Call) -> Result<Reply, Failure> {
         if !matches!(call.method, Method::Get | Method::Head) {
             check_origin(&call)?;
         }
@@ -373,12 +386,13 @@ impl Own {
             ));
         }
         let stats: PageStats = call.json()?;
-        if !self.live.measure(stats, STATS_PAUSE) {
+        if !self.live.measure(stats.clone(), STATS_PAUSE) {
             return Err(
                 Failure::new(429, "too_many_requests", "at most one digest a second")
                     .retry_after(Duration::from_secs(1)),
             );
         }
+        self.worker.counters.measured(&stats);
         Ok(Reply::empty(204))
     }
 

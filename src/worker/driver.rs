@@ -1,7 +1,7 @@
 //! Drives one session: feeds its lifecycle and carries out what it asks for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Map;
 use smol::Task;
@@ -11,7 +11,7 @@ use super::Worker;
 use super::live::{Live, Shown, ended};
 use super::steps::{self, Stage};
 use crate::http::sse::Event;
-use crate::protocol::{EndReason, Status};
+use crate::protocol::{EndReason, Phase, Status};
 use crate::session::ledger::{Credentials, Entry};
 use crate::session::lifecycle::{Action, Input, Lifecycle, Notice, Run, Summary};
 use crate::{clock, exec, records};
@@ -27,6 +27,8 @@ struct Driver {
     stage: Stage,
     /// The step under way; dropping it cancels it.
     step: Option<Task<()>>,
+    /// What a start is at, and since when.
+    phase: Option<(Phase, Instant)>,
     /// Whether a page was open when the session ended.
     had_viewers: bool,
 }
@@ -45,6 +47,7 @@ pub(super) fn start(
         life,
         stage,
         step: None,
+        phase: None,
         had_viewers: false,
     };
     exec::spawn(driver.run(inbox, actions)).detach();
@@ -80,7 +83,10 @@ impl Driver {
     async fn carry_out(&mut self, action: Action) {
         let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
         match action {
-            Action::Publish => self.publish().await,
+            Action::Publish => {
+                self.time();
+                self.publish().await;
+            }
             Action::ReachBody => self.step(steps::reach(worker, live, self.stage.clone())),
             Action::Spawn(run) => self.step(steps::spawn(worker, live, self.stage.clone(), run)),
             Action::AwaitProgram(run) => self.step(steps::await_program(live, run)),
@@ -116,6 +122,23 @@ impl Driver {
             run,
         ))
         .detach();
+    }
+
+    /// Measures the phases of the first start; an adopted session has none.
+    fn time(&mut self) {
+        let now = clock::now();
+        let phase = self.life.phase();
+        if self.phase.map(|(phase, _)| phase) == phase {
+            return;
+        }
+        if let Some((passed, since)) = self.phase {
+            let counters = &self.worker.counters;
+            counters.passed(passed, now.saturating_duration_since(since));
+            if self.life.status() == Status::Ready {
+                counters.ready(now.saturating_duration_since(self.live.begun));
+            }
+        }
+        self.phase = phase.map(|phase| (phase, now));
     }
 
     async fn publish(&self) {
@@ -242,6 +265,7 @@ impl Driver {
     }
 
     async fn record(&self, summary: &Summary) {
+        self.worker.counters.ended(summary.reason);
         let stats = self.live.stats().unwrap_or_default();
         let request = &self.live.wish.request;
         let mut record = records::nps::Record {

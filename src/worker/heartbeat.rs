@@ -48,6 +48,7 @@ async fn beat_for_ever(worker: &Arc<Worker>, peer: &ControllerPeer, kicked: &Rec
     loop {
         sequence += 1;
         let outcome = beat(worker, peer, sequence, &mut url).await;
+        worker.counters.beat(outcome.is_ok());
         let mut pause = match outcome {
             Ok(reply) => {
                 if failures > 0 || sequence == 1 {

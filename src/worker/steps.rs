@@ -8,6 +8,7 @@ use super::Worker;
 use super::live::Live;
 use crate::body::program::{Program as Api, USER_HEADER};
 use crate::body::{Body, Paired};
+use crate::protocol::Phase;
 use crate::session::lifecycle::{Input, Run};
 use crate::session::program::Generation;
 use crate::session::program_config::{IceServer, Reach, Settings as ProgramSettings, path_prefix};
@@ -220,6 +221,7 @@ pub(super) fn ice_servers(
         )
     });
     let minted = worker.settings.turn.iter().map(|t| {
+        worker.counters.minted();
         let made = turn::mint(&t.secret, live.id.short(), clock::wall(), t.ttl);
         (t.urls.clone(), made.username, made.password)
     });
@@ -296,7 +298,10 @@ async fn pair_and_target(
     let launch = live.wish.launch.as_ref();
     if let Some(launch) = launch.filter(|_| !traces.streamed) {
         live.set_launching(true);
+        let begun = clock::now();
         body.launch(launch).await;
+        let span = clock::now().saturating_duration_since(begun);
+        worker.counters.passed(Phase::Launching, span);
     }
     let target = body
         .target(&api, &paired, live.wish.request.app.as_deref(), launch)

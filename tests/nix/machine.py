@@ -235,7 +235,16 @@ class Machine:
 
     def run(self, command, timeout):
         """Runs a shell command in the machine; returns (exit code, standard output)."""
-        enter = ["nsenter", f"--target={self.find_leader()}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        enter = [
+            "nsenter",
+            f"--target={self.find_leader()}",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+            "--pid",
+            "--cgroup",
+        ]
         done = subprocess.run(
             [*enter, "/bin/bash", "-c", f"set -eo pipefail; source /etc/profile; set -u; {command}"],
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"},

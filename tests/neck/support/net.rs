@@ -100,7 +100,10 @@ fn open(
     }
 }
 
-fn head(bytes: &[u8]) -> Option<(u16, Vec<(String, String)>, usize)> {
+/// Status, fields, and the head's length.
+type Head = (u16, Vec<(String, String)>, usize);
+
+fn head(bytes: &[u8]) -> Option<Head> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
     let text = String::from_utf8_lossy(&bytes[..end]);
     let mut lines = text.split("\r\n");
