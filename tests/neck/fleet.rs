@@ -311,13 +311,8 @@ fn lost_replies_and_a_partition_leave_the_fleet_whole() {
         assert_eq!(controller.delete(id), 204);
     }
     for id in [&kept, &alone, &ended] {
-        let text = events.text();
-        let ends = text.split("event: session_ended").skip(1);
-        assert_eq!(
-            ends.filter(|e| e.contains(id.as_str())).count(),
-            1,
-            "{text}"
-        );
+        until("its end", || events.tells("session_ended", id) > 0);
+        assert_eq!(events.tells("session_ended", id), 1, "{}", events.text());
     }
 }
 

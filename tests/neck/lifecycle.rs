@@ -176,14 +176,9 @@ fn every_start_and_every_end_is_an_event_exactly_once() {
         let id = controller.session();
         assert_eq!(controller.delete(&id), 204);
         for feed in [&near, &far] {
-            let told = |name: &str| {
-                let text = feed.text();
-                let mut events = text.split("event: ").filter(|e| e.starts_with(name));
-                events.by_ref().filter(|e| e.contains(&id)).count()
-            };
             for name in ["session_created", "session_ended"] {
-                until(name, || told(name) > 0);
-                assert_eq!(told(name), 1, "{name}");
+                until(name, || feed.tells(name, &id) > 0);
+                assert_eq!(feed.tells(name, &id), 1, "{name}");
             }
         }
     }
