@@ -38,7 +38,8 @@ use crate::{clock, ids};
 
 use fleet::{Change, Fleet, FleetEvent, Pace};
 
-/// How often silence is looked at: several times within the shortest useful heartbeat interval.
+/// How often silence is looked at, at least: twice a second is soon enough for people. A fleet that
+/// is not looked at for an interval takes itself for having slept, so short ones shorten this.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Why a controller cannot start.
@@ -137,9 +138,9 @@ impl Controller {
             process_id: ids::label(),
             started: clock::now(),
         });
-        let ticking = Arc::clone(&controller);
+        let (ticking, tick) = (Arc::clone(&controller), TICK.min(pace.heartbeat_interval));
         exec::spawn(async move {
-            while stop.or(clock::sleep(TICK)).await.is_some() {
+            while stop.or(clock::sleep(tick)).await.is_some() {
                 let events = ticking.fleet().tick(clock::now());
                 ticking.announce(events);
             }

@@ -324,3 +324,30 @@ fn browsers_of_other_origins_and_wrong_values_are_refused() {
         "nothing of this ended it"
     );
 }
+
+#[test]
+fn without_a_list_of_networks_the_machine_itself_is_no_body() {
+    let bench = Bench::new();
+    let mut config = bench.worker_config("w1", None, json!({}));
+    config["bodies"]
+        .as_object_mut()
+        .unwrap()
+        .remove("allowed_networks");
+    let worker = bench.start_worker("w1", config);
+    // The address that leads elsewhere, if there is one; nothing is sent.
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = probe
+        .connect("192.0.2.1:9")
+        .and_then(|()| probe.local_addr());
+    let own = own.map_or("127.0.0.1".to_owned(), |a| a.ip().to_string());
+    for address in ["127.0.0.1", "169.254.169.254", &own] {
+        let wish = json!({"body_ip": address});
+        let answer = worker.call("POST", "/api/v1/sessions", Some(wish));
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (400, "forbidden_address"),
+            "{address}: {}",
+            answer.text()
+        );
+    }
+}

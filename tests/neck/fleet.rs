@@ -279,3 +279,86 @@ fn a_worker_that_fills_up_between_pick_and_create_costs_nobody_a_session() {
         assert!(worker.sessions().len() <= 4);
     }
 }
+
+#[test]
+fn lost_replies_and_a_partition_leave_the_fleet_whole() {
+    let bench = Bench::new();
+    let controller = bench.controller_with(json!({"workers": {"heartbeat_timeout": "1s"}}));
+    let link = Link::to(controller.at);
+    let more = json!({"controller": {"url": link.url()}});
+    let worker = bench.worker("w1", Some(&controller), more);
+    controller.is_warm();
+    let (kept, ended) = (controller.session(), controller.session());
+    let events = controller.events();
+    link.set(Carries::Requests);
+    worker.says("[heartbeat] WARNING: controller");
+    assert_eq!(worker.delete(&ended), 204);
+    until("the controller to hear of the end", || {
+        controller.view(&ended).is_null()
+    });
+    assert_eq!(status_of(&controller, "w1"), "healthy");
+    link.set(Carries::Nothing);
+    becomes(&controller, "w1", "unhealthy");
+    let alone = worker.session();
+    // Browsers that know the way are not cut off from a worker that only its controller misses.
+    let url = worker.view(&kept)["stream_path"].clone();
+    let answer = controller.browse("GET", url.as_str().unwrap(), None);
+    assert_eq!(answer.status, 200);
+    link.set(Carries::Everything);
+    becomes(&controller, "w1", "healthy");
+    until("both sessions", || controller.sessions().len() == 2);
+    for id in [&kept, &alone] {
+        assert_eq!(controller.delete(id), 204);
+    }
+    for id in [&kept, &alone, &ended] {
+        until("its end", || events.tells("session_ended", id) > 0);
+        assert_eq!(events.tells("session_ended", id), 1, "{}", events.text());
+    }
+}
+
+#[test]
+fn a_create_whose_answer_is_lost_is_found_again_by_its_key_and_never_doubled() {
+    let bench = Bench::new();
+    let controller = bench.controller();
+    let mut config = bench.worker_config("w1", Some(&controller), json!({}));
+    let listen = config["server"]["listen"].as_str().unwrap().to_owned();
+    let link = Link::to(listen.parse().unwrap());
+    config["worker"]["url"] = link.url().into();
+    let worker = bench.start_worker("w1", config);
+    let _other = bench.worker("w2", Some(&controller), json!({"sessions": {"max": 1}}));
+    becomes(&controller, "w1", "healthy");
+    becomes(&controller, "w2", "healthy");
+    // The larger one is the less loaded once the smaller one is full.
+    while worker.sessions().is_empty() {
+        controller.session();
+    }
+    let before = controller.sessions().len();
+    if before == 1 {
+        controller.session();
+    }
+    until("all to be known", || {
+        controller.sessions().len() == before.max(2)
+    });
+    let here = worker.sessions().len();
+    let key = [("Idempotency-Key", "once")];
+    let wish = json!({"body_ip": "127.0.0.1"});
+    let create = || controller.call_with("POST", "/api/v1/sessions", &key, Some(wish.clone()));
+    link.set(Carries::Requests);
+    let unsure = create();
+    assert_eq!(
+        (unsure.status, unsure.reason().as_str()),
+        (504, "timeout"),
+        "{}",
+        unsure.text()
+    );
+    until("the session to be made", || {
+        worker.sessions().len() == here + 1
+    });
+    link.set(Carries::Everything);
+    let found = create();
+    assert_eq!(found.status, 201, "{}", found.text());
+    let id = found.json()["session_id"].as_str().unwrap().to_owned();
+    assert_eq!(create().json()["session_id"], id);
+    assert_eq!(worker.sessions().len(), here + 1);
+    assert_eq!(worker.view(&id)["status"], "ready");
+}

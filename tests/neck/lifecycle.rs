@@ -176,15 +176,68 @@ fn every_start_and_every_end_is_an_event_exactly_once() {
         let id = controller.session();
         assert_eq!(controller.delete(&id), 204);
         for feed in [&near, &far] {
-            let told = |name: &str| {
-                let text = feed.text();
-                let mut events = text.split("event: ").filter(|e| e.starts_with(name));
-                events.by_ref().filter(|e| e.contains(&id)).count()
-            };
             for name in ["session_created", "session_ended"] {
-                until(name, || told(name) > 0);
-                assert_eq!(told(name), 1, "{name}");
+                until(name, || feed.tells(name, &id) > 0);
+                assert_eq!(feed.tells(name, &id), 1, "{name}");
             }
         }
     }
+}
+
+#[test]
+fn a_visitor_who_comes_through_the_controller_counts_and_is_told() {
+    let bench = Bench::new();
+    let mut controller = bench.controller();
+    let worker = bench.worker("w1", Some(&controller), json!({}));
+    controller.is_warm();
+    let id = controller.session();
+    let signalling = Signalling::open(controller.at, &prefix(&id));
+    let page = controller.page(&id);
+    worker.becomes(&id, "connected");
+    until("both to count", || worker.view(&id)["viewers"] == 2);
+    until("the controller to know", || {
+        controller.view(&id)["status"] == "connected"
+    });
+    controller.kill();
+    until("the way to be cut", || {
+        signalling.is_closed() && page.has_ended()
+    });
+    worker.becomes(&id, "lingering");
+    controller.restart();
+    until("the session to be found again", || {
+        controller.view(&id)["status"] == "lingering"
+    });
+    let page = controller.page(&id);
+    let signalling = Signalling::open(controller.at, &prefix(&id));
+    worker.becomes(&id, "connected");
+    assert_eq!(controller.delete(&id), 204);
+    assert_eq!(page.wait("ended")["end_reason"], "deleted");
+    until("the signalling to be cut", || signalling.is_closed());
+    worker.has_nothing_left();
+}
+
+#[test]
+fn a_listener_who_comes_back_hears_what_it_missed() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let feed = worker.events();
+    let first = worker.session();
+    until("the first to be ready", || feed.count("session_ready") == 1);
+    let text = feed.text();
+    let last = text.lines().rev().find_map(|l| l.strip_prefix("id: "));
+    let last = last.unwrap().to_owned();
+    drop(feed);
+    let second = worker.session();
+    assert_eq!(worker.delete(&first), 204);
+    let bearer = format!("Bearer {TOKEN}");
+    let resume = |from: &str| {
+        let fields = [("Authorization", bearer.as_str()), ("Last-Event-ID", from)];
+        Feed::open(worker.at, "/api/v1/events", &fields)
+    };
+    let feed = resume(&last);
+    assert_eq!(feed.wait("session_ended")["session_id"], first);
+    assert_eq!(feed.wait("session_ready")["session_id"], second);
+    assert_eq!((feed.count("session_ready"), feed.count("missed")), (1, 0));
+    let stranger = resume("999999");
+    until("the gap to be told", || stranger.count("missed") == 1);
 }

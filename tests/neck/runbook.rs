@@ -64,7 +64,9 @@ fn the_runbooks_commands_work_against_both_roles() {
         );
         let page = shell(&format!("curl -sf '{stream}'")).unwrap();
         assert!(page.contains("_neck/"), "the script is injected: {page}");
-        until("the session to be listed", || node.sessions().len() == 1);
+        until("the session to be listed as ready", || {
+            node.sessions().iter().any(|s| s["status"] == "ready")
+        });
         let path = if node.at == controller.at {
             ".[].sessions[]?"
         } else {

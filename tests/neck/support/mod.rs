@@ -1,5 +1,6 @@
 //! A bench for each test: own directory, own ports, own body, and the real binary in its roles.
 
+mod link;
 mod machine;
 mod net;
 mod node;
@@ -14,6 +15,7 @@ use hydraneckwebrtc::ids;
 use hydraneckwebrtc::secret::Secret;
 use serde_json::{Value, json};
 
+pub use link::*;
 pub use machine::*;
 pub use net::*;
 pub use node::*;

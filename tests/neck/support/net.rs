@@ -190,6 +190,16 @@ impl Feed {
             .count()
     }
 
+    /// How many events of this name came about this session.
+    pub fn tells(&self, name: &str, session: &str) -> usize {
+        let text = self.text();
+        let events = text
+            .split("event: ")
+            .filter(|e| e.lines().next() == Some(name));
+        let first = events.filter_map(|e| e.split("\n\n").next().map(str::to_owned));
+        first.filter(|e| e.contains(session)).count()
+    }
+
     /// Waits for an event and gives its data.
     pub fn wait(&self, name: &str) -> Value {
         until(&format!("the event {name}"), || self.count(name) > 0);
