@@ -137,7 +137,8 @@ impl Held {
 const HELD: &str = "held";
 const READY: &str = "json";
 
-/// Records that an earlier process held are sent as they are.
+/// Records that an earlier process held are sent as they are; what it was writing is not whole,
+/// and its session will be recorded anew.
 fn release_all(dir: &Path) {
     for path in fs::read_dir(dir)
         .into_iter()
@@ -145,7 +146,9 @@ fn release_all(dir: &Path) {
         .flatten()
         .map(|entry| entry.path())
     {
-        if path.extension().is_some_and(|e| e == HELD)
+        if path.extension().is_some_and(|e| e == "new") {
+            let _ = fs::remove_file(&path);
+        } else if path.extension().is_some_and(|e| e == HELD)
             && let Err(error) = fs::rename(&path, path.with_extension(READY))
         {
             log::error!(target: "records", "{} stays behind: {error}", path.display());

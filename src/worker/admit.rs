@@ -37,7 +37,8 @@ pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Fai
         // Ended at the latest by `sessions.start_timeout` and the time for cleaning up.
         live.wait(|s| s.is_up || s.status == Status::Ended).await
     } else {
-        live.shown()
+        // What was promised is known to the next process, too.
+        live.wait(|s| s.is_kept).await
     };
     if let Some(reason) = shown.end_reason {
         return Err(start_failure(reason, shown.failure));

@@ -102,6 +102,8 @@ impl Told {
 /// The lifecycle's view, as it was published last.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
+    /// Whether the ledger has it.
+    pub(super) is_kept: bool,
     pub(super) status: Status,
     pub(super) phase: Option<Phase>,
     pub(super) is_up: bool,
@@ -118,6 +120,7 @@ pub(super) struct Shown {
 impl Default for Shown {
     fn default() -> Self {
         Self {
+            is_kept: false,
             status: Status::Starting,
             phase: Some(Phase::Reaching),
             is_up: false,
@@ -181,6 +184,7 @@ impl Live {
     pub(super) fn look(&self, life: &Lifecycle) -> Shown {
         let before = self.shown();
         Shown {
+            is_kept: true,
             status: life.status(),
             phase: life.phase(),
             is_up: life.is_up(),
