@@ -27,6 +27,8 @@ use crate::{clock, wire};
 
 /// Connections the kernel may hold before they are accepted.
 const BACKLOG: i32 = 4096;
+/// Connections accepted in a row before other tasks of the thread run.
+const TURN: u32 = 32;
 /// Pause after the process ran out of descriptors, so that the accept loop does not spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Wait for the next request on an idle connection: longer than browsers and proxies keep theirs.
@@ -177,7 +179,12 @@ impl Listener {
         grace: Duration,
     ) {
         let doors = Doors::new(admission);
+        let mut turn: u32 = 0;
         while let Some(accepted) = stop.or(self.socket.accept()).await {
+            turn = turn.wrapping_add(1);
+            if turn.is_multiple_of(TURN) {
+                smol::future::yield_now().await;
+            }
             match accepted {
                 Ok((stream, peer)) => {
                     let peer = canonical(peer);

@@ -22,6 +22,10 @@ const SIZES: [usize; 3] = [4 * 1024, 32 * 1024, 64 * 1024];
 /// Idle buffers kept of each size, at most 6.4 MiB in all.
 const SPARE: usize = 64;
 
+/// Reads in a row after which a connection that always has more lets other tasks of its thread
+/// run: a MiB of a bulk body.
+const TURN: u32 = 16;
+
 static POOLS: [Mutex<Vec<Box<[u8]>>>; 3] = [const { Mutex::new(Vec::new()) }; 3];
 
 /// A pooled block of memory that goes back when it is dropped.
@@ -91,6 +95,8 @@ pub struct Conn {
     end: usize,
     /// Class of the buffer that the next bytes are read into.
     class: usize,
+    /// Reads since there was last nothing to read.
+    turn: u32,
     alarm: Alarm,
 }
 
@@ -104,6 +110,7 @@ impl Conn {
             start: 0,
             end: 0,
             class: 0,
+            turn: 0,
             alarm: Alarm::new(),
         }
     }
@@ -199,9 +206,14 @@ impl Conn {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.turn == TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if self.start == self.end {
             if !self.socket.may_read() {
-                self.buffer = None;
+                (self.buffer, self.turn) = (None, 0);
             }
             std::task::ready!(self.socket.poll_readable(cx));
         }
@@ -212,9 +224,15 @@ impl Conn {
         let room = &mut buffer.block[self.end..];
         let read = Pin::new(&mut self.socket).poll_read(cx, room);
         match read {
-            Poll::Ready(Ok(n)) => self.end += n,
+            Poll::Ready(Ok(n)) => {
+                self.end += n;
+                self.turn += 1;
+            }
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.rest(),
+            Poll::Pending => {
+                self.turn = 0;
+                self.rest();
+            }
         }
         read
     }
@@ -395,6 +413,26 @@ mod tests {
                 .len(),
             12_000
         );
+    }
+
+    #[test]
+    fn a_connection_that_always_has_more_lets_others_run_in_between() {
+        let (mut client, mut conn) = pair();
+        let writer = std::thread::spawn(move || while client.write_all(&[0; 65_536]).is_ok() {});
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (mut in_a_row, mut read) = (0, 0);
+        while read < 1_000 {
+            match conn.poll_fill(&mut cx) {
+                Poll::Pending => in_a_row = 0,
+                Poll::Ready(n) => {
+                    conn.consume(n.unwrap());
+                    (in_a_row, read) = (in_a_row + 1, read + 1);
+                }
+            }
+            assert!(in_a_row <= TURN);
+        }
+        drop(conn);
+        writer.join().unwrap();
     }
 
     #[test]
