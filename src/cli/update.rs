@@ -12,8 +12,11 @@ use crate::http::client::Client;
 use crate::tls::Trust;
 use crate::update::{self, Place, UpdateError, trial};
 
-/// The unit that runs the roles.
-const UNIT: &str = "hydraneckwebrtc.service";
+/// The units of the roles; only those that run are restarted.
+const UNITS: [&str; 2] = [
+    "hydraneckwebrtc.service",
+    "hydraneckwebrtc-controller.service",
+];
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
@@ -87,12 +90,12 @@ async fn work(
 /// binary is in place.
 async fn restart() {
     let mut command = async_process::Command::new("systemctl");
-    command.args(["try-restart", UNIT]);
+    command.arg("try-restart").args(UNITS);
     match command.output().await {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
             let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            eprintln!("warning: cannot restart {UNIT}: {why}");
+            eprintln!("warning: cannot restart the service: {why}");
         }
         Err(error) => eprintln!("warning: cannot run systemctl: {error}; restart the service"),
     }

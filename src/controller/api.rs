@@ -190,7 +190,7 @@ async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failu
         });
     match found {
         Some(owned) => Ok(Reply::json(200, &owned)),
-        None => Err(unknown(&controller)),
+        None => Err(unknown_session(&controller, &id)),
     }
 }
 
@@ -198,7 +198,7 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
     let id = session_id(&controller, &call)?;
     let route = controller.fleet().session_owner(&id);
     let Some(route) = route else {
-        return Err(unknown(&controller));
+        return Err(unknown_session(&controller, &id));
     };
     let order = Outgoing::new(
         Method::Delete,
@@ -234,6 +234,14 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
 
 fn session_id(controller: &Controller, call: &Call) -> Result<SessionId, Failure> {
     call.param("id").parse().map_err(|_| unknown(controller))
+}
+
+/// A session that is not known here: 404 for one that has ended, also soon after a start.
+fn unknown_session(controller: &Controller, id: &SessionId) -> Failure {
+    match controller.recent.worker_of(id) {
+        Some(_) => Failure::not_found("session"),
+        None => unknown(controller),
+    }
 }
 
 /// A session that is not known: 404, or 503 while a controller that has just started has not

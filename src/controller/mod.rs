@@ -11,6 +11,7 @@ pub mod fleet;
 mod health;
 mod metrics;
 pub mod placement;
+mod recent;
 mod relay;
 
 use std::fmt;
@@ -36,9 +37,10 @@ use crate::secret::Secret;
 use crate::tls::Trust;
 use crate::{clock, ids};
 
-use fleet::{Fleet, FleetEvent, Pace};
+use fleet::{Change, Fleet, FleetEvent, Pace};
 
-/// How often silence is looked at: several times within the shortest useful heartbeat interval.
+/// How often silence is looked at, at least: twice a second is soon enough for people. A fleet that
+/// is not looked at for an interval takes itself for having slept, so short ones shorten this.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Why a controller cannot start.
@@ -71,6 +73,7 @@ pub struct Controller {
     client: Client,
     proxy: Proxy,
     hub: Hub,
+    recent: recent::Recent,
     audit: Arc<Audit>,
     acme: OnceLock<Acme>,
     counters: metrics::Counters,
@@ -123,6 +126,7 @@ impl Controller {
             proxy: Proxy::new(client.clone()),
             client,
             hub: Hub::default(),
+            recent: recent::Recent::default(),
             audit: Arc::new(audit),
             acme: OnceLock::new(),
             counters: metrics::Counters::default(),
@@ -137,9 +141,9 @@ impl Controller {
             process_id: ids::label(),
             started: clock::now(),
         });
-        let ticking = Arc::clone(&controller);
+        let (ticking, tick) = (Arc::clone(&controller), TICK.min(pace.heartbeat_interval));
         exec::spawn(async move {
-            while stop.or(clock::sleep(TICK)).await.is_some() {
+            while stop.or(clock::sleep(tick)).await.is_some() {
                 let events = ticking.fleet().tick(clock::now());
                 ticking.announce(events);
             }
@@ -189,6 +193,9 @@ impl Controller {
     /// Tells log and listeners what changed in the fleet.
     fn announce(&self, changes: Vec<FleetEvent>) {
         for change in changes {
+            if let Change::SessionEnded(id, _) = &change.change {
+                self.recent.remember(id, &change.worker_id);
+            }
             self.counters.changed(&change);
             events::announce(&self.hub, &change);
         }

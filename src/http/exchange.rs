@@ -1,7 +1,10 @@
 //! One request on one connection, and the ways to answer it.
 
+use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http_types::Method;
@@ -11,6 +14,7 @@ use super::call::{Call, Handler};
 use super::codec;
 use super::reply::{Content, Failure, Reply, Source, Upgraded};
 use crate::ids::RequestId;
+use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::{Body, BodyError, Conn, RequestHead, Version};
 
@@ -25,6 +29,8 @@ pub const STALL: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_secs(1);
 /// What is still read from a client whose connection is being closed.
 const LINGER_BYTES: usize = 256 * 1024;
+/// Room for a chunk-size line: 16 hex digits and CRLF.
+const CHUNK_LINE: usize = 18;
 /// Largest piece of a streamed reply.
 const PIECE: usize = 16 * 1024;
 
@@ -52,6 +58,30 @@ pub enum Done {
     Next(Conn, Body),
     /// The connection is closed or somebody else's.
     Gone,
+    /// The connection goes on as something else, which the server runs to its end: what the
+    /// request needed is freed first.
+    Then(Rest),
+}
+
+/// The rest of a connection's life.
+pub struct Rest(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Rest {
+    /// What happens until the connection ends.
+    #[must_use]
+    pub fn new(life: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Box::pin(life))
+    }
+
+    pub(super) async fn run(self) {
+        self.0.await;
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
 }
 
 impl Exchange {
@@ -256,9 +286,10 @@ async fn write_piece(conn: &mut Conn, piece: &[u8], chunked: bool) -> io::Result
     if piece.is_empty() {
         return conn.write_all(b"0\r\n\r\n", STALL).await;
     }
-    let size = format!("{:x}\r\n", piece.len());
+    let mut size = Vec::with_capacity(CHUNK_LINE);
+    digits::chunk_size(&mut size, piece.len());
     let mut parts = [
-        IoSlice::new(size.as_bytes()),
+        IoSlice::new(&size),
         IoSlice::new(piece),
         IoSlice::new(b"\r\n"),
     ];

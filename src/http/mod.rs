@@ -9,6 +9,7 @@ pub mod auth;
 pub mod call;
 pub mod client;
 pub mod codec;
+mod doors;
 pub mod exchange;
 pub mod hub;
 pub mod idempotency;
@@ -20,8 +21,10 @@ pub mod server;
 pub mod sse;
 
 pub use call::{Call, Handler};
-pub use exchange::{Done, Exchange};
+pub use exchange::{Done, Exchange, Rest};
 pub use reply::{Failure, Reply};
 
+#[cfg(test)]
+mod staying;
 #[cfg(test)]
 mod tests;

@@ -2,21 +2,24 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::Counters;
-use super::fields::{cookies, passes_as_trailer, passes_downstream, passes_upstream};
+use super::fields::{
+    cookies, limited_by_connection, passes_as_trailer, passes_downstream, passes_upstream,
+};
 use super::inject::{Injector, is_compressed, is_document};
 use super::pool::{Leg, Pool, Upstream, went_stale};
 use crate::exec::Stop;
 use crate::http::client::{Client, ClientError};
 use crate::http::exchange::STALL;
 use crate::http::reply::{Failure, Reply};
-use crate::http::{Done, Exchange, codec};
+use crate::http::{Done, Exchange, Rest, codec};
+use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::relay::{self, Traffic};
 use crate::wire::{
@@ -32,6 +35,9 @@ const INTERIM_MAX: usize = 8;
 /// Largest request content that is sent in one piece with its head, and again when a reused
 /// connection turns out to be stale.
 const WHOLE_MAX: u64 = 16 * 1024;
+
+/// Room for a chunk-size line: 16 hex digits and CRLF.
+const CHUNK_LINE: usize = 18;
 
 /// How one request is forwarded.
 #[derive(Clone, Default)]
@@ -126,14 +132,15 @@ impl Proxy {
     ) -> Done {
         let document = policy.snippet.is_some() && wants_document(&exchange.head);
         let head = request_head(&exchange, upstream, policy, document);
-        exchange.go_on().await;
+        if exchange.head.expects_continue {
+            Box::pin(exchange.go_on()).await;
+        }
         match self.ask(&mut exchange, upstream, &head).await {
             Ok((leg, answer)) => self.deliver(exchange, leg, answer, upstream, policy).await,
             Err(Fault::Client(error)) => {
                 self.counters.answered(400);
-                exchange
-                    .refuse(Failure::new(400, "bad_request", error.to_string()))
-                    .await
+                let failure = Failure::new(400, "bad_request", error.to_string());
+                Box::pin(exchange.refuse(failure)).await
             }
             Err(fault) => {
                 log::warn!(target: "proxy", "{upstream}: {fault}; {} {} request_id={}",
@@ -167,7 +174,8 @@ impl Proxy {
                 Err(fault) => return Err(fault),
             }
         }
-        let mut leg = self.pool.connect(upstream).await.map_err(Fault::Connect)?;
+        let connect = Box::pin(self.pool.connect(upstream));
+        let mut leg = connect.await.map_err(Fault::Connect)?;
         let answer = talk(exchange, &mut leg, head, whole).await?;
         Ok((leg, answer))
     }
@@ -183,7 +191,7 @@ impl Proxy {
         self.counters.answered(answer.status);
         if answer.status == 101 {
             if exchange.head.is_upgrade {
-                return tunnel(exchange, leg, &answer, policy, &self.counters).await;
+                return Box::pin(tunnel(exchange, leg, answer, policy, &self.counters)).await;
             }
             log::warn!(target: "proxy", "{upstream}: switched protocols unasked");
             return refuse(exchange, policy, 502).await;
@@ -216,7 +224,7 @@ impl Proxy {
                 if exchange.head.keep_alive && !out.closes {
                     return Done::Next(exchange.conn, exchange.body);
                 }
-                exchange.close().await;
+                Box::pin(exchange.close()).await;
                 Done::Gone
             }
             Err(broken) => {
@@ -277,7 +285,7 @@ async fn talk(
         }
         None => {
             leg.write_all(head, STALL).await.map_err(Fault::Upstream)?;
-            upload(exchange, leg).await?;
+            Box::pin(upload(exchange, leg)).await?;
         }
     }
     let answer = final_head(exchange, leg).await?;
@@ -294,11 +302,7 @@ async fn upload(exchange: &mut Exchange, leg: &mut Leg) -> Result<(), Fault> {
     loop {
         let next = async { Some(exchange.body.next(&mut exchange.conn, STALL).await) };
         let answered = async {
-            // Under TLS this would be ready at once: there the content goes out whole.
-            match leg.socket() {
-                crate::wire::Socket::Plain(tcp) => drop(tcp.readable().await),
-                crate::wire::Socket::Tls(_) => std::future::pending().await,
-            }
+            leg.socket().heard().await;
             None
         };
         let Some(piece) = smol::future::or(next, answered).await else {
@@ -342,12 +346,12 @@ async fn final_head(exchange: &mut Exchange, leg: &mut Leg) -> Result<ResponseHe
             let mut out = Vec::with_capacity(256);
             codec::status_line(&mut out, head.status);
             for (name, value) in head.fields.iter() {
-                if passes_downstream(&head.fields, name, false) {
+                if passes_downstream(Some(&head.fields), name, false) {
                     write_line(&mut out, name, value);
                 }
             }
             out.extend_from_slice(b"\r\n");
-            let _ = exchange.conn.write_all(&out, STALL).await;
+            let _ = Box::pin(exchange.conn.write_all(&out, STALL)).await;
         }
     }
     Err(Fault::Malformed("only interim responses".into()))
@@ -376,8 +380,9 @@ fn request_head(
     if head.fields.count("host") == 0 {
         write_line(&mut out, b"host", upstream.to_string().as_bytes());
     }
+    let limited = limited_by_connection(&head.fields);
     for (name, value) in head.fields.iter() {
-        if passes_upstream(&head.fields, name, &policy.set, document) {
+        if passes_upstream(limited, name, &policy.set, document) {
             write_line(&mut out, name, value);
         }
     }
@@ -395,11 +400,9 @@ fn request_head(
     if document {
         write_line(&mut out, b"accept-encoding", b"identity");
     }
-    write_line(
-        &mut out,
-        b"x-forwarded-for",
-        exchange.peer.ip().to_string().as_bytes(),
-    );
+    out.extend_from_slice(b"x-forwarded-for: ");
+    digits::address(&mut out, exchange.peer.ip());
+    out.extend_from_slice(b"\r\n");
     write_line(
         &mut out,
         b"x-forwarded-proto",
@@ -414,7 +417,7 @@ fn request_head(
             write_line(&mut out, b"content-length", b"0");
         }
         Framing::Empty | Framing::UntilClose => {}
-        Framing::Length(n) => write_line(&mut out, b"content-length", n.to_string().as_bytes()),
+        Framing::Length(n) => write_length(&mut out, n),
         Framing::Chunked => write_line(&mut out, b"transfer-encoding", b"chunked"),
     }
     if head.is_upgrade {
@@ -425,12 +428,18 @@ fn request_head(
     out
 }
 
+fn write_length(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"content-length: ");
+    digits::decimal(out, n);
+    out.extend_from_slice(b"\r\n");
+}
+
 fn injector(
     policy: &Policy,
     answer: &ResponseHead,
     framing: Framing,
     upstream: &Upstream,
-) -> Option<Injector> {
+) -> Option<Box<Injector>> {
     let snippet = policy.snippet.as_ref()?;
     if framing == Framing::Empty || !is_document(answer) {
         return None;
@@ -439,7 +448,7 @@ fn injector(
         log::warn!(target: "proxy", "{upstream}: HTML came compressed although identity was asked for; nothing is injected");
         return None;
     }
-    Some(Injector::new(Arc::clone(snippet)))
+    Some(Box::new(Injector::new(Arc::clone(snippet))))
 }
 
 /// How an answer is framed and headed for the client.
@@ -454,14 +463,15 @@ impl Delivery {
     fn new(exchange: &Exchange, answer: &ResponseHead, framing: Framing, changed: bool) -> Self {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(answer.status.to_string().as_bytes());
+        digits::decimal(&mut out, u64::from(answer.status));
         out.push(b' ');
         out.extend_from_slice(answer.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         let mut dated = false;
+        let limited = limited_by_connection(&answer.fields);
         for (name, value) in answer.fields.iter() {
             dated |= name.eq_ignore_ascii_case(b"date");
-            if passes_downstream(&answer.fields, name, changed) {
+            if passes_downstream(limited, name, changed) {
                 write_line(&mut out, name, value);
             }
         }
@@ -478,7 +488,7 @@ impl Delivery {
         } else if let Framing::Length(n) = framing
             && !changed
         {
-            write_line(&mut out, b"content-length", n.to_string().as_bytes());
+            write_length(&mut out, n);
         } else if framing == Framing::Empty && !changed && answer.status != 204 {
             // HEAD and 304 tell the length that GET would have; an empty 200 tells 0.
             let announced = answer.fields.get("content-length");
@@ -509,7 +519,7 @@ impl Delivery {
         exchange: &mut Exchange,
         upstream: &mut Conn,
         body: &mut Body,
-        mut injector: Option<Injector>,
+        mut injector: Option<Box<Injector>>,
     ) -> Result<(), Broken> {
         let mut head: &[u8] = &self.head;
         if upstream.unread().is_empty() && !body.is_done() {
@@ -609,10 +619,11 @@ async fn write_piece(conn: &mut Conn, head: &[u8], piece: &[u8], chunked: bool) 
             .write_parts(&mut [IoSlice::new(head), IoSlice::new(piece)], STALL)
             .await;
     }
-    let size = format!("{:x}\r\n", piece.len());
+    let mut size = Vec::with_capacity(CHUNK_LINE);
+    digits::chunk_size(&mut size, piece.len());
     let mut parts = [
         IoSlice::new(head),
-        IoSlice::new(size.as_bytes()),
+        IoSlice::new(&size),
         IoSlice::new(piece),
         IoSlice::new(b"\r\n"),
     ];
@@ -622,14 +633,14 @@ async fn write_piece(conn: &mut Conn, head: &[u8], piece: &[u8], chunked: bool) 
 async fn tunnel(
     mut exchange: Exchange,
     leg: Leg,
-    answer: &ResponseHead,
+    answer: ResponseHead,
     policy: &Policy,
     counters: &Arc<Counters>,
 ) -> Done {
     let mut head = Vec::with_capacity(512);
     codec::status_line(&mut head, 101);
     for (name, value) in answer.fields.iter() {
-        if passes_downstream(&answer.fields, name, false) {
+        if passes_downstream(Some(&answer.fields), name, false) {
             write_line(&mut head, name, value);
         }
     }
@@ -644,31 +655,42 @@ async fn tunnel(
     if exchange.conn.write_all(&head, STALL).await.is_err() {
         return Done::Gone;
     }
-    let peer: SocketAddr = exchange.peer;
+    let peer = exchange.peer;
     let (client, client_early) = exchange.conn.into_parts();
     let (upstream, upstream_early) = leg.into_parts();
     let traffic = Arc::new(Traffic::default());
-    let _open = counters.tunnel(Arc::clone(&traffic));
-    let cut = async {
-        match &pass {
-            Some(pass) => pass.cut.wished().await,
-            None => std::future::pending().await,
-        }
-    };
-    relay::run(
-        client,
-        &client_early,
-        upstream,
-        &upstream_early,
-        &traffic,
-        cut,
-    )
-    .await;
-    log::debug!(target: "proxy", "tunnel of {peer} ended: {traffic:?}");
-    Done::Gone
+    let open = counters.tunnel(Arc::clone(&traffic));
+    Done::Then(Rest::new(async move {
+        let cut = async {
+            match &pass {
+                Some(pass) => pass.cut.wished().await,
+                None => std::future::pending().await,
+            }
+        };
+        relay::run(
+            client,
+            &client_early,
+            upstream,
+            &upstream_early,
+            &traffic,
+            cut,
+        )
+        .await;
+        drop(open);
+        log::debug!(target: "proxy", "tunnel of {peer} ended: {traffic:?}");
+    }))
 }
 
-async fn refuse(exchange: Exchange, policy: &Policy, status: u16) -> Done {
+/// Boxed, as everything seldom is here: the future of a request lives as long as its tunnel.
+fn refuse(
+    exchange: Exchange,
+    policy: &Policy,
+    status: u16,
+) -> Pin<Box<dyn Future<Output = Done> + Send + '_>> {
+    Box::pin(refusal(exchange, policy, status))
+}
+
+async fn refusal(exchange: Exchange, policy: &Policy, status: u16) -> Done {
     let for_browser = exchange
         .head
         .fields

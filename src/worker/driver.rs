@@ -74,6 +74,9 @@ impl Driver {
             let input = smol::future::or(next, tick).await;
             log::debug!(target: "session", session = self.live.id.as_str(); "{input:?}");
             actions = self.life.on(clock::now(), input);
+            if self.live.take_unsaved() {
+                self.write_ledger(&self.live.shown()).await;
+            }
         }
     }
 
@@ -139,9 +142,10 @@ impl Driver {
     }
 
     async fn publish(&self) {
-        let before = self.live.show(&self.life);
-        let shown = self.live.shown();
+        let shown = self.live.look(&self.life);
+        // First, so that nobody is told of what the next process of this worker would not know.
         self.write_ledger(&shown).await;
+        let before = self.live.show(shown.clone());
         self.announce(&before, &shown);
         self.worker.kick();
     }
@@ -203,27 +207,24 @@ impl Driver {
             return;
         }
         let id = self.live.id.as_str();
-        match shown.status {
-            Status::Ended => {}
-            Status::Ending => {
-                let reason = shown.end_reason.map(|r| r.to_string()).unwrap_or_default();
-                match &shown.failure {
-                    Some((_, why)) => {
-                        log::warn!(target: "session", session = id; "ending reason={reason}: {why}")
-                    }
-                    None => log::info!(target: "session", session = id; "ending reason={reason}"),
-                }
+        match (&shown.end_reason, &shown.failure) {
+            (None, _) => {
+                log::info!(target: "session", session = id; "{} port={}", shown.status, self.live.port);
             }
-            status => {
-                log::info!(target: "session", session = id; "{status} port={}", self.live.port)
+            (Some(_), _) if before.end_reason.is_some() => {}
+            (Some(reason), Some((_, why))) => {
+                log::warn!(target: "session", session = id; "ending reason={reason}: {why}");
+            }
+            (Some(reason), None) => {
+                log::info!(target: "session", session = id; "ending reason={reason}");
             }
         }
         let name = match shown.status {
-            Status::Starting => "session_created",
             Status::Ready => "session_ready",
             Status::Connected => "session_connected",
             Status::Lingering => "session_lingering",
-            Status::Ending => return,
+            // Said at admission; said when nothing is left.
+            Status::Starting | Status::Ending => return,
             Status::Ended => "session_ended",
         };
         let mut more = Map::new();

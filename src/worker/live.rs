@@ -38,6 +38,25 @@ pub(super) struct Wish {
     pub(super) launch: Option<Launch>,
 }
 
+/// The ports of a session.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) port: u16,
+    pub(super) udp: RangeInclusive<u16>,
+    /// None when its process is dead and the configured ranges have moved since.
+    pub(super) slot: Option<Slot>,
+}
+
+impl From<Slot> for Place {
+    fn from(slot: Slot) -> Self {
+        Self {
+            port: slot.port(),
+            udp: slot.udp(),
+            slot: Some(slot),
+        }
+    }
+}
+
 /// A session that holds a slot.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -66,6 +85,7 @@ struct Told {
     tunnels: HashMap<ViewerId, Stopper>,
     waiting: Vec<Sender<()>>,
     rating: Option<u8>,
+    is_unsaved: bool,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
 }
@@ -117,7 +137,7 @@ impl Live {
     pub(super) fn new(
         id: SessionId,
         wish: Wish,
-        slot: Slot,
+        place: Place,
         program_user: String,
         snippet: Arc<str>,
         created_at: SystemTime,
@@ -126,9 +146,9 @@ impl Live {
         let live = Self {
             id,
             wish,
-            port: slot.port(),
-            udp: slot.udp(),
-            slot: Mutex::new(Some(slot)),
+            port: place.port,
+            udp: place.udp,
+            slot: Mutex::new(place.slot),
             begun: clock::now(),
             created_at,
             program_user,
@@ -157,12 +177,10 @@ impl Live {
         let _ = self.inbox.send(input).await;
     }
 
-    /// Takes over what the lifecycle shows now; answers what it showed before. Wakes waiters.
-    pub(super) fn show(&self, life: &Lifecycle) -> Shown {
-        let mut told = self.told();
-        let before = told.shown.clone();
-        let is_first_ready = before.ready_at.is_none() && life.is_up();
-        told.shown = Shown {
+    /// What the lifecycle has to show now.
+    pub(super) fn look(&self, life: &Lifecycle) -> Shown {
+        let before = self.shown();
+        Shown {
             status: life.status(),
             phase: life.phase(),
             is_up: life.is_up(),
@@ -170,17 +188,19 @@ impl Live {
             viewers: life.viewers(),
             disconnect_count: life.disconnect_count(),
             stream_path: life.stream_path().map(str::to_owned),
-            ready_at: if is_first_ready {
-                Some(clock::wall())
-            } else {
-                before.ready_at
-            },
+            ready_at: before.ready_at.or_else(|| life.is_up().then(clock::wall)),
             end_reason: life.end_reason(),
             failure: life.failure().map(|f| (f.slug(), f.to_string())),
             duration: life.end_reason().map(|_| life.duration(clock::now())),
-        };
+        }
+    }
+
+    /// Shows it; answers what was shown before. Wakes waiters.
+    pub(super) fn show(&self, mut shown: Shown) -> Shown {
+        let mut told = self.told();
+        shown.is_launching = told.shown.is_launching;
         told.waiting.clear();
-        before
+        std::mem::replace(&mut told.shown, shown)
     }
 
     pub(super) fn shown(&self) -> Shown {
@@ -227,9 +247,19 @@ impl Live {
     }
 
     pub(super) fn rate(&self, score: u8) {
-        let mut told = self.told();
-        told.rating = Some(score);
-        told.waiting.clear();
+        {
+            let mut told = self.told();
+            told.rating = Some(score);
+            told.is_unsaved = true;
+            told.waiting.clear();
+        }
+        // Wakes the driver, which keeps it.
+        self.tell(Input::Tick);
+    }
+
+    /// Whether the ledger misses something that no change of the lifecycle will write; asked once.
+    pub(super) fn take_unsaved(&self) -> bool {
+        std::mem::take(&mut self.told().is_unsaved)
     }
 
     /// Waits until the rating is another than `before`.

@@ -132,6 +132,8 @@ pub struct Worker {
     /// Set by the heartbeat while the controller refuses us as a duplicate.
     is_duplicate: AtomicBool,
     controller_problem: Mutex<Option<String>>,
+    /// The address under which the controller was reached, for want of `worker.url`.
+    learned_url: Mutex<Option<String>>,
     kick: smol::channel::Sender<()>,
     process_id: String,
     predecessors: Vec<String>,
@@ -221,6 +223,7 @@ impl Worker {
                 drain: Mutex::default(),
                 is_duplicate: AtomicBool::new(false),
                 controller_problem: Mutex::default(),
+                learned_url: Mutex::default(),
                 kick,
                 process_id,
                 predecessors,
@@ -311,13 +314,19 @@ impl Worker {
     }
 
     /// Prepares the end of this process. With `keep` the sessions run on and the next process
-    /// adopts them; without it they end with `worker_shutdown`, each within `within`.
-    pub async fn shutdown(&self, keep: bool, within: Duration) {
+    /// adopts them; without it they end with `worker_shutdown`, each within `within`. The
+    /// controller is told.
+    pub async fn shutdown(self: &Arc<Self>, keep: bool, within: Duration) {
         self.drain_state().stopping = true;
         if keep {
             log::info!(target: "worker", "stopping, {} sessions stay for the next process", self.roster.len());
-            return;
+        } else {
+            self.end_all(within).await;
         }
+        heartbeat::last_word(self).await;
+    }
+
+    async fn end_all(&self, within: Duration) {
         self.roster
             .tell_all(&Input::EndRequested(EndReason::WorkerShutdown));
         let deadline = clock::now() + within;
