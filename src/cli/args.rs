@@ -97,6 +97,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Say whether there is a newer release
+    CheckUpdate,
+    /// Install the newest release and restart the service
+    Update {
+        /// Leave the running service as it is
+        #[arg(long)]
+        no_restart: bool,
+    },
     /// Print the version
     Version,
     /// Print completions for a shell
