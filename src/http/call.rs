@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::reply::{Failure, Reply};
 use crate::ids::RequestId;
+use crate::wire::RequestHead;
 
 /// A request to a [`Handler`]: head and body are complete.
 #[derive(Debug)]
@@ -93,6 +94,16 @@ impl Call {
 /// Answers calls.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
+    /// Judges a request by its head, before its content is read: who may not send it should not
+    /// make us hold it.
+    ///
+    /// # Errors
+    /// What the client is told in place of an answer.
+    fn admit(&self, head: &RequestHead) -> Result<(), Failure> {
+        let _ = head;
+        Ok(())
+    }
+
     /// The answer to one call.
     async fn answer(&self, call: Call) -> Result<Reply, Failure>;
 }

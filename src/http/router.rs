@@ -8,6 +8,7 @@ use http_types::Method;
 use super::auth::Bearer;
 use super::call::{Call, Handler};
 use super::reply::{Failure, Reply};
+use crate::wire::RequestHead;
 
 /// A table of routes; the first that fits answers. Paths compare by raw bytes, segment by
 /// segment; a segment `:name` takes anything that is not empty, percent-encoding included.
@@ -94,36 +95,55 @@ fn fits(path: &[&'static str], raw: &str) -> Option<Vec<(&'static str, String)>>
     parts.next().is_none().then_some(params)
 }
 
-#[async_trait]
-impl Handler for Router {
-    async fn answer(&self, mut call: Call) -> Result<Reply, Failure> {
+/// The parts of a path that its route names.
+type Params = Vec<(&'static str, String)>;
+
+impl Router {
+    /// The route of a request that may be made, and what its path says.
+    fn find(
+        &self,
+        method: &str,
+        path: &str,
+        authorization: Option<&str>,
+    ) -> Result<(&Route, Params), Failure> {
         let mut allowed: Vec<&str> = Vec::new();
         for route in &self.routes {
-            let Some(params) = fits(&route.path, &call.path) else {
+            let Some(params) = fits(&route.path, path) else {
                 continue;
             };
-            let head_of_get = call.method == Method::Head && route.method == Method::Get;
-            if route.method != call.method && !head_of_get {
+            let head_of_get = method == "HEAD" && route.method == Method::Get;
+            if route.method.as_ref() != method && !head_of_get {
                 allowed.push(route.method.as_ref());
                 continue;
             }
             if route.secured
                 && let Some(bearer) = &self.bearer
             {
-                bearer.check(&call)?;
+                bearer.check_value(authorization)?;
             }
-            call.params = params;
-            return route.handler.answer(call).await;
+            return Ok((route, params));
         }
         if allowed.is_empty() {
             return Err(Failure::not_found("path"));
         }
-        Err(Failure::new(
-            405,
-            "method_not_allowed",
-            format!("{} is not allowed here", call.method),
-        )
-        .header("Allow", allowed.join(", ")))
+        let what = format!("{method} is not allowed here");
+        Err(Failure::new(405, "method_not_allowed", what).header("Allow", allowed.join(", ")))
+    }
+}
+
+#[async_trait]
+impl Handler for Router {
+    fn admit(&self, head: &RequestHead) -> Result<(), Failure> {
+        let authorization = head.fields.text("authorization");
+        self.find(head.method.as_str(), head.path(), authorization)
+            .map(|_| ())
+    }
+
+    async fn answer(&self, mut call: Call) -> Result<Reply, Failure> {
+        let authorization = call.header("authorization");
+        let (route, params) = self.find(call.method.as_ref(), &call.path, authorization)?;
+        call.params = params;
+        route.handler.answer(call).await
     }
 }
 

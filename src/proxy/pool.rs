@@ -84,14 +84,15 @@ impl Pool {
         }
     }
 
-    /// An idle connection, or none. `sure` asks for one that is known to be alive.
-    pub(super) fn reuse(&self, upstream: &Upstream, sure: bool) -> Option<Leg> {
+    /// An idle connection, or none. One that has bytes nobody asked for is dropped: they would be
+    /// read as the answer to somebody else's request.
+    pub(super) fn reuse(&self, upstream: &Upstream) -> Option<Leg> {
         let now = clock::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = idle.get_mut(upstream)?;
         spare.retain(|(_, since)| now.saturating_duration_since(*since) < IDLE_AGE);
         while let Some((conn, _)) = spare.pop() {
-            if !sure || !conn.socket().is_stale() {
+            if !conn.socket().is_stale() {
                 return Some(conn);
             }
         }

@@ -20,7 +20,11 @@ fn limits_hold_to_the_byte() {
         &[
             row("MAL-HEAD-LIMIT-LESS-1", head(HEAD - 1), Want::Pass),
             row("MAL-HEAD-LIMIT", head(HEAD), Want::Pass),
-            row("MAL-HEAD-LIMIT-PLUS-1", head(HEAD + 1), Want::Refuse(&[431])),
+            row(
+                "MAL-HEAD-LIMIT-PLUS-1",
+                head(HEAD + 1),
+                Want::Refuse(&[431]),
+            ),
             row("MAL-HEADERS-100", lines(LINES), Want::Pass),
             row("MAL-HEADERS-101", lines(LINES + 1), Want::Refuse(&[431])),
             row(
@@ -73,7 +77,8 @@ fn too_much_content_is_refused_before_it_is_read() {
 #[test]
 fn content_without_a_token_is_not_read() {
     for (role, address) in rig().roles() {
-        let request = "POST /api/v1/sessions HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n";
+        let request =
+            "POST /api/v1/sessions HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n";
         let got = client::send(address, request.as_bytes());
         assert_eq!(got.statuses(), [401], "{role}");
         assert!(got.answers[0].closes() && got.closed, "{role}");
@@ -113,7 +118,10 @@ fn a_line_without_end_costs_no_memory() {
         }
         assert!(sent < 200, "{role} took 200 MB of one line");
         let got = client::finish(&mut stream, false);
-        assert!(got.statuses().is_empty() || got.statuses() == [431], "{role}");
+        assert!(
+            got.statuses().is_empty() || got.statuses() == [431],
+            "{role}"
+        );
         // Other tests run beside this one and have buffers of their own.
         let grown = crate::a10_slow::rss_kib(pid).saturating_sub(before);
         assert!(grown < 16 * 1024, "{role} grew by {grown} KiB");

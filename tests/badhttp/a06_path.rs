@@ -24,19 +24,64 @@ fn a_path_is_forwarded_byte_for_byte_or_not_at_all() {
         ("DOUBLE-SLASH", below(b"/mirror/A6-h"), &[403]),
         ("SEMICOLON", below(b"mirror/A6-i;x=y/z;?q;%2e%2e"), &[200]),
         ("NUL", below(b"mirror/A6-j\0"), &[400]),
-        ("OVERLONG-UTF8", below(b"mirror/A6-k/\xc0\xae\xc0\xae/"), &[400]),
+        (
+            "OVERLONG-UTF8",
+            below(b"mirror/A6-k/\xc0\xae\xc0\xae/"),
+            &[400],
+        ),
         ("ENCODED-OVERLONG", below(b"mirror/A6-l/%c0%ae"), &[403]),
         ("ENCODED-CRLF", below(b"mirror/A6-m%0d%0aX:%20y"), &[403]),
-        ("QUERY-CRLF", below(b"mirror/A6-n?%0d%0aX:%20y&/../"), &[200]),
-        ("ODD-BUT-LEGAL", below(b"mirror/A6-o/~!$&'()*+,=:@/x//y?{a}|^`'"), &[200]),
-        ("OTHER-SESSION", format!("/session/{other}/mirror/A6-p").into(), &[404]),
-        ("FLIPPED-BIT", format!("/session/{flipped}/mirror/A6-q").into(), &[404]),
-        ("UPPER-CASE-ID", format!("/session/{upper}/mirror/A6-r").into(), &[404]),
-        ("ENCODED-ID", format!("/session/%{:02x}{}/mirror/A6-s", session.as_bytes()[0], &session[1..]).into(), &[404]),
-        ("LONG-ID", format!("/session/{long}/mirror/A6-t").into(), &[414]),
+        (
+            "QUERY-CRLF",
+            below(b"mirror/A6-n?%0d%0aX:%20y&/../"),
+            &[200],
+        ),
+        (
+            "ODD-BUT-LEGAL",
+            below(b"mirror/A6-o/~!$&'()*+,=:@/x//y?{a}|^`'"),
+            &[200],
+        ),
+        (
+            "OTHER-SESSION",
+            format!("/session/{other}/mirror/A6-p").into(),
+            &[404],
+        ),
+        (
+            "FLIPPED-BIT",
+            format!("/session/{flipped}/mirror/A6-q").into(),
+            &[404],
+        ),
+        (
+            "UPPER-CASE-ID",
+            format!("/session/{upper}/mirror/A6-r").into(),
+            &[404],
+        ),
+        (
+            "ENCODED-ID",
+            format!(
+                "/session/%{:02x}{}/mirror/A6-s",
+                session.as_bytes()[0],
+                &session[1..]
+            )
+            .into(),
+            &[404],
+        ),
+        (
+            "LONG-ID",
+            format!("/session/{long}/mirror/A6-t").into(),
+            &[414],
+        ),
         ("EMPTY-ID", b"/session//mirror/A6-u".to_vec(), &[404]),
-        ("PREFIX-CASE", format!("/Session/{session}/mirror/A6-v").into(), &[404]),
-        ("DOUBLE-SLASH-PREFIX", format!("//session/{session}/mirror/A6-w").into(), &[404]),
+        (
+            "PREFIX-CASE",
+            format!("/Session/{session}/mirror/A6-v").into(),
+            &[404],
+        ),
+        (
+            "DOUBLE-SLASH-PREFIX",
+            format!("//session/{session}/mirror/A6-w").into(),
+            &[404],
+        ),
         ("CLOSED-API", below(b"api/hosts?A6-x"), &[403]),
         ("CLOSED-API-DOT", below(b"./api/hosts?A6-y"), &[403]),
     ];

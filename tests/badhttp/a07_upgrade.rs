@@ -95,10 +95,24 @@ fn what_is_no_upgrade_is_an_ordinary_request() {
     let path = rig().path("mirror/A7-plain");
     let close = "Connection: close\r\n";
     let rows = [
-        ("BODY", format!("GET {path} HTTP/1.1\r\n{LINES}{close}Content-Length: 5\r\n\r\nhello")),
-        ("POST", format!("POST {path} HTTP/1.1\r\n{LINES}{close}Content-Length: 0\r\n\r\n")),
-        ("H2C", format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")),
-        ("NO-CONNECTION", format!("GET {path} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n{close}\r\n")),
+        (
+            "BODY",
+            format!("GET {path} HTTP/1.1\r\n{LINES}{close}Content-Length: 5\r\n\r\nhello"),
+        ),
+        (
+            "POST",
+            format!("POST {path} HTTP/1.1\r\n{LINES}{close}Content-Length: 0\r\n\r\n"),
+        ),
+        (
+            "H2C",
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n"
+            ),
+        ),
+        (
+            "NO-CONNECTION",
+            format!("GET {path} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n{close}\r\n"),
+        ),
         ("HTTP10", format!("GET {path} HTTP/1.0\r\n{LINES}\r\n")),
     ];
     each(|role, address| {

@@ -7,14 +7,35 @@ use crate::rig::rig;
 fn no_claim_of_a_client_reaches_the_stream_program() {
     let rig = rig();
     let rows = [
-        ("USER", "X-Forwarded-User: root\r\nx-forwarded-user: root\r\nX-FORWARDED-USER: root\r\n"),
-        ("USER-UNDERSCORE", "X_Forwarded_User: root\r\nX-Forwarded_User: root\r\n"),
-        ("USER-BY-CONNECTION", "Connection: X-Forwarded-User, x-forwarded-for, host, content-length\r\nX-Forwarded-User: root\r\n"),
+        (
+            "USER",
+            "X-Forwarded-User: root\r\nx-forwarded-user: root\r\nX-FORWARDED-USER: root\r\n",
+        ),
+        (
+            "USER-UNDERSCORE",
+            "X_Forwarded_User: root\r\nX-Forwarded_User: root\r\n",
+        ),
+        (
+            "USER-BY-CONNECTION",
+            "Connection: X-Forwarded-User, x-forwarded-for, host, content-length\r\nX-Forwarded-User: root\r\n",
+        ),
         ("FORWARDED", "Forwarded: for=root;proto=https;host=root\r\n"),
-        ("FORWARDED-FOR", "X-Forwarded-For: root\r\nX-Forwarded-Host: root\r\nX-Forwarded-Proto: root\r\nX-Forwarded-Prefix: root\r\n"),
-        ("REAL-IP", "X-Real-IP: root\r\nTrue-Client-IP: root\r\nClient-IP: root\r\n"),
-        ("AUTHORIZATION", "Authorization: Bearer root\r\nProxy-Authorization: Basic root\r\n"),
-        ("COOKIES", "Cookie: a=root; b=root\r\nCookie: mlSessionx=root\r\n"),
+        (
+            "FORWARDED-FOR",
+            "X-Forwarded-For: root\r\nX-Forwarded-Host: root\r\nX-Forwarded-Proto: root\r\nX-Forwarded-Prefix: root\r\n",
+        ),
+        (
+            "REAL-IP",
+            "X-Real-IP: root\r\nTrue-Client-IP: root\r\nClient-IP: root\r\n",
+        ),
+        (
+            "AUTHORIZATION",
+            "Authorization: Bearer root\r\nProxy-Authorization: Basic root\r\n",
+        ),
+        (
+            "COOKIES",
+            "Cookie: a=root; b=root\r\nCookie: mlSessionx=root\r\n",
+        ),
         ("VIA", "Via: 1.1 root\r\n"),
     ];
     let mut wrong = Vec::new();
@@ -71,7 +92,10 @@ fn the_stream_programs_own_cookie_passes() {
         );
         let got = client::send(address, request.as_bytes());
         let mirrored = got.answers[0].text();
-        assert!(mirrored.contains("cookie: mlSession=c\r\n"), "{role}: {mirrored}");
+        assert!(
+            mirrored.contains("cookie: mlSession=c\r\n"),
+            "{role}: {mirrored}"
+        );
         assert!(!mirrored.contains("a=b"), "{role}: {mirrored}");
     }
 }

@@ -24,62 +24,109 @@ pub(crate) fn script(name: &str) -> Vec<Act> {
     match name {
         "no-date" => once("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         "until-close" => last("HTTP/1.1 200 OK\r\n\r\nuntil close"),
-        "interim" => once("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        "interim" => once(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ),
         "interim-only" => once(&"HTTP/1.1 102 Processing\r\n\r\n".repeat(20)),
         "head" => once("HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n"),
         "204-body" => last("HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nbody"),
-        "304-body" => last("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\nETag: \"e\"\r\n\r\nbody"),
+        "304-body" => {
+            last("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\nETag: \"e\"\r\n\r\nbody")
+        }
         "too-short" => last("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"),
-        "too-long" => vec![
-            send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"),
-        ],
+        "too-long" => vec![send(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+        )],
         "too-long-later" => vec![
             send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
             wait(50),
             send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"),
         ],
-        "bad-chunk" => last("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n"),
+        "bad-chunk" => {
+            last("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n")
+        }
         "cut-chunk" => last("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"),
-        "bare-lf" => last("HTTP/1.1 200 OK\r\nX: a\nSet-Cookie: evil=1\r\nContent-Length: 2\r\n\r\nok"),
+        "bare-lf" => {
+            last("HTTP/1.1 200 OK\r\nX: a\nSet-Cookie: evil=1\r\nContent-Length: 2\r\n\r\nok")
+        }
         "bare-cr" => last("HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2\r\n\r\nok"),
         "obs-fold" => last("HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok"),
-        "two-lengths" => last("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\noky"),
-        "te-and-cl" => last("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
-        "big-header" => last(&format!("HTTP/1.1 200 OK\r\n{big}Content-Length: 2\r\n\r\nok")),
+        "two-lengths" => {
+            last("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\noky")
+        }
+        "te-and-cl" => last(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
+        "big-header" => last(&format!(
+            "HTTP/1.1 200 OK\r\n{big}Content-Length: 2\r\n\r\nok"
+        )),
         "no-http" => last("SSH-2.0-OpenSSH_9\r\n\r\n"),
         "drop" => vec![Act::Close],
         "reset" => vec![Act::Reset],
-        "reset-mid-body" => vec![send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), wait(50), Act::Reset],
+        "reset-mid-body" => vec![
+            send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"),
+            wait(50),
+            Act::Reset,
+        ],
         "silent" => vec![wait(40_000)],
         "gzip" => html("\r\nContent-Encoding: gzip", "\x1f\u{8b}<head>not html"),
         "brotli" => html("\r\nContent-Encoding: br", "<head>not html"),
-        "html" => html("; charset=utf-8\r\nETag: \"e\"\r\nLast-Modified: x\r\nAccept-Ranges: bytes", "<!doctype html><html><head><title>t</title></head><body>x</body></html>"),
+        "html" => html(
+            "; charset=utf-8\r\nETag: \"e\"\r\nLast-Modified: x\r\nAccept-Ranges: bytes",
+            "<!doctype html><html><head><title>t</title></head><body>x</body></html>",
+        ),
         "html-no-head" => html("", "<!doctype html><title>t</title><p>x"),
         "html-latin1" => html("; charset=iso-8859-1", "<head></head>caf\u{e9}"),
         "html-utf16" => html("; charset=utf-16le", "<\0h\0e\0a\0d\0>\0"),
         "html-utf16-bom" => html("", "\u{ff}\u{fe}<\0h\0e\0a\0d\0>\0"),
-        "html-until-close" => last("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<head></head>x"),
+        "html-until-close" => {
+            last("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<head></head>x")
+        }
         "html-empty" => html("", ""),
-        "html-404" => once("HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<head></head>"),
-        "csp" => html("\r\nContent-Security-Policy: default-src 'none'; script-src 'self'", "<head></head>"),
-        "location" => once("HTTP/1.1 302 Found\r\nLocation: /session/x/stream.html?a=b\r\nContent-Length: 0\r\n\r\n"),
-        "set-cookie" => once("HTTP/1.1 200 OK\r\nSet-Cookie: mlSession=a; Path=/session/x; HttpOnly\r\nSet-Cookie: b=c\r\nContent-Length: 2\r\n\r\nok"),
+        "html-404" => once(
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<head></head>",
+        ),
+        "csp" => html(
+            "\r\nContent-Security-Policy: default-src 'none'; script-src 'self'",
+            "<head></head>",
+        ),
+        "location" => once(
+            "HTTP/1.1 302 Found\r\nLocation: /session/x/stream.html?a=b\r\nContent-Length: 0\r\n\r\n",
+        ),
+        "set-cookie" => once(
+            "HTTP/1.1 200 OK\r\nSet-Cookie: mlSession=a; Path=/session/x; HttpOnly\r\nSet-Cookie: b=c\r\nContent-Length: 2\r\n\r\nok",
+        ),
         "299" => once("HTTP/1.1 299 Fine\r\nContent-Length: 2\r\n\r\nok"),
         "520" => once("HTTP/1.1 520 Odd\r\nContent-Length: 2\r\n\r\nok"),
         "999" => once("HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok"),
         "099" => last("HTTP/1.1 099 Odd\r\nContent-Length: 2\r\n\r\nok"),
-        "hop-by-hop" => once("HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok"),
-        "trailers" => once("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX-T: 1\r\nSet-Cookie: a\r\nContent-Length: 9\r\n\r\n"),
-        "early-413" => vec![send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"), wait(200), Act::Close],
-        "flood" => vec![send("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n"), Act::Flood],
+        "hop-by-hop" => once(
+            "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok",
+        ),
+        "trailers" => once(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX-T: 1\r\nSet-Cookie: a\r\nContent-Length: 9\r\n\r\n",
+        ),
+        "early-413" => vec![
+            send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"),
+            wait(200),
+            Act::Close,
+        ],
+        "flood" => vec![
+            send("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n"),
+            Act::Flood,
+        ],
         "ws-echo" => vec![send(SWITCH), send("early"), Act::Echo],
         "ws-late" => vec![wait(300), send(SWITCH), Act::Echo],
         "ws-200" => once("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         "ws-403" => once("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"),
-        "ws-426" => once("HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nContent-Length: 2\r\n\r\nno"),
+        "ws-426" => once(
+            "HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nContent-Length: 2\r\n\r\nno",
+        ),
         "ws-drop" => vec![Act::Close],
         "ws-half" => last("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websock"),
-        "ws-other" => last("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"),
+        "ws-other" => {
+            last("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
+        }
         "ws-no-upgrade" => last("HTTP/1.1 101 Switching Protocols\r\n\r\n"),
         _ => once("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
     }
@@ -110,16 +157,19 @@ fn each(names: &[&str], check: impl Fn(&str, &Response) -> bool) {
 
 #[test]
 fn answers_of_every_framing_and_status_pass() {
-    each(&["no-date", "until-close", "interim", "299", "520"], |name, answer| {
-        let (status, body) = match name {
-            "until-close" => (200, "until close"),
-            "299" => (299, "ok"),
-            "520" => (520, "ok"),
-            _ => (200, "ok"),
-        };
-        let date = answer.field("date").is_some_and(|d| d.ends_with(" GMT"));
-        answer.status == status && answer.text() == body && date && answer.closes()
-    });
+    each(
+        &["no-date", "until-close", "interim", "299", "520"],
+        |name, answer| {
+            let (status, body) = match name {
+                "until-close" => (200, "until close"),
+                "299" => (299, "ok"),
+                "520" => (520, "ok"),
+                _ => (200, "ok"),
+            };
+            let date = answer.field("date").is_some_and(|d| d.ends_with(" GMT"));
+            answer.status == status && answer.text() == body && date && answer.closes()
+        },
+    );
 }
 
 #[test]
@@ -147,7 +197,11 @@ fn an_answer_that_may_have_no_body_has_none() {
         let request = format!("HEAD {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let got = client::send_head(address, request.as_bytes());
         assert_eq!(got.statuses(), [200], "{role}");
-        assert_eq!(got.answers[0].field("content-length"), Some("12345"), "{role}");
+        assert_eq!(
+            got.answers[0].field("content-length"),
+            Some("12345"),
+            "{role}"
+        );
         assert!(got.rest.is_empty() && got.closed, "{role}");
     }
 }
@@ -155,11 +209,22 @@ fn an_answer_that_may_have_no_body_has_none() {
 #[test]
 fn what_is_no_answer_becomes_502() {
     let names = [
-        "bare-lf", "bare-cr", "obs-fold", "two-lengths", "te-and-cl", "big-header", "no-http",
-        "drop", "reset", "099", "interim-only",
+        "bare-lf",
+        "bare-cr",
+        "obs-fold",
+        "two-lengths",
+        "te-and-cl",
+        "big-header",
+        "no-http",
+        "drop",
+        "reset",
+        "099",
+        "interim-only",
     ];
     each(&names, |_, answer| {
-        answer.status == 502 && answer.text().contains("request_id") && !answer.head.contains("evil")
+        answer.status == 502
+            && answer.text().contains("request_id")
+            && !answer.head.contains("evil")
     });
 }
 
@@ -170,7 +235,10 @@ fn an_answer_that_breaks_off_never_looks_whole() {
             let got = ask(address, name);
             assert!(got.closed, "{role} {name}");
             assert!(got.answers.is_empty(), "{role} {name}: {got:?}");
-            assert!(latin1(&got.rest).starts_with("HTTP/1.1 200 "), "{role} {name}: {got:?}");
+            assert!(
+                latin1(&got.rest).starts_with("HTTP/1.1 200 "),
+                "{role} {name}: {got:?}"
+            );
         }
     }
 }
@@ -198,24 +266,27 @@ fn bytes_beyond_an_answer_are_nobodys_answer() {
 #[test]
 fn html_gets_one_script_tag_and_loses_what_described_it_before() {
     let named = "<script src=\"/session/";
-    each(&["html", "html-no-head", "html-until-close", "csp"], |name, answer| {
-        let page = answer.text();
-        let after = match name {
-            "html-no-head" => "<!doctype html>",
-            "html" => "<html><head>",
-            _ => "<head>",
-        };
-        let placed = page
-            .split_once(after)
-            .is_some_and(|(_, rest)| rest.contains("_neck/"));
-        // A policy that forbids inline scripts lets ours pass: it is a file of the same origin.
-        let external = page.matches("<script").count() == 1 && page.contains(" src=");
-        let _ = named;
-        answer.field("etag").is_none()
-            && answer.field("last-modified").is_none()
-            && placed
-            && external
-    });
+    each(
+        &["html", "html-no-head", "html-until-close", "csp"],
+        |name, answer| {
+            let page = answer.text();
+            let after = match name {
+                "html-no-head" => "<!doctype html>",
+                "html" => "<html><head>",
+                _ => "<head>",
+            };
+            let placed = page
+                .split_once(after)
+                .is_some_and(|(_, rest)| rest.contains("_neck/"));
+            // A policy that forbids inline scripts lets ours pass: it is a file of the same origin.
+            let external = page.matches("<script").count() == 1 && page.contains(" src=");
+            let _ = named;
+            answer.field("etag").is_none()
+                && answer.field("last-modified").is_none()
+                && placed
+                && external
+        },
+    );
 }
 
 #[test]
@@ -241,20 +312,23 @@ fn what_cannot_take_a_script_tag_passes_byte_for_byte() {
 
 #[test]
 fn redirects_cookies_and_hop_by_hop_fields_are_as_they_should() {
-    each(&["location", "set-cookie", "hop-by-hop", "trailers"], |name, answer| {
-        let lower = answer.head.to_lowercase();
-        match name {
-            "location" => answer.field("location") == Some("/session/x/stream.html?a=b"),
-            "set-cookie" => {
-                lower.contains("set-cookie: mlsession=a; path=/session/x; httponly")
-                    && lower.contains("set-cookie: b=c")
+    each(
+        &["location", "set-cookie", "hop-by-hop", "trailers"],
+        |name, answer| {
+            let lower = answer.head.to_lowercase();
+            match name {
+                "location" => answer.field("location") == Some("/session/x/stream.html?a=b"),
+                "set-cookie" => {
+                    lower.contains("set-cookie: mlsession=a; path=/session/x; httponly")
+                        && lower.contains("set-cookie: b=c")
+                }
+                "hop-by-hop" => !["x-hop", "keep-alive", "proxy-authenticate", "upgrade"]
+                    .iter()
+                    .any(|never| lower.contains(never)),
+                _ => answer.text() == "ok" && !lower.contains("set-cookie"),
             }
-            "hop-by-hop" => !["x-hop", "keep-alive", "proxy-authenticate", "upgrade"]
-                .iter()
-                .any(|never| lower.contains(never)),
-            _ => answer.text() == "ok" && !lower.contains("set-cookie"),
-        }
-    });
+        },
+    );
 }
 
 #[test]
@@ -279,9 +353,12 @@ fn a_silent_upstream_is_504_and_nobody_else_waits() {
         for (role, address) in rig.roles() {
             scope.spawn(move || {
                 let path = rig.path("scripted/silent/A9");
-                let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+                let request =
+                    format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
                 let mut stream = connect(address);
-                stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(60)))
+                    .unwrap();
                 stream.write_all(request.as_bytes()).unwrap();
                 let got = client::finish(&mut stream, false);
                 assert_eq!(got.statuses(), [504], "{role}");

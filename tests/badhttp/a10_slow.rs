@@ -22,7 +22,9 @@ pub(crate) fn rss_kib(pid: u32) -> u64 {
 }
 
 fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count()
 }
 
 fn nap(ms: u64) {
@@ -38,7 +40,9 @@ fn livez(address: SocketAddr) {
 fn drip(address: SocketAddr, at_once: &str, drops: usize, pause: u64) -> client::Got {
     let mut stream = connect(address);
     stream.write_all(at_once.as_bytes()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(pause))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(pause)))
+        .unwrap();
     let (mut bytes, mut block) = (Vec::new(), [0; 4096]);
     for _ in 0..drops {
         if stream.write_all(b"x").is_err() {
@@ -69,9 +73,8 @@ fn a_head_and_a_body_of_a_byte_a_second_time_out() {
             });
             for path in [rig.path("quit"), rig.path("mirror/A10-slow-body")] {
                 scope.spawn(move || {
-                    let head = format!(
-                        "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
-                    );
+                    let head =
+                        format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n");
                     let got = drip(address, &head, 60, 1_000);
                     assert_eq!(got.statuses(), [408], "{role} body {path}");
                     assert!(got.answers[0].closes(), "{role} body {path}");
@@ -119,12 +122,16 @@ fn thousands_of_idle_sockets_cost_little_and_are_given_back() {
     ] {
         let (before, open) = (rss_kib(pid), descriptors(pid));
         let idle: Vec<TcpStream> = (0..IDLE_SOCKETS).map(|_| connect(address)).collect();
-        until("idle sockets", || descriptors(pid) >= open + IDLE_SOCKETS * 9 / 10);
+        until("idle sockets", || {
+            descriptors(pid) >= open + IDLE_SOCKETS * 9 / 10
+        });
         let grown = rss_kib(pid).saturating_sub(before);
         assert!(grown < IDLE_KIB, "{role} grew by {grown} KiB");
         livez(address);
         drop(idle);
-        until("sockets given back", || descriptors(pid) < open + IDLE_SOCKETS / 10);
+        until("sockets given back", || {
+            descriptors(pid) < open + IDLE_SOCKETS / 10
+        });
     }
 }
 
@@ -135,8 +142,16 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
         let mut requests: Vec<u8> = Vec::new();
         for n in 0..1_000 {
             let path = rig.path(&format!("mirror/A10-{n}-"));
-            let path = if n % 10 == 0 { path } else { "/livez".to_owned() };
-            let close = if n == 999 { "Connection: close\r\n" } else { "" };
+            let path = if n % 10 == 0 {
+                path
+            } else {
+                "/livez".to_owned()
+            };
+            let close = if n == 999 {
+                "Connection: close\r\n"
+            } else {
+                ""
+            };
             requests.extend(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{close}\r\n").bytes());
         }
         let mut stream = connect(address);
@@ -148,7 +163,10 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
         assert!(got.answers.iter().all(|a| a.status == 200), "{role}");
         for n in (0..1_000).step_by(10) {
             let mirrored = got.answers[n].text();
-            assert!(mirrored.contains(&format!("mirror/A10-{n}- ")), "{role} {n}");
+            assert!(
+                mirrored.contains(&format!("mirror/A10-{n}- ")),
+                "{role} {n}"
+            );
         }
     }
 }
@@ -237,13 +255,19 @@ fn a_stalled_tls_hello_is_let_go() {
     let mut half = connect(address);
     half.write_all(b"\x16\x03\x01\x02\x00").unwrap();
     let mut plain = connect(address);
-    plain.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
     for stream in [&mut plain, &mut silent, &mut half] {
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
         let mut rest = Vec::new();
         // Ended by the server, with an alert at most.
         let ended = stream.read_to_end(&mut rest);
-        assert!(ended.is_ok() || !matches!(ended.unwrap_err().kind(), std::io::ErrorKind::WouldBlock));
+        assert!(
+            ended.is_ok() || !matches!(ended.unwrap_err().kind(), std::io::ErrorKind::WouldBlock)
+        );
         assert!(!client::latin1(&rest).contains("HTTP"));
     }
 }

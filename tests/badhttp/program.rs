@@ -162,6 +162,8 @@ fn is_whole(bytes: &[u8]) -> bool {
     if head.contains("\r\ntransfer-encoding: chunked") {
         return body == b"0\r\n\r\n" || body.ends_with(b"\r\n0\r\n\r\n");
     }
-    let length = head.lines().find_map(|l| l.strip_prefix("content-length: "));
+    let length = head
+        .lines()
+        .find_map(|l| l.strip_prefix("content-length: "));
     body.len() >= length.map_or(0, |n| n.trim().parse().unwrap())
 }

@@ -177,6 +177,7 @@ fn wrapper(dir: &Path, record: &Path) -> PathBuf {
 }
 
 /// Starts a role that ends when our end of its pipe closes, whatever becomes of this process.
+#[allow(clippy::zombie_processes)] // the shell outlives this process, by design
 fn leashed(role: &str, config: &Path, dir: &Path) -> (ChildStdin, u32) {
     let keep = if role == "worker" {
         "--keep-sessions=false"
