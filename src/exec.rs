@@ -1,51 +1,223 @@
-//! The executor: as many threads as cores, shared by everything.
+//! The executor: one thread a core, each with its own tasks and its own sockets.
 //!
-//! `smol::spawn` would run on one thread unless an environment variable says otherwise; this
-//! does not depend on the environment. A task that panics is logged and takes nothing with it.
+//! A task stays on the thread it was started on, and so do the sockets that are registered there:
+//! what the kernel reports is handled where it is reported, without waking another thread. In
+//! return a task must not block; what blocks goes to `smol::unblock`. Timers, processes and other
+//! sockets of smol work beside it: async-io drives them on a thread of its own. A task that panics
+//! is logged and takes nothing with it.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 use smol::{Executor, Task};
 
-static EXECUTOR: OnceLock<&'static Executor<'static>> = OnceLock::new();
+mod reactor;
+
+use reactor::{Batch, Reactor};
+pub use reactor::{Direction, Left, Source};
 
 /// Threads started when the kernel does not say how many cores there are.
 const FALLBACK_THREADS: usize = 2;
+/// Tasks run before the sockets are looked at again, so that busy ones do not keep the others
+/// waiting: a few milliseconds of tunnels that always have more.
+const TURN: usize = 64;
 
-fn executor() -> &'static Executor<'static> {
-    EXECUTOR.get_or_init(|| {
-        let executor: &'static Executor<'static> = Box::leak(Box::default());
+/// One thread of the executor.
+#[derive(Debug)]
+struct Lane {
+    executor: Executor<'static>,
+    reactor: Reactor,
+    /// Tasks started by [`spread`] and not done.
+    load: AtomicUsize,
+}
+
+thread_local! {
+    /// The lane whose thread this is.
+    static HERE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+fn lanes() -> &'static [Lane] {
+    static LANES: OnceLock<&'static [Lane]> = OnceLock::new();
+    LANES.get_or_init(|| {
         let threads = thread::available_parallelism().map_or(FALLBACK_THREADS, usize::from);
-        for n in 0..threads {
+        let lanes: Vec<Lane> = (0..threads).filter_map(|_| lane()).collect();
+        if lanes.is_empty() {
+            ::log::error!(target: "exec", "nothing can run: no thread has what it needs");
+            std::process::abort();
+        }
+        let lanes: &'static [Lane] = lanes.leak();
+        // async-io opens its descriptors at its first use and cannot without them: not when they
+        // have run out and a timer is needed to wait for better times.
+        smol::block_on(smol::Timer::after(Duration::ZERO));
+        for (n, lane) in lanes.iter().enumerate() {
             let run = move || {
-                // A panic unwinds out of `run`; the thread goes on with the other tasks.
-                while catch_unwind(AssertUnwindSafe(|| {
-                    smol::block_on(executor.run(std::future::pending::<()>()));
-                }))
-                .is_err()
-                {
+                HERE.set(Some(n));
+                // A panic unwinds out of `drive`; the thread goes on with the other tasks.
+                while catch_unwind(AssertUnwindSafe(|| lane.drive(n))).is_err() {
                     ::log::error!(target: "exec", "a task panicked and was dropped");
                 }
             };
             if let Err(error) = thread::Builder::new().name(format!("exec-{n}")).spawn(run) {
                 ::log::error!(target: "exec", "cannot start executor thread {n}: {error}");
+                std::process::abort();
             }
         }
-        executor
+        lanes
     })
 }
 
-/// Starts `future` on the executor. Dropping the [`Task`] cancels it; `detach` lets it run.
+fn lane() -> Option<Lane> {
+    match Reactor::new() {
+        Ok(reactor) => Some(Lane {
+            executor: Executor::new(),
+            reactor,
+            load: AtomicUsize::new(0),
+        }),
+        Err(error) => {
+            ::log::error!(target: "exec", "cannot set up a thread of the executor: {error}");
+            None
+        }
+    }
+}
+
+/// Interrupts the wait of a lane's thread when another thread makes one of its tasks ready.
+struct Bell {
+    lane: usize,
+    /// Whether it was rung since the thread last looked.
+    rung: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && HERE.get() != Some(self.lane)
+            && let Some(lane) = lanes().get(self.lane)
+        {
+            lane.reactor.ring();
+        }
+    }
+}
+
+impl Lane {
+    /// Runs tasks and waits for sockets, for ever.
+    fn drive(&self, n: usize) {
+        let bell = Arc::new(Bell {
+            lane: n,
+            rung: AtomicBool::new(false),
+        });
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut batch = Batch::new();
+        loop {
+            let mut left = TURN;
+            while left > 0 && self.executor.try_tick() {
+                left -= 1;
+            }
+            if left == 0 {
+                self.reactor.wait(false, &mut batch);
+                continue;
+            }
+            // Nothing is ready: have the bell rung when that changes, look once more, and wait.
+            bell.rung.store(false, Ordering::Release);
+            let mut tick = pin!(self.executor.tick());
+            if tick.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending {
+                self.reactor.wait(true, &mut batch);
+            }
+        }
+    }
+}
+
+/// Lane for what is started or registered from here: this thread's own, else the next in turn.
+fn lane_here() -> &'static Lane {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let lanes = lanes();
+    let n = HERE
+        .get()
+        .unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
+    &lanes[n % lanes.len()]
+}
+
+/// Number of the executor's thread that runs this, for what is kept per thread; below
+/// [`threads`]. Other threads share number 0.
+#[must_use]
+pub fn here() -> usize {
+    HERE.get().unwrap_or(0)
+}
+
+/// Number of the executor's threads.
+#[must_use]
+pub fn threads() -> usize {
+    lanes().len()
+}
+
+/// Starts `future` on this thread of the executor, or on any from outside. Dropping the [`Task`]
+/// cancels it; `detach` lets it run.
 pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Task<T> {
-    executor().spawn(future)
+    lane_here().executor.spawn(future)
+}
+
+/// Starts a task on the thread that has the fewest that came this way: for connections, which
+/// stay where they begin. The task keeps its seat as long as it counts.
+pub fn spread<T, F>(task: impl FnOnce(Seat) -> F) -> Task<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let lane = lanes()
+        .iter()
+        .min_by_key(|lane| lane.load.load(Ordering::Relaxed))
+        .unwrap_or_else(lane_here);
+    lane.load.fetch_add(1, Ordering::Relaxed);
+    // Wrapping the future here would make the task twice as large.
+    lane.executor.spawn(task(Seat(lane)))
+}
+
+/// The weight of a task on its thread.
+#[derive(Debug)]
+pub struct Seat(&'static Lane);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Registers a non-blocking descriptor with this thread of the executor, or with any from outside.
+/// `ready` says that reading and writing are worth a try before the kernel has told.
+///
+/// # Errors
+/// As the kernel says.
+pub fn register(fd: impl AsFd, ready: bool) -> io::Result<Source> {
+    Source::register(&lane_here().reactor, fd, ready)
+}
+
+/// Moves `source` of `fd` to this thread, where the executor runs here; readiness is reported here
+/// from now on.
+///
+/// # Errors
+/// As the kernel says.
+pub fn adopt(source: &mut Source, fd: impl AsFd) -> io::Result<()> {
+    match HERE.get() {
+        Some(n) => source.move_to(&lanes()[n].reactor, fd),
+        None => Ok(()),
+    }
 }
 
 /// Runs `future` on the calling thread until it is done, with the executor's threads beside it.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let _ = executor();
+    let _ = lanes();
     smol::block_on(future)
 }
 
@@ -97,5 +269,66 @@ mod tests {
         }
         let sum = block_on(async { spawn(async { 1 }).await + spawn(async { 2 }).await });
         assert_eq!(sum, 3);
+    }
+
+    #[test]
+    fn tasks_of_one_thread_start_their_own_there_and_spread_ones_are_shared_out() {
+        let seen =
+            block_on(async { spawn(async { (here(), spawn(async { here() }).await) }).await });
+        assert_eq!(seen.0, seen.1);
+        let (sender, receiver) = smol::channel::bounded::<()>(1);
+        let lanes_used: std::collections::HashSet<usize> = block_on(async {
+            let (where_to, used) = smol::channel::unbounded();
+            let tasks: Vec<_> = (0..4 * threads())
+                .map(|_| {
+                    let (where_to, receiver) = (where_to.clone(), receiver.clone());
+                    spread(|seat| async move {
+                        let _ = where_to.send(here()).await;
+                        let _ = receiver.recv().await;
+                        drop(seat);
+                    })
+                })
+                .collect();
+            drop(where_to);
+            let mut lanes_used = std::collections::HashSet::new();
+            for _ in &tasks {
+                lanes_used.insert(used.recv().await.unwrap());
+            }
+            drop(sender);
+            for task in tasks {
+                task.await;
+            }
+            lanes_used
+        });
+        assert_eq!(lanes_used.len(), threads());
+    }
+
+    #[test]
+    fn wakes_from_other_threads_are_never_lost() {
+        let (to, from) = smol::channel::bounded::<u32>(1);
+        let (back, answers) = smol::channel::bounded::<u32>(1);
+        spawn(async move {
+            while let Ok(n) = from.recv().await {
+                if back.send(n + 1).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .detach();
+        let mut n = 0;
+        while n < 20_000 {
+            to.send_blocking(n).unwrap();
+            n = answers.recv_blocking().unwrap();
+        }
+        assert_eq!(n, 20_000);
+    }
+
+    #[test]
+    fn timers_of_smol_work_beside_it() {
+        let fired = block_on(spawn(async {
+            crate::clock::sleep(std::time::Duration::from_millis(1)).await;
+            true
+        }));
+        assert!(fired);
     }
 }

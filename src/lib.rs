@@ -19,6 +19,7 @@ pub mod records;
 pub mod session;
 // being a server and a client
 pub mod http;
+pub mod metrics;
 pub mod page;
 pub mod turn;
 // bytes and shapes

@@ -129,7 +129,12 @@ fn json(record: &Record<'_>) -> String {
         record.level().as_str().to_lowercase().into(),
     );
     object.insert("target".into(), record.target().into());
-    object.insert("message".into(), record.args().to_string().into());
+    let message = record.args().to_string();
+    // An audit line is JSON itself: it stays one that can be searched by field.
+    match serde_json::from_str::<serde_json::Value>(&message) {
+        Ok(value) if record.target() == "audit" => object.insert("audit".into(), value),
+        _ => object.insert("message".into(), message.into()),
+    };
     if let Some(id) = pairs.session {
         object.insert("session".into(), id.into());
     }

@@ -355,9 +355,40 @@ pub enum EndReason {
     WorkerShutdown,
 }
 
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::Deleted,
+        Self::Disconnected,
+        Self::Drained,
+        Self::MaxDuration,
+        Self::NeverConnected,
+        Self::ProcessExited,
+        Self::Quit,
+        Self::StartFailed,
+        Self::WorkerShutdown,
+    ];
+
+    /// The reason as the API and metrics write it.
+    #[must_use]
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Disconnected => "disconnected",
+            Self::Drained => "drained",
+            Self::MaxDuration => "max_duration",
+            Self::NeverConnected => "never_connected",
+            Self::ProcessExited => "process_exited",
+            Self::Quit => "quit",
+            Self::StartFailed => "start_failed",
+            Self::WorkerShutdown => "worker_shutdown",
+        }
+    }
+}
+
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
+        f.write_str(self.slug())
     }
 }
 
@@ -397,7 +428,9 @@ mod tests {
 
     #[test]
     fn end_reasons_are_the_slugs_of_the_api() {
-        assert_eq!(EndReason::NeverConnected.to_string(), "never_connected");
+        for reason in EndReason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.slug());
+        }
         assert_eq!(
             serde_json::to_string(&Status::Lingering).unwrap(),
             "\"lingering\""

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http_types::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::sunshine::{Registered, Sunshine, SunshineError};
 use crate::http::client::{Client, ClientError, Outgoing};
@@ -162,7 +162,11 @@ pub async fn register(
     done.map_err(ExperienceError::Sunshine)
 }
 
-fn entry(launch: &Launch, agent_port: u16, start: bool) -> Result<Value, ExperienceError> {
+fn entry(
+    launch: &Launch,
+    agent_port: u16,
+    start: bool,
+) -> Result<Map<String, Value>, ExperienceError> {
     let title = launch.experience.as_str();
     if title.len() > TITLE_MAX {
         let why = format!("has {} bytes, a title has at most {TITLE_MAX}", title.len());
@@ -176,11 +180,12 @@ fn entry(launch: &Launch, agent_port: u16, start: bool) -> Result<Value, Experie
         true => command(&launch.exe_path).unwrap_or_default(),
         false => String::new(),
     };
-    Ok(json!({
-        "name": title,
-        "cmd": cmd,
-        "prep-cmd": [{"do": started(title, agent_port), "undo": ""}],
-    }))
+    let prep = json!([{"do": started(title, agent_port), "undo": ""}]);
+    Ok(Map::from_iter([
+        ("name".to_owned(), json!(title)),
+        ("cmd".to_owned(), json!(cmd)),
+        ("prep-cmd".to_owned(), prep),
+    ]))
 }
 
 /// The executable as a Windows command line, when it is a path at all.

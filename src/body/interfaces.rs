@@ -56,10 +56,17 @@ pub fn read() -> Machine {
     machine
 }
 
-/// The kernel's own word for the type of an interface; user-space tunnels do not have it.
+/// Where WireGuard programs outside of the kernel listen for `wg`, one socket an interface.
+const USER_SPACE_SOCKETS: &str = "/var/run/wireguard";
+
+/// The kernel's own word for the type of an interface; an interface that a program in user space
+/// drives has another type, and a control socket.
 fn is_wireguard(class: &Path, name: &str) -> bool {
     fs::read_to_string(class.join(name).join("uevent"))
         .is_ok_and(|text| text.lines().any(|l| l == "DEVTYPE=wireguard"))
+        || Path::new(USER_SPACE_SOCKETS)
+            .join(format!("{name}.sock"))
+            .exists()
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {

@@ -4,6 +4,7 @@
 //! calls [`Body`]'s steps in order and keeps the [`Traces`] that the steps will leave, written
 //! down *before* they are taken, so that [`Body::leave`] can undo them after a crash too.
 
+mod bodies;
 pub mod experience;
 mod files;
 pub mod identity;
@@ -17,4 +18,5 @@ pub mod sunshine;
 
 mod visit;
 
-pub use visit::{Bodies, Body, Departure, Paired, Ports, Rules, StreamTarget, TargetError, Traces};
+pub use bodies::{Bodies, Ports, Rules};
+pub use visit::{Body, Departure, Paired, StreamTarget, TargetError, Traces};

@@ -151,7 +151,8 @@ async fn dance(
     let mut offer = program.pair(host).await.map_err(PairingError::Program)?;
     let pin = offer.pin().to_owned();
     let verdict = async {
-        match offer.verdict(within).await {
+        // The caller's deadline is to strike first: it knows what happened so far.
+        match offer.verdict(within + TAKE_BACK).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(PairingError::Rejected(accepted.load(Relaxed))),
             Err(error) => Err(PairingError::Program(error)),

@@ -26,7 +26,7 @@ const READY_PAUSE: Duration = Duration::from_millis(25);
 const LOOK: Duration = Duration::from_secs(2);
 /// Time for a call that the program answers only after asking the body; its connect limit is
 /// 10 s.
-const CALL: Duration = Duration::from_secs(12);
+const WITHIN: Duration = Duration::from_secs(12);
 /// Longest user name.
 const USER_MAX: usize = 128;
 
@@ -149,9 +149,12 @@ impl Program {
         let look = async {
             loop {
                 match self.look().await {
-                    Err(ProgramError::Call(_, ClientError::Connect(..))) => {}
-                    // Broken off or garbled while starting; for good, it is no stream program.
-                    Err(ProgramError::Call(_, error)) => says = Some(error.to_string()),
+                    // No HTTP, which a stream program would speak from the start.
+                    Err(ProgramError::Call(_, error @ ClientError::Protocol(_))) => {
+                        says = Some(error.to_string());
+                    }
+                    // Not yet there, busy, or dying.
+                    Err(ProgramError::Call(..)) => {}
                     verdict => return verdict,
                 }
                 clock::sleep(READY_PAUSE).await;
@@ -216,8 +219,7 @@ impl Program {
         }
         let call = self
             .outgoing(Method::Post, "/api/pair")
-            .json(&json!({"host_id": host}))
-            .within(LOOK);
+            .json(&json!({"host_id": host}));
         let mut incoming = self
             .client
             .open(call)
@@ -228,7 +230,7 @@ impl Program {
             let says = incoming.whole(LOOK).await.map(|a| a.excerpt());
             return Err(ProgramError::Status(CALL, status, says.unwrap_or_default()));
         }
-        let line = incoming.line(LOOK).await;
+        let line = incoming.line(WITHIN).await;
         let line = line
             .map_err(|e| ProgramError::Call(CALL, e))?
             .unwrap_or_default();
@@ -287,7 +289,7 @@ impl Program {
         let url = format!("http://127.0.0.1:{}{}{path}", self.port, self.prefix);
         Outgoing::new(method, url)
             .header(USER_HEADER, self.user.as_str())
-            .within(CALL)
+            .within(WITHIN)
     }
 
     async fn send(&self, call: &'static str, outgoing: Outgoing) -> Result<Answer, ProgramError> {

@@ -72,7 +72,8 @@ pub enum Unreachable {
 }
 
 impl Unreachable {
-    /// Whether the body answered and it is our credentials or rights that are wrong.
+    /// Whether Sunshine answered and will not have us (`pairing_failed` to the client), rather
+    /// than the body being out of reach (`body_unreachable`).
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(

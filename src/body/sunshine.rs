@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_types::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::pins::{PinError, PinStore};
 use crate::http::client::{Answer, Client, ClientError, Outgoing};
@@ -18,7 +18,7 @@ use crate::secret::Secret;
 use crate::tls::Trust;
 
 /// Time for one call: a local API that answers from memory, over a tunnel.
-const CALL: Duration = Duration::from_secs(5);
+const WITHIN: Duration = Duration::from_secs(5);
 /// Longest user name or password; what an `Authorization` field of 8 KiB surely holds.
 const CREDENTIAL_MAX: usize = 1_024;
 
@@ -115,6 +115,7 @@ impl Credentials {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct PairedClient {
     /// The name that was posted with the PIN; not unique.
+    #[serde(default)]
     pub name: String,
     /// Sunshine's key for it.
     pub uuid: String,
@@ -146,7 +147,7 @@ impl Sunshine {
             address,
             credentials,
             pins,
-            within: CALL,
+            within: WITHIN,
         }
     }
 
@@ -169,25 +170,29 @@ impl Sunshine {
     /// See [`SunshineError`].
     pub async fn apps(&self) -> Result<Vec<Value>, SunshineError> {
         const CALL: &str = "GET /api/apps";
-        let mut value: Value = self.ask(CALL, Method::Get, "/api/apps", None).await?;
-        match value.get_mut("apps").map(Value::take) {
-            Some(Value::Array(apps)) => Ok(apps),
-            _ => Err(SunshineError::Garbled(
-                CALL,
-                "there is no list of apps".into(),
-            )),
-        }
+        let value = self.ask(CALL, Method::Get, "/api/apps", None).await?;
+        list(value, "apps").ok_or_else(|| garbled(CALL, "there is no list of apps"))
     }
 
-    /// Adds the app, or replaces the first one of the same name: Sunshine itself would keep both.
+    /// Adds the app. Where there is one of its name, its place is taken and what `app` does not
+    /// say (a picture, say) is kept: Sunshine itself would keep both.
     ///
     /// # Errors
     /// See [`SunshineError`].
-    pub async fn register(&self, mut app: Value) -> Result<Registered, SunshineError> {
-        let apps = self.apps().await?;
+    pub async fn register(&self, app: Map<String, Value>) -> Result<Registered, SunshineError> {
+        let mut apps = self.apps().await?;
         let place = apps.iter().position(|a| a.get("name") == app.get("name"));
-        app["index"] = place.map_or(json!(-1), |index| json!(index));
-        self.order("POST /api/apps", "/api/apps", app).await?;
+        let mut entry = match place.map(|place| apps.swap_remove(place)) {
+            Some(Value::Object(old)) => old,
+            _ => Map::new(),
+        };
+        entry.extend(app);
+        entry.insert(
+            "index".into(),
+            place.map_or(json!(-1), |index| json!(index)),
+        );
+        self.order("POST /api/apps", "/api/apps", Value::Object(entry))
+            .await?;
         Ok(place.map_or(Registered::Added, |_| Registered::Replaced))
     }
 
@@ -219,15 +224,15 @@ impl Sunshine {
     /// # Errors
     /// See [`SunshineError`].
     pub async fn clients(&self) -> Result<Vec<PairedClient>, SunshineError> {
-        #[derive(Deserialize)]
-        struct Listed {
-            named_certs: Vec<PairedClient>,
-        }
-        let call = "GET /api/clients/list";
-        let listed: Listed = self
-            .ask(call, Method::Get, "/api/clients/list", None)
+        const CALL: &str = "GET /api/clients/list";
+        let value = self
+            .ask(CALL, Method::Get, "/api/clients/list", None)
             .await?;
-        Ok(listed.named_certs)
+        let clients = list(value, "named_certs")
+            .ok_or_else(|| garbled(CALL, "there is no list of clients"))?;
+        let client =
+            |c: &Value| PairedClient::deserialize(c).map_err(|e| garbled(CALL, &e.to_string()));
+        clients.iter().map(client).collect()
     }
 
     /// Unpairs every client whose name `unwanted` picks; answers their names.
@@ -259,21 +264,17 @@ impl Sunshine {
         path: &str,
         body: Value,
     ) -> Result<bool, SunshineError> {
-        #[derive(Deserialize)]
-        struct Verdict {
-            status: bool,
-        }
-        let verdict: Verdict = self.ask(call, Method::Post, path, Some(body)).await?;
-        Ok(verdict.status)
+        let answer = self.ask(call, Method::Post, path, Some(body)).await?;
+        verdict(&answer).ok_or_else(|| garbled(call, "there is no status"))
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(
+    async fn ask(
         &self,
         call: &'static str,
         method: Method,
         path: &str,
         body: Option<Value>,
-    ) -> Result<T, SunshineError> {
+    ) -> Result<Value, SunshineError> {
         let ip = self.address.ip();
         let pin = self.pins.expected(ip).await.map_err(SunshineError::Pin)?;
         let client = Client::new(&Trust::Pinned(pin)).map_err(SunshineError::Call)?;
@@ -289,14 +290,36 @@ impl Sunshine {
             error => SunshineError::Call(error),
         })?;
         judge(call, &answer)?;
-        let value = serde_json::from_slice(&answer.body)
-            .map_err(|e| SunshineError::Garbled(call, e.to_string()))?;
+        let value =
+            serde_json::from_slice(&answer.body).map_err(|e| garbled(call, &e.to_string()))?;
         // Pinned only now: a stranger on the port would not have known our credentials, nor JSON.
         if let (None, Some(seen)) = (pin, answer.fingerprint) {
             self.pins.keep(ip, seen).await.map_err(SunshineError::Pin)?;
             log::info!(target: "pairing", body:% = ip; "first meeting, pinned certificate {seen}");
         }
         Ok(value)
+    }
+}
+
+fn garbled(call: &'static str, why: &str) -> SunshineError {
+    SunshineError::Garbled(call, why.to_owned())
+}
+
+/// A list in an answer. Releases before 2025 write an empty one as an empty string.
+fn list(mut answer: Value, name: &str) -> Option<Vec<Value>> {
+    match answer.get_mut(name)?.take() {
+        Value::Array(items) => Some(items),
+        Value::String(text) if text.is_empty() => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// The verdict in an answer. Releases before 2025 write it as a string.
+fn verdict(answer: &Value) -> Option<bool> {
+    match answer.get("status")? {
+        Value::Bool(status) => Some(*status),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
     }
 }
 
@@ -327,6 +350,26 @@ fn judge(call: &'static str, answer: &Answer) -> Result<(), SunshineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verdicts_and_lists_of_old_releases_are_understood() {
+        for (answer, expected) in [
+            (json!({"status": true}), Some(true)),
+            (json!({"status": "false"}), Some(false)),
+            (json!({"status": 1}), None),
+            (json!([]), None),
+        ] {
+            assert_eq!(verdict(&answer), expected, "{answer}");
+        }
+        for (answer, expected) in [
+            (json!({"apps": [1]}), Some(vec![json!(1)])),
+            (json!({"apps": ""}), Some(Vec::new())),
+            (json!({"apps": "x"}), None),
+            (json!("apps"), None),
+        ] {
+            assert_eq!(list(answer.clone(), "apps"), expected, "{answer}");
+        }
+    }
 
     #[test]
     fn credentials_that_cannot_be_sent_are_refused_by_name() {

@@ -2,73 +2,28 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bodies::Bodies;
 use super::experience::{self, Agent, DESKTOP, Launch};
-use super::identity::{self, Identity, IdentityStore, SEEDED_HOST};
-use super::networks::{Allowed, Forbidden};
-use super::pairing::{self, BodyLocks, PairingError};
-use super::pins::PinStore;
+use super::identity::{self, Identity, SEEDED_HOST};
+use super::pairing::{self, PairingError};
 use super::program::{Program, ProgramError};
 use super::reachability::{self, Reach, Unreachable};
 use super::sunshine::{Credentials, Sunshine, SunshineError};
 use crate::{clock, ids};
 
+/// Handshakes that are tried: the second one for a Sunshine that restarted in the first.
+const ATTEMPTS: u32 = 2;
+/// Pause between tries to reach a Sunshine that restarts.
+const ADD_PAUSE: Duration = Duration::from_millis(500);
 /// Pause between looks at a `data.json` that the stream program writes when it pleases.
 const HARVEST_PAUSE: Duration = Duration::from_millis(50);
 /// Largest `data.json` that is read: one user and one host are about 6 KiB.
 const DATA_MAX: u64 = 1024 * 1024;
-
-/// Where the programs on a body listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// Sunshine's configuration API.
-    pub sunshine: u16,
-    /// Sunshine's GameStream over plain HTTP.
-    pub http: u16,
-    /// hydrabody.
-    pub agent: u16,
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Self {
-            sunshine: 47_990,
-            http: 47_989,
-            agent: 47_991,
-        }
-    }
-}
-
-/// How this worker treats bodies.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Which addresses may be bodies.
-    pub allowed: Allowed,
-    /// Where the programs on a body listen.
-    pub ports: Ports,
-    /// Directory for pinned certificates and kept identities.
-    pub state_dir: PathBuf,
-    /// Name of this worker: our clients in Sunshine's list carry it.
-    pub worker_id: String,
-    /// Pair once with each body and keep the identity, rather than once for each session.
-    pub pair_once: bool,
-    /// Close an app of somebody else's that runs when a session starts.
-    pub close_foreign_app: bool,
-}
-
-/// All bodies, as one worker sees them. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Bodies {
-    rules: Rules,
-    prefix: String,
-    pins: PinStore,
-    identities: IdentityStore,
-    locks: BodyLocks,
-}
 
 /// One body, for one session.
 #[derive(Clone, Debug)]
@@ -143,44 +98,18 @@ pub struct Departure {
     pub left: Vec<String>,
 }
 
-impl Bodies {
-    /// All bodies under these rules.
-    #[must_use]
-    pub fn new(rules: Rules) -> Self {
-        // A colon ends the worker's name, so that no worker's prefix is the start of another's.
-        let worker = rules.worker_id.replace([':', '\n', '\r'], "_");
+impl Body {
+    pub(super) fn new(ip: IpAddr, credentials: Credentials, bodies: Bodies) -> Self {
+        let at = |port| SocketAddr::new(ip, port);
+        let ports = bodies.rules.ports;
         Self {
-            prefix: format!("hydraneckwebrtc:{worker}:"),
-            pins: PinStore::new(rules.state_dir.join("pins")),
-            identities: IdentityStore::new(rules.state_dir.join("identities")),
-            locks: BodyLocks::default(),
-            rules,
+            ip,
+            sunshine: Sunshine::new(at(ports.sunshine), credentials, bodies.pins.clone()),
+            agent: Agent::new(at(ports.agent)),
+            bodies,
         }
     }
 
-    /// The body at that address.
-    ///
-    /// # Errors
-    /// [`Forbidden`], before anything is sent.
-    pub fn body(&self, ip: IpAddr, credentials: Credentials) -> Result<Body, Forbidden> {
-        let ip = self.rules.allowed.check(ip)?;
-        let at = |port| SocketAddr::new(ip, port);
-        let ports = self.rules.ports;
-        Ok(Body {
-            ip,
-            sunshine: Sunshine::new(at(ports.sunshine), credentials, self.pins.clone()),
-            agent: Agent::new(at(ports.agent)),
-            bodies: self.clone(),
-        })
-    }
-
-    /// Bodies on which this worker has a kept identity.
-    pub async fn kept(&self) -> Vec<IpAddr> {
-        self.identities.bodies().await
-    }
-}
-
-impl Body {
     /// Its canonical address.
     #[must_use]
     pub fn ip(&self) -> IpAddr {
@@ -214,7 +143,9 @@ impl Body {
         Some(identity::seed(&identity, user))
     }
 
-    /// Pairs the stream program with the body, unless it was seeded and the body remembers.
+    /// Pairs the stream program with the body, unless it was seeded and the body remembers. A
+    /// handshake that fails before Sunshine took the PIN, as when Sunshine restarts, is tried
+    /// once more: of such a one nothing is left that the user's name would run into.
     ///
     /// # Errors
     /// See [`PairingError`]. Nothing is left on the body, except what the program still does
@@ -227,12 +158,13 @@ impl Body {
         within: Duration,
     ) -> Result<Paired, PairingError> {
         let deadline = clock::now() + within;
+        let late = || PairingError::Late(within, false);
         if seeded {
-            match program.apps(SEEDED_HOST).await {
+            let apps = clock::by(deadline, program.apps(SEEDED_HOST)).await;
+            match apps.map_err(|_| late())? {
                 Ok(_) => {
-                    let host_id = SEEDED_HOST;
                     return Ok(Paired {
-                        host_id,
+                        host_id: SEEDED_HOST,
                         fresh: false,
                     });
                 }
@@ -243,19 +175,40 @@ impl Body {
         let left = || deadline.saturating_duration_since(clock::now());
         let _hold = self.bodies.locks.hold(self.ip, left()).await?;
         let client = traces.client.as_deref().unwrap_or(&self.bodies.prefix);
-        let http = self.bodies.rules.ports.http;
-        let added = clock::by(deadline, program.add_host(self.ip, http)).await;
-        let host_id = added
-            .unwrap_or(Err(ProgramError::NotReady(http, within)))
-            .map_err(PairingError::Program)?;
         let start = clock::now();
-        pairing::pair(program, &self.sunshine, host_id, client, left()).await?;
+        let mut attempt = 1;
+        let host_id = loop {
+            let added = clock::by(deadline, self.add_to(program, attempt)).await;
+            let host_id = added.map_err(|_| late())?.map_err(PairingError::Program)?;
+            match pairing::pair(program, &self.sunshine, host_id, client, left()).await {
+                Ok(()) => break host_id,
+                Err(error @ PairingError::Rejected(false)) if attempt < ATTEMPTS => {
+                    log::warn!(target: "pairing", body:% = self.ip; "{error}; trying again");
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        };
         let took = clock::now().saturating_duration_since(start).as_millis();
         log::info!(target: "pairing", body:% = self.ip; "paired as {client} in {took} ms");
         Ok(Paired {
             host_id,
             fresh: true,
         })
+    }
+
+    /// Makes the body known to the program. After a failed attempt Sunshine may still be
+    /// starting; the caller's deadline ends the wait.
+    async fn add_to(&self, program: &Program, attempt: u32) -> Result<u32, ProgramError> {
+        loop {
+            match program
+                .add_host(self.ip, self.bodies.rules.ports.http)
+                .await
+            {
+                Err(ProgramError::Status(..)) if attempt > 1 => clock::sleep(ADD_PAUSE).await,
+                done => return done,
+            }
+        }
     }
 
     /// Keeps the identity of a fresh pairing for later sessions, as soon as the stream program

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// The neck between browsers and GPU bodies.
 #[derive(Debug, Parser)]
@@ -52,6 +52,40 @@ pub(super) enum Command {
         #[arg(long, default_value = "127.0.0.1")]
         address: IpAddr,
     },
+    /// Say what is wrong with this machine, and the remedy; one line a check
+    Doctor {
+        /// Look at this body too: reachable, credentials accepted
+        #[arg(long, value_name = "IP")]
+        body: Option<IpAddr>,
+        /// Remove every pairing of this worker from the body; ends its streams there
+        #[arg(long, requires = "body")]
+        unpair: bool,
+    },
+    /// List, show, create and end sessions
+    Sessions {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: SessionsCommand,
+    },
+    /// List workers, drain and undrain them
+    Workers {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: WorkersCommand,
+    },
+    /// Print what happened lately; with --follow, what happens
+    Events {
+        #[command(flatten)]
+        remote: Remote,
+        /// Go on until stopped, over restarts of the server
+        #[arg(long, short)]
+        follow: bool,
+        /// Start after the event with this id
+        #[arg(long, value_name = "ID")]
+        since: Option<u64>,
+    },
     /// Check, show or explain the configuration
     Config {
         #[command(subcommand)]
@@ -82,4 +116,99 @@ pub(super) enum ConfigCommand {
     Example,
     /// Print the reference of all keys as Markdown
     Reference,
+}
+
+/// Which controller or worker is spoken to.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Remote {
+    /// The controller or worker to speak to [default: the configuration's]
+    #[arg(long, global = true, env = "HYDRANECKWEBRTC_URL", value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// Its bearer token; in the environment it is not seen by other users [default: the
+    /// configuration's]
+    #[arg(
+        long,
+        global = true,
+        env = "HYDRANECKWEBRTC_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub(super) token: Option<String>,
+    /// Trust the authority in this PEM file [default: controller.ca_file, else the public ones]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsCommand {
+    /// Every session, with its worker
+    List,
+    /// One session
+    Get {
+        /// Its id
+        id: String,
+    },
+    /// Make a session and print where the visitor's browser goes
+    Create(Box<Wish>),
+    /// End a session; answers when nothing of it is left
+    End {
+        /// Its id
+        id: String,
+    },
+}
+
+/// A session to make.
+#[derive(Debug, Args)]
+pub(super) struct Wish {
+    /// Address of the body that renders
+    pub(super) body_ip: IpAddr,
+    /// Sunshine user [default: the worker's configuration]
+    #[arg(long, value_name = "USER")]
+    pub(super) sunshine_user: Option<String>,
+    /// Sunshine password [default: the worker's configuration]
+    #[arg(
+        long,
+        env = "HYDRANECKWEBRTC_SUNSHINE_PASS",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
+    pub(super) sunshine_pass: Option<String>,
+    /// Experience, kept for ratings and reports
+    #[arg(long, value_name = "NAME")]
+    pub(super) experience: Option<String>,
+    /// Windows path on the body to register in Sunshine and launch
+    #[arg(long, value_name = "PATH")]
+    pub(super) exe_path: Option<String>,
+    /// Only workers of this district
+    #[arg(long, value_name = "NAME")]
+    pub(super) district: Option<String>,
+    /// Title of the Sunshine app to stream
+    #[arg(long, value_name = "TITLE")]
+    pub(super) app: Option<String>,
+    /// Answer at once, not when the stream is ready
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// The same key gets the same session for 24 hours
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WorkersCommand {
+    /// Every worker the controller knows
+    List,
+    /// Give a worker no new sessions
+    Drain {
+        /// Its name; without one, the worker that is spoken to drains
+        worker: Option<String>,
+        /// When its remaining sessions end: RFC 3339, or a span as 30m [default: when they end by
+        /// themselves]
+        #[arg(long, value_name = "WHEN")]
+        deadline: Option<String>,
+    },
+    /// Give it sessions again
+    Undrain {
+        /// Its name; without one, the worker that is spoken to
+        worker: Option<String>,
+    },
 }

@@ -5,8 +5,14 @@
 
 mod args;
 mod config;
+mod doctor;
+mod events;
+mod remote;
 mod role;
+mod sessions;
 mod signals;
+mod table;
+mod workers;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,6 +68,27 @@ fn run(cli: Cli) -> ExitCode {
             port,
         }),
         Command::DemoBody { address } => demo::run_body(address),
+        Command::Doctor { body, unpair } => doctor::run(
+            config,
+            doctor::Wish {
+                body,
+                unpair,
+                json: cli.json,
+            },
+        ),
+        Command::Sessions { remote, command } => remote::run(config, &remote, |peer| {
+            sessions::run(peer, command, cli.json)
+        }),
+        Command::Workers { remote, command } => remote::run(config, &remote, |peer| {
+            workers::run(peer, command, cli.json)
+        }),
+        Command::Events {
+            remote,
+            follow,
+            since,
+        } => remote::run(config, &remote, |peer| {
+            events::run(peer, since, follow, cli.json)
+        }),
         Command::Config { command } => match command {
             ConfigCommand::Check { skip_secret_files } => config::check(config, skip_secret_files),
             ConfigCommand::Show => config::show(config),

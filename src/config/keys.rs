@@ -321,6 +321,17 @@ fn update(s: &Section<'_>) -> Update {
             "The release server's address of this project; the channel follows it.",
             kinds::base_url,
         ),
+        public_key: s.form_if_any(
+            "public_key",
+            (
+                "base64",
+                "write the 32 bytes of the Ed25519 public key as base64",
+            ),
+            unset("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="),
+            "Install only releases whose SHA256SUMS carry this key's signature \
+             (`SHA256SUMS.sig`).",
+            kinds::ed25519_key,
+        ),
         when_idle: s.flag(
             "when_idle",
             true,
@@ -363,5 +374,17 @@ fn log(s: &Section<'_>) -> Log {
             &formats,
             "Lines for people, or one JSON object a line.",
         ),
+        audit_file: s
+            .form_if_any(
+                "audit_file",
+                ("file", "write an absolute path, or one under `~/`"),
+                unset("/var/log/hydraneckwebrtc/audit.jsonl"),
+                "Append a JSON line here for every call that changes something, beside the log.",
+                |text| {
+                    let path = s.reader.around.path(text)?;
+                    Ok(path.display().to_string())
+                },
+            )
+            .map(Into::into),
     }
 }

@@ -246,6 +246,16 @@ pub(super) fn label(text: &str) -> Result<String, String> {
     }
 }
 
+/// 32 bytes in base64.
+pub(super) fn ed25519_key(text: &str) -> Result<String, String> {
+    use base64::Engine as _;
+    match base64::engine::general_purpose::STANDARD.decode(text) {
+        Ok(bytes) if bytes.len() == 32 => Ok(text.to_owned()),
+        Ok(bytes) => Err(format!("{} bytes are no Ed25519 public key", bytes.len())),
+        Err(_) => Err(format!("{text:?} is no base64")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -263,6 +263,8 @@ pub struct Update {
     pub channel: String,
     /// No trailing slash.
     pub base_url: String,
+    /// 32 bytes, base64.
+    pub public_key: Option<String>,
     pub when_idle: bool,
 }
 
@@ -279,6 +281,7 @@ pub struct Metrics {
 pub struct Log {
     pub level: log::LevelFilter,
     pub format: crate::log::Format,
+    pub audit_file: Option<PathBuf>,
 }
 
 /// The browser's microphone on its way to the body.

@@ -8,7 +8,7 @@ use http_types::Method;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::FleetError;
-use super::{Controller, create, health};
+use super::{Controller, create, health, metrics};
 use crate::clock;
 use crate::http::auth::Bearer;
 use crate::http::client::Outgoing;
@@ -24,6 +24,7 @@ const DELETE_WITHIN: Duration = Duration::from_secs(15);
 pub(super) fn router(controller: &Arc<Controller>) -> Router {
     let bearer = Arc::new(Bearer::new(vec![controller.settings.token.clone()]));
     Router::new(bearer)
+        .audit(Arc::clone(&controller.audit))
         .open(
             Method::Get,
             "/api/v1/health",
@@ -34,10 +35,19 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
         .open(Method::Get, "/livez", |_| async {
             Ok(Reply::text(200, "text/plain", "alive\n"))
         })
+        .open(Method::Get, "/api/v1/openapi.json", |_| async {
+            Ok(crate::http::openapi::reply())
+        })
         .open(
             Method::Get,
             "/readyz",
             bind(controller, |c, _| async move { health::ready(&c) }),
+        )
+        .route(
+            Method::Get,
+            "/metrics",
+            !controller.settings.metrics_public,
+            bind(controller, |c, _| async move { Ok(metrics::metrics(&c)) }),
         )
         .secured(
             Method::Get,
@@ -51,6 +61,7 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
             "/api/v1/workers/heartbeat",
             bind(controller, heartbeat),
         )
+        .unaudited()
         .secured(
             Method::Post,
             "/api/v1/workers/:id/drain",
@@ -106,6 +117,7 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
     let outcome = controller
         .fleet()
         .heartbeat(clock::now(), controller.wall(), beat);
+    controller.counters.beat(outcome.is_ok());
     let beat = outcome.map_err(|error| {
         log::warn!(target: "controller", "refused a heartbeat: {error} peer={}", call.peer);
         fleet_failure(&error)
@@ -178,7 +190,7 @@ async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failu
         });
     match found {
         Some(owned) => Ok(Reply::json(200, &owned)),
-        None => Err(unknown(&controller)),
+        None => Err(unknown_session(&controller, &id)),
     }
 }
 
@@ -186,7 +198,7 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
     let id = session_id(&controller, &call)?;
     let route = controller.fleet().session_owner(&id);
     let Some(route) = route else {
-        return Err(unknown(&controller));
+        return Err(unknown_session(&controller, &id));
     };
     let order = Outgoing::new(
         Method::Delete,
@@ -222,6 +234,14 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
 
 fn session_id(controller: &Controller, call: &Call) -> Result<SessionId, Failure> {
     call.param("id").parse().map_err(|_| unknown(controller))
+}
+
+/// A session that is not known here: 404 for one that has ended, also soon after a start.
+fn unknown_session(controller: &Controller, id: &SessionId) -> Failure {
+    match controller.recent.worker_of(id) {
+        Some(_) => Failure::not_found("session"),
+        None => unknown(controller),
+    }
 }
 
 /// A session that is not known: 404, or 503 while a controller that has just started has not

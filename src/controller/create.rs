@@ -88,6 +88,7 @@ async fn place(
     loop {
         let placed = placement.place(&mut controller.fleet(), clock::now());
         let reservation = placed.map_err(|none| {
+            controller.counters.placement(none.reason.slug());
             log::warn!(target: "controller", "no place for a session: {none} request_id={}", call.request_id);
             Failure::new(503, none.reason.slug(), "no worker takes the session")
                 .detail(none.to_string())
@@ -98,25 +99,30 @@ async fn place(
             request.body_ip, call.request_id);
         match ask(controller, call, request, reservation.url(), &key).await {
             Ok(answer) if answer.status == 201 => {
+                controller.counters.placement("placed");
                 return settle(controller, call, request, reservation, &answer, ticket);
             }
             // Full or draining: the fleet's view is seconds old, another worker may have room.
             Ok(answer) if answer.status == 503 => {
                 let failure = relayed(&answer);
                 let why = format!("{}: {}", failure.reason, failure.error);
+                controller.counters.placement("refused");
                 placement.refused(&mut controller.fleet(), reservation, Refusal::ForAll, why);
             }
             // The token differs, or the worker is something else: not this caller's fault.
             Ok(answer) if matches!(answer.status, 401 | 403 | 404 | 405) => {
                 let why = format!("answered {}: {}", answer.status, answer.excerpt());
                 log::error!(target: "controller", "worker={worker_id} {why}; its controller.token must be this controller's admin_token");
+                controller.counters.placement("refused");
                 placement.refused(&mut controller.fleet(), reservation, Refusal::ForAll, why);
             }
             Ok(answer) => {
+                controller.counters.placement("failed");
                 controller.fleet().refused(reservation);
                 return Err(relayed(&answer));
             }
             Err(error) if did_not_reach(&error) => {
+                controller.counters.placement("refused");
                 placement.refused(
                     &mut controller.fleet(),
                     reservation,
@@ -126,6 +132,7 @@ async fn place(
             }
             Err(error) => {
                 log::warn!(target: "controller", "worker={worker_id} may or may not have made a session: {error} request_id={}", call.request_id);
+                controller.counters.placement("unsure");
                 controller.fleet().unsure(clock::now(), reservation);
                 ticket.unsure(&worker_id);
                 return Err(Failure::new(504, "timeout", format!("worker {worker_id} did not answer in time"))

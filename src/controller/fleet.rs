@@ -33,8 +33,11 @@ use worker::Worker;
 /// Intervals of silence after which a worker gets no new sessions and may lose its name to another
 /// process: two heartbeats may be lost.
 const QUIET_INTERVALS: u32 = 3;
-/// Intervals after which every live worker has been heard, or a beat under way has arrived.
+/// Intervals after which a beat under way has arrived.
 const ROUND_INTERVALS: u32 = 2;
+/// Intervals after which every live worker has been heard by a controller that has just started:
+/// while it was away they paused up to 2.2 of them, and gave each try one.
+const WARM_INTERVALS: u32 = 4;
 /// How long a dead worker's sessions are kept beyond `workers.heartbeat_timeout`: a machine boots
 /// in that time.
 const SESSION_GRACE: Duration = Duration::from_secs(60);
@@ -133,7 +136,7 @@ impl Fleet {
     pub fn new(now: Instant, pace: Pace) -> Self {
         Self {
             pace,
-            warm_at: now + pace.heartbeat_interval * ROUND_INTERVALS,
+            warm_at: now + pace.heartbeat_interval * WARM_INTERVALS,
             observed: now,
             workers: BTreeMap::new(),
             owners: HashMap::new(),
@@ -274,7 +277,7 @@ impl Fleet {
             for worker in self.workers.values_mut() {
                 worker.heard += away;
             }
-            self.warm_at = now + self.round();
+            self.warm_at = now + self.pace.heartbeat_interval * WARM_INTERVALS;
         }
         self.observed = self.observed.max(now);
     }

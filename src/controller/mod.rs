@@ -9,7 +9,9 @@ mod create;
 mod events;
 pub mod fleet;
 mod health;
+mod metrics;
 pub mod placement;
+mod recent;
 mod relay;
 
 use std::fmt;
@@ -20,6 +22,7 @@ use async_trait::async_trait;
 
 use crate::config::Config;
 use crate::exec::{self, Stop};
+use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
 use crate::http::exchange::API_BODY_MAX;
 use crate::http::hub::Hub;
@@ -33,14 +36,17 @@ use crate::secret::Secret;
 use crate::tls::Trust;
 use crate::{clock, ids};
 
-use fleet::{Fleet, FleetEvent, Pace};
+use fleet::{Change, Fleet, FleetEvent, Pace};
 
-/// How often silence is looked at: several times within the shortest useful heartbeat interval.
+/// How often silence is looked at, at least: twice a second is soon enough for people. A fleet that
+/// is not looked at for an interval takes itself for having slept, so short ones shorten this.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Why a controller cannot start.
 #[derive(Debug)]
 pub enum ControllerError {
+    /// The audit file cannot be used.
+    Audit(AuditError),
     /// Outgoing TLS cannot be set up.
     Client(ClientError),
 }
@@ -48,6 +54,7 @@ pub enum ControllerError {
 impl fmt::Display for ControllerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Audit(error) => write!(f, "{error}"),
             Self::Client(error) => write!(f, "{error}"),
         }
     }
@@ -65,6 +72,9 @@ pub struct Controller {
     client: Client,
     proxy: Proxy,
     hub: Hub,
+    recent: recent::Recent,
+    audit: Arc<Audit>,
+    counters: metrics::Counters,
     settings: Settings,
     process_id: String,
     started: Instant,
@@ -78,6 +88,7 @@ struct Settings {
     public_url: Option<String>,
     return_url: String,
     token: Secret,
+    metrics_public: bool,
     pace: Pace,
 }
 
@@ -93,6 +104,8 @@ impl Controller {
             .clone()
             .map_or(Trust::WebPki, Trust::CaFile);
         let client = Client::new(&trust).map_err(ControllerError::Client)?;
+        let audit =
+            Audit::open(config.log.audit_file.as_deref()).map_err(ControllerError::Audit)?;
         let pace = Pace {
             heartbeat_interval: config.controller.heartbeat_interval,
             heartbeat_timeout: config.workers.heartbeat_timeout,
@@ -111,19 +124,23 @@ impl Controller {
             proxy: Proxy::new(client.clone()),
             client,
             hub: Hub::default(),
+            recent: recent::Recent::default(),
+            audit: Arc::new(audit),
+            counters: metrics::Counters::default(),
             settings: Settings {
                 district: config.district.clone(),
                 public_url,
                 return_url: config.sessions.return_url.clone(),
                 token: config.server.admin_token.clone(),
+                metrics_public: config.metrics.public,
                 pace,
             },
             process_id: ids::label(),
             started: clock::now(),
         });
-        let ticking = Arc::clone(&controller);
+        let (ticking, tick) = (Arc::clone(&controller), TICK.min(pace.heartbeat_interval));
         exec::spawn(async move {
-            while stop.or(clock::sleep(TICK)).await.is_some() {
+            while stop.or(clock::sleep(tick)).await.is_some() {
                 let events = ticking.fleet().tick(clock::now());
                 ticking.announce(events);
             }
@@ -132,6 +149,12 @@ impl Controller {
         log::info!(target: "controller", "started version={} process_id={}",
             crate::protocol::VERSION, controller.process_id);
         Ok(controller)
+    }
+
+    /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
+    #[must_use]
+    pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
+        api::router(self).table().collect()
     }
 
     /// What a server serves.
@@ -156,6 +179,10 @@ impl Controller {
     /// Tells log and listeners what changed in the fleet.
     fn announce(&self, changes: Vec<FleetEvent>) {
         for change in changes {
+            if let Change::SessionEnded(id, _) = &change.change {
+                self.recent.remember(id, &change.worker_id);
+            }
+            self.counters.changed(&change);
             events::announce(&self.hub, &change);
         }
     }

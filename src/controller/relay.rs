@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use super::fleet::Route;
 use super::{Controller, api};
 use crate::http::{Done, Exchange, Reply};
 use crate::ids::SessionId;
-use crate::page;
 use crate::proxy::{Policy, Upstream};
+use crate::{clock, page};
 
 /// Relays one exchange. The session is read off the raw path; nothing of it is normalised.
 pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
     let id = session_of(exchange.head.path());
-    let route = id.and_then(|id| controller.fleet().session_owner(&id));
+    let route = id.and_then(|id| route_of(controller, &id));
     let Some(route) = route else {
         let failure = api::unknown(controller);
+        if failure.status == 404 && is_quit(&exchange) {
+            // Idempotent, also when the session is gone already.
+            return exchange.answer(Reply::empty(204)).await;
+        }
         let for_browser = exchange
             .head
             .fields
@@ -57,6 +62,24 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
         ..Policy::default()
     };
     controller.proxy.forward(exchange, &upstream, &policy).await
+}
+
+/// The worker of a session that lives, or has ended lately.
+fn route_of(controller: &Controller, id: &SessionId) -> Option<Route> {
+    if let Some(route) = controller.fleet().session_owner(id) {
+        return Some(route);
+    }
+    let worker_id = controller.recent.worker_of(id)?;
+    let url = controller.fleet().worker(clock::now(), &worker_id)?.url;
+    Some(Route { worker_id, url })
+}
+
+/// Whether a visitor ends a session, one that can have been.
+fn is_quit(exchange: &Exchange) -> bool {
+    let path = exchange.head.path();
+    exchange.head.method.as_str() == "POST"
+        && session_of(path).is_some()
+        && path.split('/').skip(3).eq(["quit"])
 }
 
 /// The session that a raw path belongs to.

@@ -21,6 +21,8 @@ const SESSIONS: u16 = 4;
 const REGISTERED: Duration = Duration::from_secs(10);
 /// Time for ending the sessions.
 const END: Duration = Duration::from_secs(15);
+/// UDP ports of one demo: `sessions.webrtc_ports` for each session.
+const UDP_PORTS: u16 = 20 * SESSIONS;
 /// Where free port ranges are looked for.
 const RANGES: std::ops::Range<u16> = 18_100..30_000;
 
@@ -95,7 +97,7 @@ impl Chain {
             dir: &dir,
             body: &body,
             first_port: free_range()?,
-            udp_start: 40_000,
+            udp_start: 30_000 + (u16::try_from(std::process::id() % 400).unwrap_or(0)) * UDP_PORTS,
         });
         let load = |role| Config::parse(&config, Some(role)).map_err(ChainError::Config);
         let (stopper, stop) = exec::stop();
@@ -177,7 +179,11 @@ fn port_of(url: &str) -> u16 {
 /// The first port of a free range for the sessions.
 fn free_range() -> Result<u16, ChainError> {
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let mut starts = RANGES.step_by(usize::from(SESSIONS));
+    // Demos that start together look in different places.
+    let places = RANGES.len() / usize::from(SESSIONS);
+    let turn = usize::try_from(std::process::id()).unwrap_or(0) % places;
+    let starts = RANGES.step_by(usize::from(SESSIONS));
+    let mut starts = starts.clone().skip(turn).chain(starts.take(turn));
     starts
         .find(|start| (*start..start + SESSIONS).all(is_free))
         .ok_or(ChainError::NoPorts)

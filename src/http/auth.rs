@@ -7,29 +7,41 @@ use crate::secret::Secret;
 /// The tokens that open the secured routes.
 #[derive(Debug)]
 pub struct Bearer {
-    tokens: Vec<Secret>,
+    tokens: Vec<(&'static str, Secret)>,
 }
 
 impl Bearer {
     /// Accepts any of these; empty ones match nothing.
     #[must_use]
     pub fn new(tokens: Vec<Secret>) -> Self {
+        let named = tokens.into_iter().map(|token| ("admin_token", token));
+        Self::named(named.collect())
+    }
+
+    /// Accepts any of these, each with the name that the audit knows it by.
+    #[must_use]
+    pub fn named(tokens: Vec<(&'static str, Secret)>) -> Self {
         Self { tokens }
     }
 
-    /// Whether this `Authorization` value carries one of the tokens. Every token is compared,
+    /// The name of the token that this `Authorization` value carries. Every token is compared,
     /// each in constant time.
     #[must_use]
-    pub fn accepts(&self, authorization: Option<&str>) -> bool {
-        let Some((scheme, token)) = authorization.and_then(|v| v.split_once(' ')) else {
-            return false;
-        };
+    pub fn who(&self, authorization: Option<&str>) -> Option<&'static str> {
+        let (scheme, token) = authorization.and_then(|v| v.split_once(' '))?;
         let token = token.trim_start_matches(' ').as_bytes();
-        let any = self
-            .tokens
-            .iter()
-            .fold(false, |any, t| t.matches(token) | any);
-        scheme.eq_ignore_ascii_case("bearer") && any
+        let mut found = None;
+        for (name, secret) in &self.tokens {
+            let matches = secret.matches(token);
+            found = found.or(matches.then_some(*name));
+        }
+        found.filter(|_| scheme.eq_ignore_ascii_case("bearer"))
+    }
+
+    /// Whether this `Authorization` value carries one of the tokens.
+    #[must_use]
+    pub fn accepts(&self, authorization: Option<&str>) -> bool {
+        self.who(authorization).is_some()
     }
 
     /// Lets the call pass or not.

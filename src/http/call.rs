@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use http_types::{Method, Request};
 use serde::de::DeserializeOwned;
 
+use super::exchange::Exchange;
 use super::reply::{Failure, Reply};
 use crate::ids::RequestId;
-use crate::wire::RequestHead;
 
 /// A request to a [`Handler`]: head and body are complete.
 #[derive(Debug)]
@@ -99,8 +99,8 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// What the client is told in place of an answer.
-    fn admit(&self, head: &RequestHead) -> Result<(), Failure> {
-        let _ = head;
+    fn admit(&self, exchange: &Exchange) -> Result<(), Failure> {
+        let _ = exchange;
         Ok(())
     }
 

@@ -19,6 +19,9 @@ use crate::secret::Secret;
 use crate::tls::{self, Fingerprint, TlsError, Trust};
 use crate::wire::{Body, BodyError, Conn, Fields, HeadError, Limits, Socket, framing};
 
+/// Time for a connection: a peer that is there answers within a round trip, and a caller that has
+/// others to ask does not wait for one that is not.
+const CONNECT: Duration = Duration::from_secs(5);
 /// Time for a whole call when the caller names none.
 const WITHIN: Duration = Duration::from_secs(10);
 /// Largest answer that is read into memory: a worker's session list is under 1 MiB.
@@ -387,8 +390,11 @@ pub async fn dial(host: &str, port: u16) -> Result<Socket, ClientError> {
     };
     let mut last =
         ClientError::Resolve(bare, io::Error::new(io::ErrorKind::NotFound, "no address"));
+    let deadline = clock::now() + CONNECT;
     for address in addresses.into_iter().take(ADDRESSES_MAX) {
-        match Socket::connect(address).await {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer");
+        let connected = clock::by(deadline, Socket::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(late())) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = ClientError::Connect(address, error),
         }

@@ -4,8 +4,10 @@
 //! inert `Host`, visible ASCII, one `Content-Length`. What it writes is read back by `wire`, so
 //! that its known slips (a length on 204, no way to add fields in order) do not reach a client.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http_types::headers::{HeaderName, HeaderValue};
@@ -13,6 +15,7 @@ use http_types::{Body, Method, Request, Response, StatusCode};
 use smol::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Cursor};
 
 use super::reply::{Content, Reply};
+use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::{Limits, RequestHead, ResponseHead};
 
@@ -165,19 +168,29 @@ pub fn status_line(out: &mut Vec<u8>, status: u16) {
         other => other.canonical_reason(),
     });
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.to_string().as_bytes());
+    digits::decimal(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
-/// The current time as an IMF-fixdate (RFC 9110 section 5.6.7).
+/// The current time as an IMF-fixdate (RFC 9110 section 5.6.7), written anew once a second.
 #[must_use]
-pub fn date() -> String {
-    http_types::other::Date::new(crate::clock::wall())
-        .value()
-        .as_str()
-        .to_owned()
+pub fn date() -> Rc<str> {
+    thread_local! {
+        static LAST: RefCell<(u64, Rc<str>)> = RefCell::new((0, Rc::from("")));
+    }
+    let now = crate::clock::wall();
+    let second = now
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
+    LAST.with_borrow_mut(|(written, text)| {
+        if *written != second || text.is_empty() {
+            *written = second;
+            *text = Rc::from(http_types::other::Date::new(now).value().as_str());
+        }
+        Rc::clone(text)
+    })
 }
 
 #[cfg(test)]

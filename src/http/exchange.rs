@@ -1,7 +1,10 @@
 //! One request on one connection, and the ways to answer it.
 
+use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http_types::Method;
@@ -12,6 +15,7 @@ use super::codec;
 use super::reply::{Content, Failure, Reply, Source, Upgraded};
 use crate::clock;
 use crate::ids::RequestId;
+use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::{Body, BodyError, Conn, Framing, RequestHead, Version};
 
@@ -28,6 +32,8 @@ pub const STALL: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_secs(1);
 /// What is still read from a client whose connection is being closed.
 const LINGER_BYTES: usize = 256 * 1024;
+/// Room for a chunk-size line: 16 hex digits and CRLF.
+const CHUNK_LINE: usize = 18;
 /// Largest piece of a streamed reply.
 const PIECE: usize = 16 * 1024;
 
@@ -55,6 +61,30 @@ pub enum Done {
     Next(Conn, Body),
     /// The connection is closed or somebody else's.
     Gone,
+    /// The connection goes on as something else, which the server runs to its end: what the
+    /// request needed is freed first.
+    Then(Rest),
+}
+
+/// The rest of a connection's life.
+pub struct Rest(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Rest {
+    /// What happens until the connection ends.
+    #[must_use]
+    pub fn new(life: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Box::pin(life))
+    }
+
+    pub(super) async fn run(self) {
+        self.0.await;
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
 }
 
 impl Exchange {
@@ -91,7 +121,7 @@ impl Exchange {
 
     /// Answers by `handler`, as an API: the content is read whole first.
     pub async fn serve(mut self, handler: &dyn Handler, max: usize) -> Done {
-        if let Err(failure) = handler.admit(&self.head) {
+        if let Err(failure) = handler.admit(&self) {
             return self.answer_failure(failure).await;
         }
         let content = match self.content(max).await {
@@ -149,7 +179,8 @@ impl Exchange {
             ("x-request-id", id.as_str()),
             ("x-content-type-options", "nosniff"),
         ];
-        if self.head.keep_alive && self.head.version == Version::Http10 {
+        let is_kept = self.head.keep_alive && !matches!(reply.content, Content::Stream(_));
+        if is_kept && self.head.version == Version::Http10 {
             extra.push(("connection", "keep-alive"));
         }
         let Reply {
@@ -274,9 +305,10 @@ async fn write_piece(conn: &mut Conn, piece: &[u8], chunked: bool) -> io::Result
     if piece.is_empty() {
         return conn.write_all(b"0\r\n\r\n", STALL).await;
     }
-    let size = format!("{:x}\r\n", piece.len());
+    let mut size = Vec::with_capacity(CHUNK_LINE);
+    digits::chunk_size(&mut size, piece.len());
     let mut parts = [
-        IoSlice::new(size.as_bytes()),
+        IoSlice::new(&size),
         IoSlice::new(piece),
         IoSlice::new(b"\r\n"),
     ];

@@ -4,22 +4,27 @@
 //! Everything that comes in or goes out passes `wire`; `async-h1` encodes and decodes API
 //! messages in memory, behind it.
 
+pub mod audit;
 pub mod auth;
 pub mod call;
 pub mod client;
 pub mod codec;
+mod doors;
 pub mod exchange;
 pub mod hub;
 pub mod idempotency;
 pub mod keyed;
+pub mod openapi;
 pub mod reply;
 pub mod router;
 pub mod server;
 pub mod sse;
 
 pub use call::{Call, Handler};
-pub use exchange::{Done, Exchange};
+pub use exchange::{Done, Exchange, Rest};
 pub use reply::{Failure, Reply};
 
+#[cfg(test)]
+mod staying;
 #[cfg(test)]
 mod tests;

@@ -116,6 +116,16 @@ impl Reply {
         self
     }
 
+    /// The value of a field that was added, by its name in any case.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let found = self
+            .fields
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// The status code.
     #[must_use]
     pub fn status(&self) -> u16 {

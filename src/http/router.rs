@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http_types::Method;
 
+use super::audit::{Audit, Caller};
 use super::auth::Bearer;
 use super::call::{Call, Handler};
+use super::exchange::Exchange;
 use super::reply::{Failure, Reply};
-use crate::wire::RequestHead;
 
 /// A table of routes; the first that fits answers. Paths compare by raw bytes, segment by
 /// segment; a segment `:name` takes anything that is not empty, percent-encoding included.
@@ -16,12 +17,14 @@ use crate::wire::RequestHead;
 pub struct Router {
     routes: Vec<Route>,
     bearer: Option<Arc<Bearer>>,
+    audit: Option<Arc<Audit>>,
 }
 
 struct Route {
     method: Method,
     path: Vec<&'static str>,
     secured: bool,
+    is_audited: bool,
     handler: Box<dyn Handler>,
 }
 
@@ -40,7 +43,24 @@ impl Router {
         Self {
             routes: Vec::new(),
             bearer: Some(bearer),
+            audit: None,
         }
+    }
+
+    /// Secured routes that change something are audited from now on.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
+    /// Takes the route that was added last out of the audit: machines call it all the time.
+    #[must_use]
+    pub fn unaudited(mut self) -> Self {
+        if let Some(route) = self.routes.last_mut() {
+            route.is_audited = false;
+        }
+        self
     }
 
     /// Adds a route that anybody may use.
@@ -55,6 +75,18 @@ impl Router {
         self.add(method, path, true, handler)
     }
 
+    /// Adds a route that asks for the token or not, as the configuration says.
+    #[must_use]
+    pub fn route(
+        self,
+        method: Method,
+        path: &'static str,
+        secured: bool,
+        handler: impl Handler,
+    ) -> Self {
+        self.add(method, path, secured, handler)
+    }
+
     fn add(
         mut self,
         method: Method,
@@ -67,6 +99,7 @@ impl Router {
             method,
             path,
             secured,
+            is_audited: secured && !matches!(method, Method::Get | Method::Head),
             handler: Box::new(handler),
         });
         self
@@ -99,29 +132,18 @@ fn fits(path: &[&'static str], raw: &str) -> Option<Vec<(&'static str, String)>>
 type Params = Vec<(&'static str, String)>;
 
 impl Router {
-    /// The route of a request that may be made, and what its path says.
-    fn find(
-        &self,
-        method: &str,
-        path: &str,
-        authorization: Option<&str>,
-    ) -> Result<(&Route, Params), Failure> {
+    /// The route of a request, and what its path says.
+    fn find(&self, method: &str, path: &str) -> Result<(&Route, Params), Failure> {
         let mut allowed: Vec<&str> = Vec::new();
         for route in &self.routes {
             let Some(params) = fits(&route.path, path) else {
                 continue;
             };
             let head_of_get = method == "HEAD" && route.method == Method::Get;
-            if route.method.as_ref() != method && !head_of_get {
-                allowed.push(route.method.as_ref());
-                continue;
+            if route.method.as_ref() == method || head_of_get {
+                return Ok((route, params));
             }
-            if route.secured
-                && let Some(bearer) = &self.bearer
-            {
-                bearer.check_value(authorization)?;
-            }
-            return Ok((route, params));
+            allowed.push(route.method.as_ref());
         }
         if allowed.is_empty() {
             return Err(Failure::not_found("path"));
@@ -129,21 +151,45 @@ impl Router {
         let what = format!("{method} is not allowed here");
         Err(Failure::new(405, "method_not_allowed", what).header("Allow", allowed.join(", ")))
     }
+
+    fn check(&self, route: &Route, authorization: Option<&str>) -> Result<(), Failure> {
+        match &self.bearer {
+            Some(bearer) if route.secured => bearer.check_value(authorization),
+            _ => Ok(()),
+        }
+    }
+
+    fn audit_of(&self, route: &Route) -> Option<&Audit> {
+        self.audit.as_deref().filter(|_| route.is_audited)
+    }
 }
 
 #[async_trait]
 impl Handler for Router {
-    fn admit(&self, head: &RequestHead) -> Result<(), Failure> {
-        let authorization = head.fields.text("authorization");
-        self.find(head.method.as_str(), head.path(), authorization)
-            .map(|_| ())
+    fn admit(&self, exchange: &Exchange) -> Result<(), Failure> {
+        let head = &exchange.head;
+        let (route, _) = self.find(head.method.as_str(), head.path())?;
+        let outcome = self.check(route, head.fields.text("authorization"));
+        if let (Err(failure), Some(audit)) = (&outcome, self.audit_of(route)) {
+            audit.note("nobody", &Caller::asking(exchange), &Err(failure.clone()));
+        }
+        outcome
     }
 
     async fn answer(&self, mut call: Call) -> Result<Reply, Failure> {
-        let authorization = call.header("authorization");
-        let (route, params) = self.find(call.method.as_ref(), &call.path, authorization)?;
+        let (route, params) = self.find(call.method.as_ref(), &call.path)?;
+        // Looked at again: not every caller of a handler admits first.
+        self.check(route, call.header("authorization"))?;
         call.params = params;
-        route.handler.answer(call).await
+        let Some(audit) = self.audit_of(route) else {
+            return route.handler.answer(call).await;
+        };
+        let caller = Caller::of(&call);
+        let bearer = self.bearer.as_ref();
+        let who = bearer.and_then(|b| b.who(call.header("authorization")));
+        let outcome = route.handler.answer(call).await;
+        audit.note(who.unwrap_or("nobody"), &caller, &outcome);
+        outcome
     }
 }
 

@@ -1,28 +1,34 @@
 //! Accepting connections and reading requests off them.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_rustls::{TlsAcceptor, TlsStream};
 use rustls::ServerConfig;
-use smol::Async;
 
 use super::call::Handler;
+pub use super::doors::Admission;
+use super::doors::Doors;
 use super::exchange::{API_BODY_MAX, Done, Exchange, STALL};
 use super::reply::Failure;
 use crate::exec::{self, Stop};
-use crate::ids::RequestId;
-use crate::wire::{Body, Conn, HeadError, Limits, Socket};
+use crate::ids::{self, RequestId};
+use crate::wire::tcp::{Accepted, Acceptor};
+use crate::wire::{Body, Conn, HeadError, Limits, RequestHead, Socket};
 use crate::{clock, wire};
 
 /// Connections the kernel may hold before they are accepted.
 const BACKLOG: i32 = 4096;
+/// Connections accepted in a row before other tasks of the thread run.
+const TURN: u32 = 32;
 /// Pause after the process ran out of descriptors, so that the accept loop does not spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Wait for the next request on an idle connection: longer than browsers and proxies keep theirs.
@@ -83,28 +89,10 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// How many connections are served at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Admission {
-    /// Over all clients.
-    pub total: usize,
-    /// From one address: many visitors may share one behind NAT, and a controller is one too.
-    pub per_address: usize,
-}
-
-impl Default for Admission {
-    fn default() -> Self {
-        Self {
-            total: 20_000,
-            per_address: 10_000,
-        }
-    }
-}
-
 /// A bound listener.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Async<TcpListener>,
+    socket: Acceptor,
     tls: Option<Certificates>,
 }
 
@@ -162,7 +150,7 @@ impl Listener {
             }
         });
         let socket = bound
-            .and_then(Async::new)
+            .and_then(Acceptor::new)
             .map_err(|e| ServerError::Bind(address, e))?;
         Ok(Self { socket, tls: None })
     }
@@ -190,12 +178,13 @@ impl Listener {
         stop: Stop,
         grace: Duration,
     ) {
-        let doors = Arc::new(Doors {
-            admission,
-            open: AtomicUsize::new(0),
-            by_address: Mutex::default(),
-        });
+        let doors = Doors::new(admission);
+        let mut turn: u32 = 0;
         while let Some(accepted) = stop.or(self.socket.accept()).await {
+            turn = turn.wrapping_add(1);
+            if turn.is_multiple_of(TURN) {
+                smol::future::yield_now().await;
+            }
             match accepted {
                 Ok((stream, peer)) => {
                     let peer = canonical(peer);
@@ -205,9 +194,9 @@ impl Listener {
                     };
                     let (service, stop, tls) =
                         (Arc::clone(&service), stop.clone(), self.tls.clone());
-                    exec::spawn(async move {
+                    exec::spread(|seat| async move {
                         connection(stream, peer, tls, &*service, &stop).await;
-                        drop(place);
+                        drop((place, seat));
                     })
                     .detach();
                 }
@@ -221,7 +210,8 @@ impl Listener {
         }
         drop(self);
         let deadline = clock::now() + grace;
-        while doors.open.load(Ordering::Relaxed) > 0 && clock::now() < deadline {
+        wire::alarm::rouse();
+        while !doors.is_empty() && clock::now() < deadline {
             clock::sleep(EXHAUSTED_PAUSE).await;
         }
     }
@@ -238,6 +228,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
+    wire::socket::tune(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -256,60 +247,14 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
     (peer.ip().to_canonical(), peer.port()).into()
 }
 
-#[derive(Debug)]
-struct Doors {
-    admission: Admission,
-    open: AtomicUsize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A place at the doors, given back on drop.
-struct Place(Arc<Doors>, IpAddr);
-
-impl Doors {
-    fn enter(doors: &Arc<Self>, ip: IpAddr) -> Option<Place> {
-        if doors.open.load(Ordering::Relaxed) >= doors.admission.total {
-            return None;
-        }
-        let mut by_address = doors
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(ip).or_default();
-        if *count >= doors.admission.per_address {
-            return None;
-        }
-        *count += 1;
-        doors.open.fetch_add(1, Ordering::Relaxed);
-        Some(Place(Arc::clone(doors), ip))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        let mut by_address = self
-            .0
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.1);
-            }
-        }
-    }
-}
-
 async fn connection(
-    stream: Async<TcpStream>,
+    stream: Accepted,
     peer: SocketAddr,
     tls: Option<Certificates>,
     service: &dyn Service,
     stop: &Stop,
 ) {
-    let socket = match stream.into_inner().and_then(Socket::plain) {
+    let socket = match Socket::accepted(stream) {
         Ok(socket) => socket,
         Err(error) => return log::debug!(target: "http", "connection of {peer} failed: {error}"),
     };
@@ -317,7 +262,9 @@ async fn connection(
     let socket = match (socket, tls) {
         (Socket::Plain(tcp), Some(tls)) => {
             let handshake = TlsAcceptor::from(tls.current()).accept(tcp);
-            match clock::by(clock::now() + HANDSHAKE, handshake).await {
+            // What happens once or seldom is boxed: a connection is as large as its largest state,
+            // and thousands are idle.
+            match Box::pin(clock::by(clock::now() + HANDSHAKE, handshake)).await {
                 Ok(Ok(stream)) => Socket::Tls(Box::new(TlsStream::Server(stream))),
                 Ok(Err(error)) => {
                     return log::debug!(target: "http", "TLS with {peer} failed: {error}");
@@ -329,14 +276,12 @@ async fn connection(
     };
     let mut conn = Conn::new(socket);
     loop {
-        let read = conn.read_request(&Limits::REQUEST, IDLE, HEAD);
-        // A connection that waits for its next request ends with the server.
-        let head = match stop.or(read).await {
-            Some(Ok(Some(head))) => head,
-            Some(Ok(None)) | None => return,
-            Some(Err(error)) => return refuse(conn, error).await,
+        let head = match next_head(&mut conn, stop).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(error) => return Box::pin(refuse(conn, error)).await,
         };
-        let id = RequestId::from_client(head.fields.get("x-request-id"));
+        let id = name(head.fields.get("x-request-id"));
         let body = Body::new(head.framing);
         let keep = head.keep_alive;
         let done = service
@@ -351,14 +296,48 @@ async fn connection(
             .await;
         match done {
             Done::Next(mut next, mut body) if keep && !stop.is_wished() => {
-                if !body.is_done() && !body.drain(&mut next, DRAIN_MAX, STALL).await {
+                if !body.is_done() && !Box::pin(body.drain(&mut next, DRAIN_MAX, STALL)).await {
                     return;
                 }
                 next.rest();
                 conn = next;
             }
             Done::Next(..) | Done::Gone => return,
+            Done::Then(rest) => return rest.run().await,
         }
+    }
+}
+
+/// The next request's head; `None` when there is none to come. A connection that waits for its
+/// next request ends with the server, which rouses it then: waiting for the wish itself would cost
+/// every connection a registration for every request.
+async fn next_head(conn: &mut Conn, stop: &Stop) -> Result<Option<RequestHead>, HeadError> {
+    let mut read = pin!(conn.read_request(&Limits::REQUEST, IDLE, HEAD));
+    poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Pending if stop.is_wished() => Poll::Ready(Ok(None)),
+        other => other,
+    })
+    .await
+}
+
+/// The client's name for a request, or one of ours: 16 hex digits that do not repeat in the life
+/// of the process, made without asking the kernel each time.
+fn name(given: Option<&[u8]>) -> RequestId {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let seed = *SEED.get_or_init(|| u64::from_str_radix(&ids::label(), 16).unwrap_or_default());
+    // An odd factor permutes the 64-bit numbers: no repetition, and neighbours look different.
+    let n = COUNT
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_add(seed)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let own = wire::digits::hex(n).0;
+    match given {
+        Some(given) => match RequestId::from_client(Some(given)) {
+            id if id.as_str().as_bytes() == given => id,
+            _ => RequestId::from_client(Some(&own)),
+        },
+        None => RequestId::from_client(Some(&own)),
     }
 }
 
@@ -377,7 +356,7 @@ async fn refuse(mut conn: Conn, error: HeadError) {
         },
         what,
     );
-    let reply = failure.reply(&RequestId::from_client(None));
+    let reply = failure.reply(&name(None));
     if let Ok(bytes) = super::codec::reply(reply, http_types::Method::Get, &[], true).await
         && conn.write_all(&bytes, wire_stall()).await.is_ok()
     {
@@ -424,23 +403,12 @@ mod tests {
     }
 
     #[test]
-    fn places_are_given_back() {
-        let admission = Admission {
-            total: 3,
-            per_address: 2,
-        };
-        let doors = Arc::new(Doors {
-            admission,
-            open: AtomicUsize::new(0),
-            by_address: Mutex::default(),
-        });
-        let [a, b]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
-        let first = Doors::enter(&doors, a);
-        let second = Doors::enter(&doors, a);
-        assert!(first.is_some() && second.is_some() && Doors::enter(&doors, a).is_none());
-        let third = Doors::enter(&doors, b);
-        assert!(third.is_some() && Doors::enter(&doors, b).is_none());
-        drop(first);
-        assert!(Doors::enter(&doors, a).is_some());
+    fn requests_have_names_that_differ_and_keep_a_plain_one() {
+        let names: std::collections::HashSet<String> =
+            (0..1_000).map(|_| name(None).to_string()).collect();
+        assert_eq!(names.len(), 1_000);
+        assert!(names.iter().all(|n| n.len() == 16));
+        assert_eq!(name(Some(b"abc")).as_str(), "abc");
+        assert_eq!(name(Some(b"a\r\nb")).as_str().len(), 16);
     }
 }

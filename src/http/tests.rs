@@ -255,3 +255,117 @@ fn a_silent_peer_and_a_dead_one_are_told_apart() {
     drop(silent);
     assert!(matches!(ask(), Err(ClientError::Connect(..))));
 }
+
+/// Sends one request and reads the whole answer.
+fn tell(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_call_that_changes_something_leaves_one_audit_line_and_no_token() {
+    let path = std::env::temp_dir().join(format!("neck-audit-{}", crate::ids::label()));
+    let audit = super::audit::Audit::open(Some(&path)).unwrap();
+    let bearer = Bearer::named(vec![
+        ("admin_token", Secret::new("alpha")),
+        ("controller_token", Secret::new("beta")),
+    ]);
+    let router = Router::new(Arc::new(bearer))
+        .audit(Arc::new(audit))
+        .secured(Method::Post, "/things", |_| async {
+            Ok(Reply::empty(201).header("Location", "/things/7"))
+        })
+        .secured(Method::Delete, "/things/:id", |_| async {
+            Err(Failure::not_found("thing"))
+        })
+        .secured(Method::Post, "/beat", |_| async { Ok(Reply::empty(200)) })
+        .unaudited()
+        .secured(Method::Get, "/things", |_| async { Ok(Reply::empty(200)) });
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_stopper, stop) = exec::stop();
+    exec::spawn(listener.serve(
+        Arc::new(Api(router)),
+        Admission::default(),
+        stop,
+        Duration::ZERO,
+    ))
+    .detach();
+    for (line, token) in [
+        ("POST /things", "alpha"),
+        ("DELETE /things/9", "beta"),
+        ("DELETE /things/9", "guess"),
+        ("POST /beat", "beta"),
+        ("GET /things", "alpha"),
+    ] {
+        let length = if line.starts_with("POST") {
+            "Content-Length: 0\r\n"
+        } else {
+            ""
+        };
+        tell(
+            address,
+            &format!(
+                "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-Id: r1\r\nAuthorization: Bearer {token}\r\n{length}\r\n"
+            ),
+        );
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|l| {
+            json!([
+                l["who"],
+                l["method"],
+                l["path"],
+                l["status"],
+                l["result"],
+                l["made"],
+                l["request_id"]
+            ])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            json!([
+                "admin_token",
+                "POST",
+                "/things",
+                201,
+                "ok",
+                "/things/7",
+                "r1"
+            ]),
+            json!([
+                "controller_token",
+                "DELETE",
+                "/things/9",
+                404,
+                "not_found",
+                null,
+                "r1"
+            ]),
+            json!([
+                "nobody",
+                "DELETE",
+                "/things/9",
+                401,
+                "unauthorized",
+                null,
+                "r1"
+            ]),
+        ]
+    );
+    for token in ["alpha", "beta", "guess"] {
+        assert!(!text.contains(token), "{text}");
+    }
+}

@@ -57,11 +57,11 @@ pub(super) async fn gather(exchange: &mut Exchange) -> Result<Content, BodyError
         Framing::Length(n) if n <= WHOLE_MAX => {
             let length = usize::try_from(n).unwrap_or(usize::MAX);
             if exchange.conn.unread().len() < length {
-                in_time(wait_for(exchange, length)).await?;
+                Box::pin(in_time(wait_for(exchange, length))).await?;
             }
             Ok(Content::Here(length))
         }
-        Framing::Chunked => in_time(decode(exchange)).await,
+        Framing::Chunked => Box::pin(in_time(decode(exchange))).await,
         _ => Ok(Content::Streamed(Vec::new())),
     }
 }

@@ -2,20 +2,25 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::content::{self, CONTENT_MAX, Content};
-use super::fields::{cookies, passes_as_trailer, passes_downstream, passes_upstream};
+use super::counters::Counters;
+use super::fields::{
+    cookies, limited_by_connection, passes_as_trailer, passes_downstream, passes_upstream,
+};
 use super::inject::{Injector, is_compressed, is_document};
 use super::pool::{Leg, Pool, Upstream, went_stale};
 use crate::exec::Stop;
 use crate::http::client::{Client, ClientError};
 use crate::http::exchange::{STALL, content_failure};
 use crate::http::reply::{Failure, Reply};
-use crate::http::{Done, Exchange, codec};
+use crate::http::{Done, Exchange, Rest, codec};
+use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::head::VIA;
 use crate::wire::relay::{self, Traffic};
@@ -30,6 +35,9 @@ const UPSTREAM_STALL: Duration = Duration::from_secs(120);
 /// Interim responses before a final one.
 const INTERIM_MAX: usize = 8;
 
+/// Room for a chunk-size line: 16 hex digits and CRLF.
+const CHUNK_LINE: usize = 18;
+
 /// How one request is forwarded.
 #[derive(Clone, Default)]
 pub struct Policy {
@@ -39,8 +47,8 @@ pub struct Policy {
     pub cookies: Option<&'static [&'static str]>,
     /// Put into HTML documents right after `<head>`; ASCII.
     pub snippet: Option<Arc<str>>,
-    /// Called when an upgrade succeeded, before the first byte of the tunnel.
-    pub on_tunnel: Option<Arc<dyn Fn() -> Pass + Send + Sync>>,
+    /// Waited for when the upstream has switched, before the client learns it.
+    pub on_tunnel: Option<Arc<dyn Fn() -> Admission + Send + Sync>>,
     /// What a browser is shown in place of a JSON error: HTML for a status.
     pub error_page: Option<Arc<dyn Fn(u16) -> String + Send + Sync>>,
 }
@@ -52,6 +60,9 @@ impl fmt::Debug for Policy {
             .finish_non_exhaustive()
     }
 }
+
+/// A tunnel's admission under way.
+pub type Admission = Pin<Box<dyn Future<Output = Pass> + Send>>;
 
 /// Leave to run a tunnel.
 pub struct Pass {
@@ -65,6 +76,7 @@ pub struct Pass {
 #[derive(Debug)]
 pub struct Proxy {
     pool: Pool,
+    counters: Arc<Counters>,
 }
 
 /// Why an upstream gave no usable answer.
@@ -95,7 +107,14 @@ impl Proxy {
     pub fn new(client: Client) -> Self {
         Self {
             pool: Pool::new(client),
+            counters: Arc::default(),
         }
+    }
+
+    /// What this proxy has done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Closes the idle connections to an upstream that is no more.
@@ -112,18 +131,20 @@ impl Proxy {
     ) -> Done {
         let document = policy.snippet.is_some() && wants_document(&exchange.head);
         if let Err(error) = content::check_length(exchange.head.framing) {
-            return exchange.refuse(content_failure(&error)).await;
+            return self.refuse_content(exchange, &error).await;
         }
-        exchange.go_on().await;
+        if exchange.head.expects_continue {
+            Box::pin(exchange.go_on()).await;
+        }
         let content = match content::gather(&mut exchange).await {
             Ok(content) => content,
-            Err(error) => return exchange.refuse(content_failure(&error)).await,
+            Err(error) => return self.refuse_content(exchange, &error).await,
         };
         let framing = content.framing(exchange.head.framing);
         let head = request_head(&exchange, framing, upstream, policy, document);
         match self.ask(&mut exchange, upstream, &head, &content).await {
             Ok((leg, answer)) => self.deliver(exchange, leg, answer, upstream, policy).await,
-            Err(Fault::Client(error)) => exchange.refuse(content_failure(&error)).await,
+            Err(Fault::Client(error)) => self.refuse_content(exchange, &error).await,
             Err(fault) => {
                 log::warn!(target: "proxy", "{upstream}: {fault}; {} {} request_id={}",
                     exchange.head.method.as_str(), exchange.head.path(), exchange.id);
@@ -131,9 +152,17 @@ impl Proxy {
                     Fault::Silent | Fault::Connect(ClientError::Timeout(_)) => 504,
                     _ => 502,
                 };
+                self.counters.answered(status);
                 refuse(exchange, policy, status).await
             }
         }
+    }
+
+    /// Answers a request whose content cannot be forwarded.
+    async fn refuse_content(&self, exchange: Exchange, error: &BodyError) -> Done {
+        let failure = content_failure(error);
+        self.counters.answered(failure.status);
+        Box::pin(exchange.refuse(failure)).await
     }
 
     /// Sends the request and reads the head of its final answer; once more on a fresh connection
@@ -147,7 +176,7 @@ impl Proxy {
     ) -> Result<(Leg, ResponseHead), Fault> {
         let may_repeat = exchange.head.method.is_idempotent() && content.is_whole();
         if !exchange.head.is_upgrade
-            && let Some(mut leg) = self.pool.reuse(upstream)
+            && let Some(mut leg) = self.pool.reuse(upstream, !may_repeat)
         {
             match talk(exchange, &mut leg, head, content).await {
                 Ok(answer) => return Ok((leg, answer)),
@@ -155,7 +184,8 @@ impl Proxy {
                 Err(fault) => return Err(fault),
             }
         }
-        let mut leg = self.pool.connect(upstream).await.map_err(Fault::Connect)?;
+        let connect = Box::pin(self.pool.connect(upstream));
+        let mut leg = connect.await.map_err(Fault::Connect)?;
         let answer = talk(exchange, &mut leg, head, content).await?;
         Ok((leg, answer))
     }
@@ -168,9 +198,10 @@ impl Proxy {
         upstream: &Upstream,
         policy: &Policy,
     ) -> Done {
+        self.counters.answered(answer.status);
         if answer.status == 101 {
             if exchange.head.is_upgrade && is_websocket(&answer) {
-                return tunnel(exchange, leg, &answer, policy).await;
+                return Box::pin(tunnel(exchange, leg, answer, policy, &self.counters)).await;
             }
             log::warn!(target: "proxy", "{upstream}: switched to a protocol that was not asked for");
             return refuse(exchange, policy, 502).await;
@@ -203,7 +234,7 @@ impl Proxy {
                 if exchange.head.keep_alive && !out.closes {
                     return Done::Next(exchange.conn, exchange.body);
                 }
-                exchange.close().await;
+                Box::pin(exchange.close()).await;
                 Done::Gone
             }
             Err(broken) => {
@@ -232,7 +263,7 @@ async fn talk(
     match content {
         Content::Streamed(begun) => {
             leg.write_all(head, STALL).await.map_err(Fault::Upstream)?;
-            upload(exchange, leg, begun).await?;
+            Box::pin(upload(exchange, leg, begun)).await?;
         }
         whole => {
             let bytes = match whole {
@@ -268,11 +299,7 @@ async fn upload(exchange: &mut Exchange, leg: &mut Leg, begun: &[u8]) -> Result<
     loop {
         let next = async { Some(exchange.body.next(&mut exchange.conn, STALL).await) };
         let answered = async {
-            // Under TLS this would be ready at once: there the content goes out whole.
-            match leg.socket() {
-                crate::wire::Socket::Plain(tcp) => drop(tcp.readable().await),
-                crate::wire::Socket::Tls(_) => std::future::pending().await,
-            }
+            leg.socket().heard().await;
             None
         };
         let Some(piece) = smol::future::or(next, answered).await else {
@@ -320,12 +347,12 @@ async fn final_head(exchange: &mut Exchange, leg: &mut Leg) -> Result<ResponseHe
             let mut out = Vec::with_capacity(256);
             codec::status_line(&mut out, head.status);
             for (name, value) in head.fields.iter() {
-                if passes_downstream(&head.fields, name, false) {
+                if passes_downstream(Some(&head.fields), name, false) {
                     write_line(&mut out, name, value);
                 }
             }
             out.extend_from_slice(b"\r\n");
-            let _ = exchange.conn.write_all(&out, STALL).await;
+            let _ = Box::pin(exchange.conn.write_all(&out, STALL)).await;
         }
     }
     Err(Fault::Malformed("only interim responses".into()))
@@ -355,8 +382,9 @@ fn request_head(
     if head.fields.count("host") == 0 {
         write_line(&mut out, b"host", upstream.to_string().as_bytes());
     }
+    let limited = limited_by_connection(&head.fields);
     for (name, value) in head.fields.iter() {
-        if passes_upstream(&head.fields, name, &policy.set, document) {
+        if passes_upstream(limited, name, &policy.set, document) {
             write_line(&mut out, name, value);
         }
     }
@@ -374,11 +402,9 @@ fn request_head(
     if document {
         write_line(&mut out, b"accept-encoding", b"identity");
     }
-    write_line(
-        &mut out,
-        b"x-forwarded-for",
-        exchange.peer.ip().to_string().as_bytes(),
-    );
+    out.extend_from_slice(b"x-forwarded-for: ");
+    digits::address(&mut out, exchange.peer.ip());
+    out.extend_from_slice(b"\r\n");
     write_line(
         &mut out,
         b"x-forwarded-proto",
@@ -393,7 +419,7 @@ fn request_head(
             write_line(&mut out, b"content-length", b"0");
         }
         Framing::Empty | Framing::UntilClose => {}
-        Framing::Length(n) => write_line(&mut out, b"content-length", n.to_string().as_bytes()),
+        Framing::Length(n) => write_length(&mut out, n),
         Framing::Chunked => write_line(&mut out, b"transfer-encoding", b"chunked"),
     }
     if head.is_upgrade {
@@ -404,12 +430,18 @@ fn request_head(
     out
 }
 
+fn write_length(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"content-length: ");
+    digits::decimal(out, n);
+    out.extend_from_slice(b"\r\n");
+}
+
 fn injector(
     policy: &Policy,
     answer: &ResponseHead,
     framing: Framing,
     upstream: &Upstream,
-) -> Option<Injector> {
+) -> Option<Box<Injector>> {
     let snippet = policy.snippet.as_ref()?;
     if framing == Framing::Empty || !is_document(answer) {
         return None;
@@ -418,7 +450,7 @@ fn injector(
         log::warn!(target: "proxy", "{upstream}: HTML came compressed although identity was asked for; nothing is injected");
         return None;
     }
-    Some(Injector::new(Arc::clone(snippet)))
+    Some(Box::new(Injector::new(Arc::clone(snippet))))
 }
 
 /// How an answer is framed and headed for the client.
@@ -433,14 +465,15 @@ impl Delivery {
     fn new(exchange: &Exchange, answer: &ResponseHead, framing: Framing, changed: bool) -> Self {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(answer.status.to_string().as_bytes());
+        digits::decimal(&mut out, u64::from(answer.status));
         out.push(b' ');
         out.extend_from_slice(answer.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         let mut dated = false;
+        let limited = limited_by_connection(&answer.fields);
         for (name, value) in answer.fields.iter() {
             dated |= name.eq_ignore_ascii_case(b"date");
-            if passes_downstream(&answer.fields, name, changed) {
+            if passes_downstream(limited, name, changed) {
                 write_line(&mut out, name, value);
             }
         }
@@ -457,7 +490,7 @@ impl Delivery {
         } else if let Framing::Length(n) = framing
             && !changed
         {
-            write_line(&mut out, b"content-length", n.to_string().as_bytes());
+            write_length(&mut out, n);
         } else if framing == Framing::Empty && !changed && answer.status != 204 {
             // HEAD and 304 tell the length that GET would have; an empty 200 tells 0.
             let announced = answer.fields.get("content-length");
@@ -488,7 +521,7 @@ impl Delivery {
         exchange: &mut Exchange,
         upstream: &mut Conn,
         body: &mut Body,
-        mut injector: Option<Injector>,
+        mut injector: Option<Box<Injector>>,
     ) -> Result<(), Broken> {
         let mut head: &[u8] = &self.head;
         if upstream.unread().is_empty() && !body.is_done() {
@@ -588,21 +621,28 @@ async fn write_piece(conn: &mut Conn, head: &[u8], piece: &[u8], chunked: bool) 
             .write_parts(&mut [IoSlice::new(head), IoSlice::new(piece)], STALL)
             .await;
     }
-    let size = format!("{:x}\r\n", piece.len());
+    let mut size = Vec::with_capacity(CHUNK_LINE);
+    digits::chunk_size(&mut size, piece.len());
     let mut parts = [
         IoSlice::new(head),
-        IoSlice::new(size.as_bytes()),
+        IoSlice::new(&size),
         IoSlice::new(piece),
         IoSlice::new(b"\r\n"),
     ];
     conn.write_parts(&mut parts, STALL).await
 }
 
-async fn tunnel(mut exchange: Exchange, leg: Leg, answer: &ResponseHead, policy: &Policy) -> Done {
+async fn tunnel(
+    mut exchange: Exchange,
+    leg: Leg,
+    answer: ResponseHead,
+    policy: &Policy,
+    counters: &Arc<Counters>,
+) -> Done {
     let mut head = Vec::with_capacity(512);
     codec::status_line(&mut head, 101);
     for (name, value) in answer.fields.iter() {
-        if passes_downstream(&answer.fields, name, false) {
+        if passes_downstream(Some(&answer.fields), name, false) {
             write_line(&mut head, name, value);
         }
     }
@@ -610,34 +650,49 @@ async fn tunnel(mut exchange: Exchange, leg: Leg, answer: &ResponseHead, policy:
     write_line(&mut head, b"connection", b"upgrade");
     head.extend_from_slice(b"\r\n");
     // The pass comes first: whoever sees the 101 is counted.
-    let pass = policy.on_tunnel.as_ref().map(|pass| pass());
+    let pass = match &policy.on_tunnel {
+        Some(admission) => Some(admission().await),
+        None => None,
+    };
     if exchange.conn.write_all(&head, STALL).await.is_err() {
         return Done::Gone;
     }
-    let peer: SocketAddr = exchange.peer;
+    let peer = exchange.peer;
     let (client, client_early) = exchange.conn.into_parts();
     let (upstream, upstream_early) = leg.into_parts();
-    let traffic = Traffic::default();
-    let cut = async {
-        match &pass {
-            Some(pass) => pass.cut.wished().await,
-            None => std::future::pending().await,
-        }
-    };
-    relay::run(
-        client,
-        &client_early,
-        upstream,
-        &upstream_early,
-        &traffic,
-        cut,
-    )
-    .await;
-    log::debug!(target: "proxy", "tunnel of {peer} ended: {traffic:?}");
-    Done::Gone
+    let traffic = Arc::new(Traffic::default());
+    let open = counters.tunnel(Arc::clone(&traffic));
+    Done::Then(Rest::new(async move {
+        let cut = async {
+            match &pass {
+                Some(pass) => pass.cut.wished().await,
+                None => std::future::pending().await,
+            }
+        };
+        relay::run(
+            client,
+            &client_early,
+            upstream,
+            &upstream_early,
+            &traffic,
+            cut,
+        )
+        .await;
+        drop(open);
+        log::debug!(target: "proxy", "tunnel of {peer} ended: {traffic:?}");
+    }))
 }
 
-async fn refuse(exchange: Exchange, policy: &Policy, status: u16) -> Done {
+/// Boxed, as everything seldom is here: the future of a request lives as long as its tunnel.
+fn refuse(
+    exchange: Exchange,
+    policy: &Policy,
+    status: u16,
+) -> Pin<Box<dyn Future<Output = Done> + Send + '_>> {
+    Box::pin(refusal(exchange, policy, status))
+}
+
+async fn refusal(exchange: Exchange, policy: &Policy, status: u16) -> Done {
     let for_browser = exchange
         .head
         .fields

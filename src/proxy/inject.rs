@@ -16,6 +16,10 @@ use crate::wire::ResponseHead;
 /// Memory the tokeniser may hold: the longest tag it can step over.
 const MEMORY_MAX: usize = 1024 * 1024;
 
+/// Bytes shown to the tokeniser at once: `<head>` stands near the beginning, and what comes with
+/// it would be tokenised for nothing.
+const STEP: usize = 256;
+
 /// The document could not be tokenised.
 #[derive(Debug)]
 pub struct CannotInject(String);
@@ -116,23 +120,26 @@ impl Injector {
     }
 
     fn rewrite(&mut self, piece: &[u8]) -> Result<Vec<u8>, CannotInject> {
-        let Some(mut rewriter) = self.rewriter.take() else {
-            return Ok(piece.to_vec());
-        };
-        match rewriter.write(piece) {
-            Ok(()) => {}
-            Err(RewritingError::MemoryLimitExceeded(_)) => {
-                log::warn!(target: "proxy", "a tag longer than {MEMORY_MAX} bytes before <head>; nothing is injected");
-                return Ok(self.taken());
+        let mut rest = piece;
+        while !rest.is_empty()
+            && let Some(mut rewriter) = self.rewriter.take()
+        {
+            let (step, later) = rest.split_at(rest.len().min(STEP));
+            rest = later;
+            match rewriter.write(step) {
+                Ok(()) if self.placed.load(Ordering::Relaxed) => {
+                    rewriter.end().map_err(|e| CannotInject(e.to_string()))?;
+                }
+                Ok(()) => self.rewriter = Some(rewriter),
+                Err(RewritingError::MemoryLimitExceeded(_)) => {
+                    log::warn!(target: "proxy", "a tag longer than {MEMORY_MAX} bytes before <head>; nothing is injected");
+                }
+                Err(error) => return Err(CannotInject(error.to_string())),
             }
-            Err(error) => return Err(CannotInject(error.to_string())),
         }
-        if self.placed.load(Ordering::Relaxed) {
-            rewriter.end().map_err(|e| CannotInject(e.to_string()))?;
-        } else {
-            self.rewriter = Some(rewriter);
-        }
-        Ok(self.taken())
+        let mut out = self.taken();
+        out.extend_from_slice(rest);
+        Ok(out)
     }
 
     /// Ends the document. One that had no element gets the snippet at its end.
@@ -273,5 +280,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_document_that_asks_for_too_much_memory_passes_unchanged() {
+        let page = format!(
+            "<!doctype html><html data-x='{}'><head></head>",
+            "y".repeat(3 << 20)
+        );
+        let pieces: Vec<&[u8]> = page.as_bytes().chunks(65_536).collect();
+        assert!(inject(&pieces) == page);
     }
 }

@@ -6,6 +6,7 @@
 //! becomes a tunnel.
 
 mod content;
+pub mod counters;
 pub mod fields;
 pub mod forward;
 pub mod inject;
@@ -13,5 +14,6 @@ pub mod pool;
 #[cfg(test)]
 mod tests;
 
+pub use counters::Counters;
 pub use forward::{Pass, Policy, Proxy};
 pub use pool::Upstream;

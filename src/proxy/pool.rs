@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use http_types::Url;
 
-use crate::clock;
 use crate::http::client::{Client, ClientError, dial};
 use crate::wire::{Conn, Socket};
+use crate::{clock, exec};
 
 /// Wait for a connection to an upstream.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Idle connections kept to one upstream.
+/// Idle connections kept to one upstream by one thread.
 const IDLE_MAX: usize = 32;
 /// Age at which an idle connection is not used again: the stream program closes its after 5 s.
 const IDLE_AGE: Duration = Duration::from_secs(4);
@@ -73,27 +73,33 @@ pub(super) type Leg = Conn;
 #[derive(Debug)]
 pub(super) struct Pool {
     client: Client,
-    idle: Mutex<HashMap<Upstream, Vec<(Conn, Instant)>>>,
+    /// By thread of the executor, which is told of the readiness of its own.
+    idle: Box<[Idle]>,
 }
+
+type Idle = Mutex<HashMap<Upstream, Vec<(Conn, Instant)>>>;
 
 impl Pool {
     pub(super) fn new(client: Client) -> Self {
         Self {
             client,
-            idle: Mutex::default(),
+            idle: (0..exec::threads()).map(|_| Idle::default()).collect(),
         }
     }
 
-    /// An idle connection, or none. One that has bytes nobody asked for is dropped: they would be
-    /// read as the answer to somebody else's request.
-    pub(super) fn reuse(&self, upstream: &Upstream) -> Option<Leg> {
-        let now = clock::now();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let spare = idle.get_mut(upstream)?;
-        spare.retain(|(_, since)| now.saturating_duration_since(*since) < IDLE_AGE);
-        while let Some((conn, _)) = spare.pop() {
-            if !conn.socket().is_stale() {
-                return Some(conn);
+    /// An idle connection, or none: one of this thread, else one of another that moves here.
+    /// `sure` asks for one that is known to be alive.
+    pub(super) fn reuse(&self, upstream: &Upstream, sure: bool) -> Option<Leg> {
+        let (now, here) = (clock::now(), exec::here());
+        if let Some(leg) = take(&self.idle[here], upstream, now, sure) {
+            return Some(leg);
+        }
+        let others = (0..self.idle.len()).filter(|n| *n != here);
+        for n in others {
+            if let Some(mut leg) = take(&self.idle[n], upstream, now, sure)
+                && leg.adopt().is_ok()
+            {
+                return Some(leg);
             }
         }
         None
@@ -119,7 +125,9 @@ impl Pool {
         let socket = clock::by(clock::now() + CONNECT, work)
             .await
             .unwrap_or(Err(ClientError::Timeout(CONNECT)))?;
-        Ok(Conn::new(socket))
+        let mut leg = Conn::new(socket);
+        leg.widen();
+        Ok(leg)
     }
 
     /// Keeps a connection whose answer was read to the end.
@@ -130,12 +138,18 @@ impl Pool {
         }
         conn.rest();
         let now = clock::now();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = &self.idle[exec::here()];
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = match idle.get_mut(upstream) {
             Some(spare) => spare,
             None => idle.entry(upstream.clone()).or_default(),
         };
-        spare.retain(|(_, since)| now.saturating_duration_since(*since) < IDLE_AGE);
+        // The oldest come first.
+        if let Some((_, oldest)) = spare.first()
+            && now.saturating_duration_since(*oldest) >= IDLE_AGE
+        {
+            spare.retain(|(_, since)| now.saturating_duration_since(*since) < IDLE_AGE);
+        }
         if spare.len() < IDLE_MAX {
             spare.push((conn, now));
         }
@@ -143,11 +157,29 @@ impl Pool {
 
     /// Closes the idle connections of an upstream that is no more.
     pub(super) fn forget(&self, upstream: &Upstream) {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(upstream);
+        for idle in &self.idle {
+            idle.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(upstream);
+        }
     }
+}
+
+fn take(idle: &Idle, upstream: &Upstream, now: Instant, sure: bool) -> Option<Leg> {
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let spare = idle.get_mut(upstream)?;
+    while let Some((conn, since)) = spare.pop() {
+        if now.saturating_duration_since(since) >= IDLE_AGE {
+            // Those below it are older still.
+            spare.clear();
+            return None;
+        }
+        let doubted = sure || conn.socket().is_disturbed();
+        if !doubted || !conn.socket().is_stale() {
+            return Some(conn);
+        }
+    }
+    None
 }
 
 /// Whether an error of a reused connection means no more than that it went stale.

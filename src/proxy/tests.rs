@@ -363,10 +363,10 @@ fn an_upgrade_becomes_a_tunnel_that_keeps_early_bytes_and_can_be_cut() {
         on_tunnel: Some(Arc::new(move || {
             let (stopper, cut) = exec::stop();
             kept.lock().unwrap().push(stopper);
-            Pass {
+            Box::pin(std::future::ready(Pass {
                 cut,
                 keep: Box::new(()),
-            }
+            }))
         })),
         ..Policy::default()
     };

@@ -56,6 +56,7 @@ impl Outbox {
         stop: Stop,
     ) -> Self {
         let (wake, woken) = smol::channel::bounded(1);
+        release_all(&dir);
         let next = waiting(&dir).last().map_or(1, |(n, _)| n + 1);
         let outbox = Self {
             dir: dir.clone(),
@@ -76,26 +77,79 @@ impl Outbox {
 
     /// Puts a record into the outbox. One that cannot be written is logged whole.
     pub async fn put(&self, record: &(impl Serialize + Sync)) {
-        if !self.active {
-            return;
+        if let Some(held) = self.hold(record).await {
+            self.release(held, record).await;
         }
-        let Ok(text) = serde_json::to_string(record) else {
-            return;
-        };
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (dir, content) = (self.dir.clone(), text.clone());
+    }
+
+    /// Puts a record into the outbox that is to be sent only after [`Outbox::release`], or when
+    /// the process has gone and come back. `None` when nobody wants records.
+    pub async fn hold(&self, record: &(impl Serialize + Sync)) -> Option<Held> {
+        if !self.active {
+            return None;
+        }
+        let held = Held(self.next.fetch_add(1, Ordering::Relaxed));
+        let text = serde_json::to_string(record).ok()?;
+        let (dir, content, name) = (self.dir.clone(), text.clone(), held.file(HELD));
         let written = smol::unblock(move || {
             let all = waiting(&dir);
             for (_, path) in all.iter().take((all.len() + 1).saturating_sub(KEPT_MAX)) {
                 log::error!(target: "records", "outbox {} is full, dropped {}", dir.display(), path.display());
                 fs::remove_file(path)?;
             }
-            write(&dir, number, &content)
+            write(&dir, &name, &content)
         });
         if let Err(error) = written.await {
-            log::error!(target: self.prefix, "record is lost, cannot write to {}: {error}; it was {text}", self.dir.display());
+            let dir = self.dir.display();
+            log::error!(target: self.prefix, "record is lost, cannot write to {dir}: {error}; it was {text}");
+        }
+        Some(held)
+    }
+
+    /// Sends a held record, as it is now.
+    pub async fn release(&self, held: Held, record: &(impl Serialize + Sync)) {
+        let Ok(text) = serde_json::to_string(record) else {
+            return;
+        };
+        let dir = self.dir.clone();
+        let released = smol::unblock(move || {
+            write(&dir, &held.file(HELD), &text)?;
+            fs::rename(dir.join(held.file(HELD)), dir.join(held.file(READY)))
+        });
+        if let Err(error) = released.await {
+            log::error!(target: self.prefix, "record stays behind in {}: {error}", self.dir.display());
         }
         let _ = self.wake.try_send(());
+    }
+}
+
+/// A record that waits.
+#[derive(Debug)]
+pub struct Held(u64);
+
+impl Held {
+    fn file(&self, ending: &str) -> String {
+        format!("{:020}.{ending}", self.0)
+    }
+}
+
+/// Ending of a record's file while it is held, and when it is to be sent.
+const HELD: &str = "held";
+const READY: &str = "json";
+
+/// Records that an earlier process held are sent as they are.
+fn release_all(dir: &Path) {
+    for path in fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+    {
+        if path.extension().is_some_and(|e| e == HELD)
+            && let Err(error) = fs::rename(&path, path.with_extension(READY))
+        {
+            log::error!(target: "records", "{} stays behind: {error}", path.display());
+        }
     }
 }
 
@@ -118,12 +172,12 @@ fn waiting(dir: &Path) -> Vec<(u64, PathBuf)> {
     all
 }
 
-fn write(dir: &Path, number: u64, text: &str) -> io::Result<()> {
+fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)?;
-    let fresh = dir.join(format!("{number:020}.new"));
+    let fresh = dir.join(format!("{name}.new"));
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -132,7 +186,7 @@ fn write(dir: &Path, number: u64, text: &str) -> io::Result<()> {
         .open(&fresh)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&fresh, dir.join(format!("{number:020}.json")))
+    fs::rename(&fresh, dir.join(name))
 }
 
 async fn deliver(

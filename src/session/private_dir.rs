@@ -64,6 +64,9 @@ impl fmt::Display for DirError {
 
 impl std::error::Error for DirError {}
 
+/// root's user id: what root has put somewhere is trusted.
+const ROOT: u32 = 0;
+
 /// Makes sure that `path` is a directory of ours that nobody else can write, creating it and its
 /// parents with mode 0700. Answers its absolute path without symlinks in its parents.
 ///
@@ -84,11 +87,17 @@ pub fn ensure(path: &Path) -> Result<PathBuf, DirError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
         _ => {}
     }
-    let found = fs::symlink_metadata(&path).map_err(io)?;
+    let us = rustix::process::geteuid().as_raw();
+    let mut path = path;
+    let mut found = fs::symlink_metadata(&path).map_err(io)?;
+    if found.is_symlink() && found.uid() == ROOT && us != ROOT {
+        // systemd links a dynamic user's state directory into /var/lib/private.
+        path = fs::canonicalize(&path).map_err(io)?;
+        found = fs::symlink_metadata(&path).map_err(io)?;
+    }
     if !found.is_dir() {
         return Err(DirError::NotADirectory { path });
     }
-    let us = rustix::process::geteuid().as_raw();
     if found.uid() != us {
         let owner = found.uid();
         return Err(DirError::NotOurs { path, owner, us });

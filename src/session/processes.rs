@@ -130,6 +130,21 @@ pub fn working_directory(pid: u32) -> Option<PathBuf> {
     link_of(pid, "cwd")
 }
 
+/// The process's executable.
+#[must_use]
+pub fn executable(pid: u32) -> Option<PathBuf> {
+    link_of(pid, "exe")
+}
+
+/// Whether the process was started with exactly this argument.
+#[must_use]
+pub fn has_argument(pid: u32, argument: &str) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|b| *b == 0)
+        .skip(1)
+        .any(|a| a == argument.as_bytes())
+}
+
 fn link_of(pid: u32, link: &str) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/{link}")).ok()?;
     // The kernel marks removed files and directories this way.

@@ -126,6 +126,20 @@ impl Running {
         self.tree.cgroup.as_ref().map(Cgroup::path)
     }
 
+    /// Ends the streamers that run now: when a page signals anew, those of the page before would
+    /// encode for nobody until they notice. Answers how many there were.
+    pub async fn end_streamers(&self, streamer: &Path) -> usize {
+        let (tree, streamer) = (self.tree.clone(), streamer.to_owned());
+        smol::unblock(move || {
+            let old = tree.streamers(&streamer);
+            // One that is gone already is as good as ended.
+            old.iter()
+                .filter(|process| process.signal(Signal::KILL).is_ok())
+                .count()
+        })
+        .await
+    }
+
     /// Waits until the stream process has ended. May be dropped and asked again, by many.
     pub async fn exited(&self) -> Exit {
         loop {

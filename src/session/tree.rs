@@ -7,7 +7,7 @@
 //! escapes; streams don't.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitOptions, kill_process_group, waitpid};
@@ -120,6 +120,27 @@ impl Tree {
             })
             .map(|s| s.identity)
             .collect()
+    }
+
+    /// The processes of the tree that run `streamer`, except the leader. A program that streams by
+    /// running itself again (the test card) is told apart by its first argument. Blocking.
+    #[must_use]
+    pub fn streamers(&self, streamer: &Path) -> Vec<Identity> {
+        let wanted = streamer
+            .canonicalize()
+            .unwrap_or_else(|_| streamer.to_owned());
+        let mut members = self.members();
+        members.retain(|m| {
+            Some(*m) != self.leader
+                && processes::executable(m.pid).is_some_and(|exe| exe == wanted)
+                && (!self.leads_itself(&wanted) || processes::has_argument(m.pid, "streamer"))
+        });
+        members
+    }
+
+    fn leads_itself(&self, executable: &Path) -> bool {
+        let leader = self.leader.and_then(|l| processes::executable(l.pid));
+        leader.is_some_and(|exe| exe == executable)
     }
 
     /// The process group, while its number certainly means ours: the kernel gives a pid to nobody

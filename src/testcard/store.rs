@@ -77,7 +77,7 @@ pub(super) struct PairInfo {
 impl PairInfo {
     /// The mark of a pairing without keys.
     pub(super) fn mark() -> Self {
-        let mark = || "test card: no key".to_owned();
+        let mark = || "-----BEGIN TEST CARD-----\nno key\n-----END TEST CARD-----\n".to_owned();
         Self {
             client_private_key: mark(),
             client_certificate: mark(),

@@ -23,8 +23,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Milliseconds that mean "not armed".
 const NEVER: u64 = u64::MAX;
 
-/// One deadline that can be set again and again.
-#[derive(Debug)]
+/// One deadline that can be set again and again. Clones are the same alarm.
+#[derive(Clone, Debug)]
 pub struct Alarm(Arc<Inner>);
 
 #[derive(Debug)]
@@ -62,6 +62,18 @@ fn sweep() -> &'static Sweep {
         }
         sweep
     })
+}
+
+/// Has everything that waits on an alarm look around, though it did not go off: for a change that
+/// all connections must notice and none is told of by itself.
+pub fn rouse() {
+    let alarms = sweep()
+        .alarms
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    for alarm in alarms.iter().filter_map(Weak::upgrade) {
+        alarm.waker.wake();
+    }
 }
 
 impl Sweep {

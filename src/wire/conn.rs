@@ -3,11 +3,14 @@
 //! An idle connection holds no buffer. What arrives after one message stays for the next, so
 //! pipelined requests and early WebSocket frames are never lost.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::io::{AsyncRead as _, AsyncWriteExt as _};
 
 use super::alarm::Alarm;
 use super::head::{Limits, Refusal, RequestHead, ResponseHead, Scanner};
@@ -19,16 +22,33 @@ const SIZES: [usize; 3] = [4 * 1024, 32 * 1024, 64 * 1024];
 /// Idle buffers kept of each size, at most 6.4 MiB in all.
 const SPARE: usize = 64;
 
+/// Reads in a row after which a connection that always has more lets other tasks of its thread
+/// run: a MiB of a bulk body.
+const TURN: u32 = 16;
+
 static POOLS: [Mutex<Vec<Box<[u8]>>>; 3] = [const { Mutex::new(Vec::new()) }; 3];
 
 /// A pooled block of memory that goes back when it is dropped.
 #[derive(Debug)]
-struct Buffer {
+pub(super) struct Buffer {
     block: Box<[u8]>,
     class: usize,
 }
 
 impl Buffer {
+    /// One of the largest size.
+    pub(super) fn bulk() -> Self {
+        Self::take(SIZES.len() - 1)
+    }
+
+    pub(super) fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    pub(super) fn block_mut(&mut self) -> &mut [u8] {
+        &mut self.block
+    }
+
     fn take(class: usize) -> Self {
         let spare = POOLS[class]
             .lock()
@@ -73,6 +93,10 @@ pub struct Conn {
     buffer: Option<Buffer>,
     start: usize,
     end: usize,
+    /// Class of the buffer that the next bytes are read into.
+    class: usize,
+    /// Reads since there was last nothing to read.
+    turn: u32,
     alarm: Alarm,
 }
 
@@ -85,6 +109,8 @@ impl Conn {
             buffer: None,
             start: 0,
             end: 0,
+            class: 0,
+            turn: 0,
             alarm: Alarm::new(),
         }
     }
@@ -93,6 +119,14 @@ impl Conn {
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Moves an idle connection to this thread of the executor.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn adopt(&mut self) -> io::Result<()> {
+        self.socket.adopt()
     }
 
     /// The deadline of what is read and written next.
@@ -131,61 +165,76 @@ impl Conn {
         }
     }
 
-    /// Makes room for a bulk body, so that it is read in large pieces.
+    /// From now on reads in pieces as large as a bulk body is read best.
     pub fn widen(&mut self) {
-        self.grow_to(SIZES.len() - 1);
+        self.class = SIZES.len() - 1;
     }
 
-    fn grow_to(&mut self, class: usize) {
-        let mut wide = match &self.buffer {
-            Some(b) if b.class >= class => return,
-            _ => Buffer::take(class),
+    /// Makes room behind the unread bytes.
+    fn make_room(&mut self) -> io::Result<()> {
+        let Some(buffer) = &mut self.buffer else {
+            self.buffer = Some(Buffer::take(self.class));
+            return Ok(());
         };
-        let unread = self.unread();
-        let n = unread.len();
-        wide.block[..n].copy_from_slice(unread);
+        if self.end < buffer.block.len() {
+            return Ok(());
+        }
+        if self.start > 0 {
+            buffer.block.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            return Ok(());
+        }
+        let class = self.class.max(buffer.class + 1);
+        if class == SIZES.len() {
+            return Err(io::Error::other("too many unread bytes on a connection"));
+        }
+        let mut wide = Buffer::take(class);
+        wide.block[..self.end].copy_from_slice(&buffer.block);
         self.buffer = Some(wide);
-        (self.start, self.end) = (0, n);
+        Ok(())
     }
 
     /// Reads once, appending to [`Self::unread`]. 0 means the peer has closed its side. When the
     /// largest buffer is full of unread bytes the answer is an error: callers bound what they
-    /// leave unread.
+    /// leave unread. There is no buffer while nothing is there to be read.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] when the alarm goes off, else as the kernel says.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        if self.buffer.is_none() {
-            // Idle connections wait here, without a buffer.
-            self.alarm.guard(self.socket.readable()).await?;
-            self.grow_to(0);
+        let alarm = self.alarm.clone();
+        alarm.guard(poll_fn(|cx| self.poll_fill(cx))).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.turn == TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        let size = self.buffer.as_ref().map_or(0, |b| b.block.len());
-        if self.end == size {
-            if self.start > 0 {
-                if let Some(b) = &mut self.buffer {
-                    b.block.copy_within(self.start..self.end, 0);
-                }
-                (self.start, self.end) = (0, self.end - self.start);
-            } else {
-                let class = self.buffer.as_ref().map_or(0, |b| b.class) + 1;
-                if class == SIZES.len() {
-                    return Err(io::Error::other("too many unread bytes on a connection"));
-                }
-                self.grow_to(class);
+        if self.start == self.end {
+            if !self.socket.may_read() {
+                (self.buffer, self.turn) = (None, 0);
+            }
+            std::task::ready!(self.socket.poll_readable(cx));
+        }
+        self.make_room()?;
+        let Some(buffer) = &mut self.buffer else {
+            return Poll::Ready(Ok(0));
+        };
+        let room = &mut buffer.block[self.end..];
+        let read = Pin::new(&mut self.socket).poll_read(cx, room);
+        match read {
+            Poll::Ready(Ok(n)) => {
+                self.end += n;
+                self.turn += 1;
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.turn = 0;
+                self.rest();
             }
         }
-        let Self {
-            socket,
-            buffer,
-            end,
-            alarm,
-            ..
-        } = self;
-        let Some(buffer) = buffer else { return Ok(0) };
-        let n = alarm.guard(socket.read(&mut buffer.block[*end..])).await?;
-        *end += n;
-        Ok(n)
+        read
     }
 
     /// Reads a request head. `None` when the peer closed before the first byte. `idle` bounds the
@@ -364,6 +413,26 @@ mod tests {
                 .len(),
             12_000
         );
+    }
+
+    #[test]
+    fn a_connection_that_always_has_more_lets_others_run_in_between() {
+        let (mut client, mut conn) = pair();
+        let writer = std::thread::spawn(move || while client.write_all(&[0; 65_536]).is_ok() {});
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (mut in_a_row, mut read) = (0, 0);
+        while read < 1_000 {
+            match conn.poll_fill(&mut cx) {
+                Poll::Pending => in_a_row = 0,
+                Poll::Ready(n) => {
+                    conn.consume(n.unwrap());
+                    (in_a_row, read) = (in_a_row + 1, read + 1);
+                }
+            }
+            assert!(in_a_row <= TURN);
+        }
+        drop(conn);
+        writer.join().unwrap();
     }
 
     #[test]

@@ -9,12 +9,15 @@ pub mod alarm;
 pub mod body;
 pub mod chunked;
 pub mod conn;
+pub mod digits;
 pub mod fields;
 pub mod framing;
 pub mod head;
+mod pipe;
 pub mod relay;
 pub mod socket;
 pub mod target;
+pub mod tcp;
 
 pub use alarm::Alarm;
 pub use body::{Body, BodyError};

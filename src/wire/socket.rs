@@ -1,5 +1,6 @@
 //! A TCP connection, plain or under TLS, as the rest of the room reads and writes it.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::pin::Pin;
@@ -7,8 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_rustls::TlsStream;
-use smol::Async;
 use smol::io::{AsyncRead, AsyncWrite};
+
+use super::tcp::{Accepted, Tcp};
+use crate::exec::Direction;
 
 /// Silence after which the kernel asks whether the peer is still there, and between its tries.
 /// A peer that vanished without a word is noticed after `KEEPALIVE_IDLE + 4 * KEEPALIVE_INTERVAL`.
@@ -20,9 +23,9 @@ const KEEPALIVE_RETRIES: u32 = 4;
 #[derive(Debug)]
 pub enum Socket {
     /// TCP without TLS: may be spliced.
-    Plain(Async<TcpStream>),
+    Plain(Tcp),
     /// TLS over TCP, either side.
-    Tls(Box<TlsStream<Async<TcpStream>>>),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Socket {
@@ -33,7 +36,15 @@ impl Socket {
     /// When the kernel refuses the options.
     pub fn plain(stream: TcpStream) -> io::Result<Self> {
         tune(&stream)?;
-        Ok(Self::Plain(Async::new(stream)?))
+        Ok(Self::Plain(Tcp::new(stream)?))
+    }
+
+    /// Takes over a connection of an [`super::tcp::Acceptor`] whose listener was tuned.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn accepted(accepted: Accepted) -> io::Result<Self> {
+        Ok(Self::Plain(accepted.settle()?))
     }
 
     /// Connects to `address`.
@@ -41,14 +52,14 @@ impl Socket {
     /// # Errors
     /// As the kernel says. The caller sets the deadline.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = Async::<TcpStream>::connect(address).await?;
+        let stream = Tcp::connect(address).await?;
         tune(stream.get_ref())?;
         Ok(Self::Plain(stream))
     }
 
     /// The TCP stream below.
     #[must_use]
-    pub fn tcp(&self) -> &Async<TcpStream> {
+    pub fn tcp(&self) -> &Tcp {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => match &**tls {
@@ -58,15 +69,30 @@ impl Socket {
         }
     }
 
-    /// Waits until a read would find something, without a buffer. Under TLS returns at once: the
+    /// Waits until a read may find something, without a buffer. Under TLS returns at once: the
     /// session may hold decrypted bytes that the kernel does not know of.
     ///
     /// # Errors
     /// As the kernel says.
     pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_readable(cx)).await;
+        Ok(())
+    }
+
+    /// See [`Self::readable`].
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Plain(tcp) => tcp.readable().await,
-            Self::Tls(_) => Ok(()),
+            Self::Plain(tcp) => tcp.source().poll_ready(Direction::Read, cx),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Waits until the peer has surely sent something that is unread, or has ended. Under TLS
+    /// never returns.
+    pub async fn heard(&self) {
+        match self {
+            Self::Plain(tcp) => drop(poll_fn(|cx| tcp.poll_peek(cx, &mut [0_u8; 1])).await),
+            Self::Tls(_) => std::future::pending().await,
         }
     }
 
@@ -74,18 +100,38 @@ impl Socket {
     /// waiting here.
     pub async fn hung_up(&self) {
         let tcp = self.tcp();
-        let mut byte = [0_u8; 1];
-        loop {
-            if tcp.readable().await.is_err() {
-                return;
-            }
-            match tcp.get_ref().peek(&mut byte) {
-                Ok(0) => return,
-                Ok(_) => std::future::pending::<()>().await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
+        if let Ok(1..) = poll_fn(|cx| tcp.poll_peek(cx, &mut [0_u8; 1])).await {
+            std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether a read may find something, as far as the kernel has told; true under TLS.
+    pub(super) fn may_read(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.source().is_ready(Direction::Read),
+            Self::Tls(_) => true,
+        }
+    }
+
+    /// Moves an idle connection to this thread of the executor.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn adopt(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.adopt(),
+            Self::Tls(tls) => match &mut **tls {
+                TlsStream::Client(tls) => tls.get_mut().0.adopt(),
+                TlsStream::Server(tls) => tls.get_mut().0.adopt(),
+            },
+        }
+    }
+
+    /// Whether the kernel has told of anything on an idle connection: its end, or bytes that
+    /// nobody asked for.
+    #[must_use]
+    pub fn is_disturbed(&self) -> bool {
+        self.tcp().source().is_ready(Direction::Read)
     }
 
     /// Whether the peer closed an idle connection, or sent what it was not asked for.
@@ -101,13 +147,21 @@ impl Socket {
     }
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// No delay for small writes, keepalive for dead peers. Connections inherit both from a listener.
+///
+/// # Errors
+/// When the kernel refuses the options.
+pub fn tune<'a, S>(socket: &'a S) -> io::Result<()>
+where
+    socket2::SockRef<'a>: From<&'a S>,
+{
+    let socket = socket2::SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 impl AsyncRead for Socket {
@@ -159,7 +213,6 @@ impl AsyncWrite for Socket {
         if let Self::Tls(tls) = this {
             std::task::ready!(Pin::new(tls).poll_close(cx))?;
         }
-        // `Async::poll_close` only flushes.
         match this.tcp().get_ref().shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),

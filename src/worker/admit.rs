@@ -119,7 +119,6 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
     if let Some(launch) = &mut wish.launch {
         launch.session_id = id.to_string();
     }
-    let traces = body.traces(wish.launch.clone());
     let settings = &worker.settings;
     let tag = snippet(
         &id,
@@ -128,11 +127,11 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
         settings.relay_only,
         settings.mic_enabled,
     );
-    let (live, inbox) = Live::new(id, wish, slot, program_user(), tag, clock::wall());
-    live.set_traces(traces);
+    let (live, inbox) = Live::new(id, wish, slot.into(), program_user(), tag, clock::wall());
     log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
-        live.id, body.ip(), live.slot.port(), call.request_id);
+        live.id, body.ip(), live.port, call.request_id);
     worker.roster.add(&live);
+    worker.publish("session_created", &live.id, serde_json::Map::new());
     let life = Lifecycle::new(clock::now(), settings.life, false);
     driver::start(worker, &live, inbox, life, Stage::new(Some(body)));
     Ok(live)

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::live::{Live, Wish, snippet};
+use super::live::{Live, Place, Wish, snippet};
 use super::steps::{self, Stage};
 use super::{Worker, driver};
 use crate::body::sunshine::Credentials;
@@ -29,7 +29,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
     let mut known: HashSet<SessionId> = HashSet::new();
     for entry in survey.adoptable {
         known.insert(entry.id.clone());
-        if let Err(why) = adopt(worker, &entry, None).await {
+        if let Err(why) = adopt(worker, &entry, true).await {
             log::warn!(target: "cleanup", "session {} cannot be adopted: {why}", entry.id);
             reap(worker, &entry).await;
         } else {
@@ -48,7 +48,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
 /// the record is made; what its tree left is killed first.
 async fn reap(worker: &Arc<Worker>, entry: &Entry) {
     orphans::reap(entry, &worker.sessions_dir, worker.supervisor.cgroups()).await;
-    if let Err(why) = adopt(worker, entry, Some(EndReason::ProcessExited)).await {
+    if let Err(why) = adopt(worker, entry, false).await {
         log::warn!(target: "cleanup", "session {} is gone without a record: {why}", entry.id);
         let (ledger, id) = (worker.ledger.clone(), entry.id.clone());
         if let Err(error) = smol::unblock(move || ledger.forget(&id)).await {
@@ -61,17 +61,27 @@ fn kept<T: serde::de::DeserializeOwned>(entry: &Entry, name: &str) -> Option<T> 
     serde_json::from_value(entry.extra.get(name)?.clone()).ok()
 }
 
-async fn adopt(worker: &Arc<Worker>, entry: &Entry, end: Option<EndReason>) -> Result<(), String> {
+async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<(), String> {
     let mut snapshot: Snapshot = kept(entry, "life").ok_or("its ledger entry has no lifecycle")?;
-    if end.is_some() {
-        snapshot.end_reason = snapshot.end_reason.or(end);
+    if !is_alive {
+        snapshot
+            .end_reason
+            .get_or_insert(match snapshot.stream_path {
+                Some(_) => EndReason::ProcessExited,
+                None => EndReason::StartFailed,
+            });
     }
     let request: CreateSession = kept(entry, "request").ok_or("its ledger entry has no request")?;
     let traces: Traces = kept(entry, "traces").unwrap_or_default();
-    let slot = worker
-        .ports
-        .claim_port(entry.port)
-        .map_err(|e| e.to_string())?;
+    let slot = match worker.ports.claim_port(entry.port) {
+        Err(error) if is_alive => return Err(error.to_string()),
+        slot => slot.ok(),
+    };
+    let place = Place {
+        port: entry.port,
+        udp: entry.udp.0..=entry.udp.1,
+        slot,
+    };
     let credentials = entry
         .credentials
         .clone()
@@ -98,7 +108,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, end: Option<EndReason>) -> R
     let (live, inbox) = Live::new(
         entry.id.clone(),
         wish,
-        slot,
+        place,
         entry.user.clone(),
         tag,
         created_at,
@@ -113,7 +123,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, end: Option<EndReason>) -> R
     if let Some(score) = kept::<Option<u8>>(entry, "rating").flatten() {
         live.rate(score);
     }
-    if end.is_none() {
+    if is_alive {
         let running = Arc::new(
             worker
                 .supervisor
@@ -124,8 +134,10 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, end: Option<EndReason>) -> R
         live.set_running(Some(Arc::clone(&running)));
         steps::watch(worker, &live, running, run);
     }
-    worker.roster.add(&live);
     let life = Lifecycle::adopted(clock::now(), live.age(), settings.life, snapshot);
+    // Nobody is to see it start again.
+    live.show(live.look(&life.0));
+    worker.roster.add(&live);
     driver::start(worker, &live, inbox, life, Stage::new(body));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_types::Method;
 use serde::Deserialize;
 
-use super::{Worker, admit, health};
+use super::{Worker, admit, health, metrics};
 use crate::clock;
 use crate::http::auth::Bearer;
 use crate::http::router::Router;
@@ -21,9 +21,11 @@ const DELETE_WITHIN: Duration = Duration::from_secs(14);
 /// Every route of the API. The controller comes with its own token, which is this worker's
 /// `controller.token`.
 pub(super) fn router(worker: &Arc<Worker>) -> Router {
-    let mut tokens = vec![worker.settings.token.clone()];
-    tokens.extend(worker.settings.controller.as_ref().map(|c| c.token.clone()));
-    Router::new(Arc::new(Bearer::new(tokens)))
+    let mut tokens = vec![("admin_token", worker.settings.token.clone())];
+    let controller = worker.settings.controller.as_ref();
+    tokens.extend(controller.map(|c| ("controller_token", c.token.clone())));
+    Router::new(Arc::new(Bearer::named(tokens)))
+        .audit(Arc::clone(&worker.audit))
         .open(
             Method::Get,
             "/api/v1/health",
@@ -34,10 +36,19 @@ pub(super) fn router(worker: &Arc<Worker>) -> Router {
         .open(Method::Get, "/livez", |_| async {
             Ok(Reply::text(200, "text/plain", "alive\n"))
         })
+        .open(Method::Get, "/api/v1/openapi.json", |_| async {
+            Ok(crate::http::openapi::reply())
+        })
         .open(
             Method::Get,
             "/readyz",
             bind(worker, |w, _| async move { health::ready(&w) }),
+        )
+        .route(
+            Method::Get,
+            "/metrics",
+            !worker.settings.metrics_public,
+            bind(worker, |w, _| async move { Ok(metrics::metrics(&w)) }),
         )
         .secured(
             Method::Post,

@@ -15,6 +15,7 @@ use super::live::{Live, policy};
 use super::steps::ice_servers;
 use crate::body::program::USER_HEADER;
 use crate::clock;
+use crate::http::audit::Caller;
 use crate::http::exchange::{API_BODY_MAX, BROWSER_BODY_MAX};
 use crate::http::router::Router;
 use crate::http::server::Service;
@@ -78,6 +79,20 @@ impl Service for Front {
             (Some(live), inner) => {
                 self.stream_page(exchange, &live, inner.as_deref().unwrap_or(""))
                     .await
+            }
+            // The overlay comes after the end, and so does the rating.
+            (None, Some(inner)) if inner == "rating" => {
+                match id.and_then(|id| self.worker.roster.ended(&id)) {
+                    Some(live) => {
+                        let handler = Own {
+                            worker: Arc::clone(&self.worker),
+                            live,
+                            inner,
+                        };
+                        exchange.serve(&handler, BROWSER_BODY_MAX).await
+                    }
+                    None => exchange.answer_failure(Failure::not_found("session")).await,
+                }
             }
             // Quit is idempotent, also when the session is gone already.
             (None, Some(inner))
@@ -171,7 +186,12 @@ impl Front {
                 .answer_failure(failure.retry_after(Duration::from_secs(1)))
                 .await;
         }
-        let policy = policy(live, USER_HEADER, language(&exchange));
+        let policy = policy(
+            live,
+            USER_HEADER,
+            self.worker.program.streamer.clone(),
+            language(&exchange),
+        );
         self.worker
             .proxy
             .forward(exchange, &live.upstream(), &policy)
@@ -180,12 +200,9 @@ impl Front {
 
     async fn gone(&self, exchange: Exchange, id: Option<SessionId>, inner: Option<&str>) -> Done {
         let reason = id.as_ref().and_then(|id| {
-            let live = self
-                .worker
-                .roster
-                .find(id)
-                .and_then(|live| live.shown().end_reason);
-            live.or_else(|| self.worker.roster.end_of(id))
+            let roster = &self.worker.roster;
+            let live = roster.find(id).or_else(|| roster.ended(id));
+            live.and_then(|live| live.shown().end_reason)
         });
         if let (Some(reason), Some(id), Some("_neck/session.json")) = (reason, &id, inner) {
             let info = SessionInfo {
@@ -230,7 +247,7 @@ fn starting(language: Option<&str>) -> Reply {
 fn asset_reply(asset: &page::Asset) -> Reply {
     Reply::bytes(200, asset.content_type, asset.bytes.to_vec())
         .header("ETag", asset.etag.as_str())
-        .header("Cache-Control", "private, max-age=3600")
+        .header("Cache-Control", "no-cache")
 }
 
 /// Our own endpoints of one session.
@@ -243,6 +260,18 @@ struct Own {
 #[async_trait]
 impl Handler for Own {
     async fn answer(&self, call: Call) -> Result<Reply, Failure> {
+        let changes = !matches!(call.method, Method::Get | Method::Head) && self.inner != "stats";
+        let caller = changes.then(|| Caller::of(&call));
+        let outcome = self.respond(call).await;
+        if let Some(caller) = caller {
+            self.worker.audit.note("visitor", &caller, &outcome);
+        }
+        outcome
+    }
+}
+
+impl Own {
+    async fn respond(&self, call: Call) -> Result<Reply, Failure> {
         if !matches!(call.method, Method::Get | Method::Head) {
             check_origin(&call)?;
         }
@@ -353,12 +382,13 @@ impl Own {
             ));
         }
         let stats: PageStats = call.json()?;
-        if !self.live.measure(stats, STATS_PAUSE) {
+        if !self.live.measure(stats.clone(), STATS_PAUSE) {
             return Err(
                 Failure::new(429, "too_many_requests", "at most one digest a second")
                     .retry_after(Duration::from_secs(1)),
             );
         }
+        self.worker.counters.measured(&stats);
         Ok(Reply::empty(204))
     }
 
@@ -394,7 +424,12 @@ impl Own {
         };
         SessionInfo {
             session_id: self.live.id.clone(),
-            status: shown.status,
+            // A page that reloads while the stream process restarts would find nothing.
+            status: if shown.is_up || shown.end_reason.is_some() {
+                shown.status
+            } else {
+                Status::Starting
+            },
             end_reason: shown.end_reason,
             ice_servers: servers
                 .into_iter()

@@ -1,6 +1,7 @@
 //! Drives one session: feeds its lifecycle and carries out what it asks for.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Map;
 use smol::Task;
@@ -10,10 +11,13 @@ use super::Worker;
 use super::live::{Live, Shown, ended};
 use super::steps::{self, Stage};
 use crate::http::sse::Event;
-use crate::protocol::Status;
+use crate::protocol::{EndReason, Phase, Status};
 use crate::session::ledger::{Credentials, Entry};
 use crate::session::lifecycle::{Action, Input, Lifecycle, Notice, Run, Summary};
 use crate::{clock, exec, records};
+
+/// How long the record of a session waits for a rating from a page that was open at its end.
+const RATING_WINDOW: Duration = Duration::from_secs(10);
 
 /// One session's driver.
 struct Driver {
@@ -23,6 +27,10 @@ struct Driver {
     stage: Stage,
     /// The step under way; dropping it cancels it.
     step: Option<Task<()>>,
+    /// What a start is at, and since when.
+    phase: Option<(Phase, Instant)>,
+    /// Whether a page was open when the session ended.
+    had_viewers: bool,
 }
 
 /// Runs a session from here to its end.
@@ -39,6 +47,8 @@ pub(super) fn start(
         life,
         stage,
         step: None,
+        phase: None,
+        had_viewers: false,
     };
     exec::spawn(driver.run(inbox, actions)).detach();
 }
@@ -64,13 +74,19 @@ impl Driver {
             let input = smol::future::or(next, tick).await;
             log::debug!(target: "session", session = self.live.id.as_str(); "{input:?}");
             actions = self.life.on(clock::now(), input);
+            if self.live.take_unsaved() {
+                self.write_ledger(&self.live.shown()).await;
+            }
         }
     }
 
     async fn carry_out(&mut self, action: Action) {
         let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
         match action {
-            Action::Publish => self.publish().await,
+            Action::Publish => {
+                self.time();
+                self.publish().await;
+            }
             Action::ReachBody => self.step(steps::reach(worker, live, self.stage.clone())),
             Action::Spawn(run) => self.step(steps::spawn(worker, live, self.stage.clone(), run)),
             Action::AwaitProgram(run) => self.step(steps::await_program(live, run)),
@@ -79,8 +95,9 @@ impl Driver {
             Action::ProbeProgram(run) => exec::spawn(steps::probe(live, run)).detach(),
             Action::KillTree(run) => self.kill(run),
             Action::LeaveBody => {
+                // A pairing in flight is cancelled; leaving itself nothing cancels.
                 self.step = None;
-                self.step(steps::leave(live, self.stage.clone()));
+                exec::spawn(steps::leave(live, self.stage.clone())).detach();
             }
             Action::RemoveWorkspace => {
                 exec::spawn(steps::remove_workspace(worker, live)).detach();
@@ -107,10 +124,28 @@ impl Driver {
         .detach();
     }
 
+    /// Measures the phases of the first start; an adopted session has none.
+    fn time(&mut self) {
+        let now = clock::now();
+        let phase = self.life.phase();
+        if self.phase.map(|(phase, _)| phase) == phase {
+            return;
+        }
+        if let Some((passed, since)) = self.phase {
+            let counters = &self.worker.counters;
+            counters.passed(passed, now.saturating_duration_since(since));
+            if self.life.status() == Status::Ready {
+                counters.ready(now.saturating_duration_since(self.live.begun));
+            }
+        }
+        self.phase = phase.map(|phase| (phase, now));
+    }
+
     async fn publish(&self) {
-        let before = self.live.show(&self.life);
-        let shown = self.live.shown();
+        let shown = self.live.look(&self.life);
+        // First, so that nobody is told of what the next process of this worker would not know.
         self.write_ledger(&shown).await;
+        let before = self.live.show(shown.clone());
         self.announce(&before, &shown);
         self.worker.kick();
     }
@@ -128,8 +163,8 @@ impl Driver {
     fn entry(&self, shown: &Shown) -> Entry {
         let live = &self.live;
         let workspace = self.worker.sessions_dir.of(&live.id).path().to_owned();
-        let udp = live.slot.udp();
-        let port = live.slot.port();
+        let udp = live.udp.clone();
+        let port = live.port;
         let mut entry = Entry::new(
             live.id.clone(),
             port,
@@ -172,27 +207,24 @@ impl Driver {
             return;
         }
         let id = self.live.id.as_str();
-        match shown.status {
-            Status::Ended => {}
-            Status::Ending => {
-                let reason = shown.end_reason.map(|r| r.to_string()).unwrap_or_default();
-                match &shown.failure {
-                    Some((_, why)) => {
-                        log::warn!(target: "session", session = id; "ending reason={reason}: {why}")
-                    }
-                    None => log::info!(target: "session", session = id; "ending reason={reason}"),
-                }
+        match (&shown.end_reason, &shown.failure) {
+            (None, _) => {
+                log::info!(target: "session", session = id; "{} port={}", shown.status, self.live.port);
             }
-            status => {
-                log::info!(target: "session", session = id; "{status} port={}", self.live.slot.port())
+            (Some(_), _) if before.end_reason.is_some() => {}
+            (Some(reason), Some((_, why))) => {
+                log::warn!(target: "session", session = id; "ending reason={reason}: {why}");
+            }
+            (Some(reason), None) => {
+                log::info!(target: "session", session = id; "ending reason={reason}");
             }
         }
         let name = match shown.status {
-            Status::Starting => "session_created",
             Status::Ready => "session_ready",
             Status::Connected => "session_connected",
             Status::Lingering => "session_lingering",
-            Status::Ending => return,
+            // Said at admission; said when nothing is left.
+            Status::Starting | Status::Ending => return,
             Status::Ended => "session_ended",
         };
         let mut more = Map::new();
@@ -202,9 +234,10 @@ impl Driver {
         self.worker.publish(name, &self.live.id, more);
     }
 
-    fn notify(&self, notice: Notice) {
+    fn notify(&mut self, notice: Notice) {
         match notice {
             Notice::Ended(reason) => {
+                self.had_viewers = self.live.shown().viewers > 0;
                 self.live.notify(&ended(reason));
                 self.worker.mics.end(&self.live.id);
                 self.live.cut();
@@ -232,9 +265,10 @@ impl Driver {
     }
 
     async fn record(&self, summary: &Summary) {
+        self.worker.counters.ended(summary.reason);
         let stats = self.live.stats().unwrap_or_default();
         let request = &self.live.wish.request;
-        let record = records::nps::Record {
+        let mut record = records::nps::Record {
             experience: request.experience.clone(),
             score: self.live.rating(),
             session_id: self.live.id.clone(),
@@ -250,7 +284,22 @@ impl Driver {
                 .disconnect_count
                 .max(stats.disconnect_count.unwrap_or(0)),
         };
-        self.worker.outbox.put(&record).await;
+        if !self.had_viewers || summary.reason == EndReason::Quit {
+            return self.worker.outbox.put(&record).await;
+        }
+        // The overlay asks for a rating now; the record waits a little for the answer.
+        let Some(held) = self.worker.outbox.hold(&record).await else {
+            return;
+        };
+        let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
+        exec::spawn(async move {
+            let rated = live.wait_for_rating(record.score);
+            if let Ok(score) = clock::by(clock::now() + RATING_WINDOW, rated).await {
+                record.score = Some(score);
+            }
+            worker.outbox.release(held, &record).await;
+        })
+        .detach();
     }
 
     async fn forget(self) {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_types::Method;
@@ -17,8 +17,9 @@ use crate::{clock, ids};
 
 /// Least time between two beats, however much changes.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Longest pause while the controller is away, as a multiple of the interval.
-const BACK_OFF_MAX: u32 = 6;
+/// Longest pause while the controller is away, as a multiple of the interval. A controller that
+/// comes back waits only so long for its workers before it denies what it does not know.
+const BACK_OFF_MAX: u32 = 2;
 /// Longest wait for an answer; a beat is given up before the next is due.
 const WITHIN_MAX: Duration = Duration::from_secs(10);
 /// Wanted intervals outside these bounds are not followed.
@@ -34,19 +35,26 @@ pub(super) fn start(worker: &Arc<Worker>, kicked: Receiver<()>, stop: Stop) {
     let worker = Arc::clone(worker);
     exec::spawn(async move {
         stop.or(beat_for_ever(&worker, &peer, &kicked)).await;
-        // The last word: what ended during a shutdown.
-        let _ = beat(&worker, &peer, u64::MAX, &mut None).await;
     })
     .detach();
 }
 
+/// The last word of a process that stops: no more sessions here, and what has just ended.
+pub(super) async fn last_word(worker: &Arc<Worker>) {
+    if let Some(peer) = &worker.settings.controller
+        && let Err(why) = beat(worker, peer, u64::MAX).await
+    {
+        log::warn!(target: "heartbeat", "{why}");
+    }
+}
+
 async fn beat_for_ever(worker: &Arc<Worker>, peer: &ControllerPeer, kicked: &Receiver<()>) {
     let mut interval = peer.interval;
-    let mut url = worker.settings.url.clone();
     let (mut sequence, mut failures) = (0_u64, 0_u32);
     loop {
         sequence += 1;
-        let outcome = beat(worker, peer, sequence, &mut url).await;
+        let outcome = beat(worker, peer, sequence).await;
+        worker.counters.beat(outcome.is_ok());
         let mut pause = match outcome {
             Ok(reply) => {
                 if failures > 0 || sequence == 1 {
@@ -103,7 +111,6 @@ async fn beat(
     worker: &Arc<Worker>,
     peer: &ControllerPeer,
     sequence: u64,
-    url: &mut Option<String>,
 ) -> Result<HeartbeatReply, String> {
     let told = worker.roster.untold();
     let mut sessions = worker.roster.views();
@@ -112,7 +119,7 @@ async fn beat(
     let heartbeat = Heartbeat {
         worker_id: worker.settings.worker_id.clone(),
         process_id: worker.process_id.clone(),
-        url: url.clone().unwrap_or_else(|| fallback_url(worker)),
+        url: url_of(worker),
         public_url: worker.settings.public_url.clone(),
         district: worker.settings.district.clone(),
         version: VERSION.into(),
@@ -138,7 +145,7 @@ async fn beat(
         .send(call)
         .await
         .map_err(|e| explain(peer, &e))?;
-    if worker.settings.url.is_none() && learn_url(worker, &answer, url) {
+    if worker.settings.url.is_none() && learn_url(worker, &answer) {
         worker.kick();
     }
     worker
@@ -151,13 +158,23 @@ async fn beat(
     answer.json().map_err(|e| explain(peer, &e))
 }
 
-/// Until the first answer shows the route: right when controller and worker share a machine.
-fn fallback_url(worker: &Worker) -> String {
-    format!("http://127.0.0.1:{}", worker.settings.listen_port)
+/// Where the controller reaches this worker. Until the first answer shows the route, an address
+/// that is right when both share a machine.
+fn url_of(worker: &Worker) -> String {
+    let learned = || learned_url(worker).clone();
+    let known = worker.settings.url.clone().or_else(learned);
+    known.unwrap_or_else(|| format!("http://127.0.0.1:{}", worker.settings.listen_port))
+}
+
+fn learned_url(worker: &Worker) -> MutexGuard<'_, Option<String>> {
+    worker
+        .learned_url
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The address from which this machine reaches the controller is where the controller reaches it.
-fn learn_url(worker: &Worker, answer: &Answer, url: &mut Option<String>) -> bool {
+fn learn_url(worker: &Worker, answer: &Answer) -> bool {
     let Some(local) = answer.local else {
         return false;
     };
@@ -165,6 +182,7 @@ fn learn_url(worker: &Worker, answer: &Answer, url: &mut Option<String>) -> bool
         "http://{}",
         SocketAddr::new(local.ip(), worker.settings.listen_port)
     );
+    let mut url = learned_url(worker);
     let is_new = url.as_ref() != Some(&learned);
     if is_new {
         log::info!(target: "heartbeat", "the controller reaches this worker at {learned}; set worker.url if it does not");

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -36,12 +38,33 @@ pub(super) struct Wish {
     pub(super) launch: Option<Launch>,
 }
 
+/// The ports of a session.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) port: u16,
+    pub(super) udp: RangeInclusive<u16>,
+    /// None when its process is dead and the configured ranges have moved since.
+    pub(super) slot: Option<Slot>,
+}
+
+impl From<Slot> for Place {
+    fn from(slot: Slot) -> Self {
+        Self {
+            port: slot.port(),
+            udp: slot.udp(),
+            slot: Some(slot),
+        }
+    }
+}
+
 /// A session that holds a slot.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: SessionId,
     pub(super) wish: Wish,
-    pub(super) slot: Slot,
+    pub(super) port: u16,
+    pub(super) udp: RangeInclusive<u16>,
+    slot: Mutex<Option<Slot>>,
     pub(super) begun: Instant,
     pub(super) created_at: SystemTime,
     /// User name that the proxy sends to the stream program.
@@ -62,8 +85,18 @@ struct Told {
     tunnels: HashMap<ViewerId, Stopper>,
     waiting: Vec<Sender<()>>,
     rating: Option<u8>,
+    is_unsaved: bool,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
+}
+
+impl Told {
+    /// Closed by the next change.
+    fn listen(&mut self) -> Receiver<()> {
+        let (waker, changed) = smol::channel::bounded(1);
+        self.waiting.push(waker);
+        changed
+    }
 }
 
 /// The lifecycle's view, as it was published last.
@@ -104,7 +137,7 @@ impl Live {
     pub(super) fn new(
         id: SessionId,
         wish: Wish,
-        slot: Slot,
+        place: Place,
         program_user: String,
         snippet: Arc<str>,
         created_at: SystemTime,
@@ -113,7 +146,9 @@ impl Live {
         let live = Self {
             id,
             wish,
-            slot,
+            port: place.port,
+            udp: place.udp,
+            slot: Mutex::new(place.slot),
             begun: clock::now(),
             created_at,
             program_user,
@@ -142,12 +177,10 @@ impl Live {
         let _ = self.inbox.send(input).await;
     }
 
-    /// Takes over what the lifecycle shows now; answers what it showed before. Wakes waiters.
-    pub(super) fn show(&self, life: &Lifecycle) -> Shown {
-        let mut told = self.told();
-        let before = told.shown.clone();
-        let is_first_ready = before.ready_at.is_none() && life.is_up();
-        told.shown = Shown {
+    /// What the lifecycle has to show now.
+    pub(super) fn look(&self, life: &Lifecycle) -> Shown {
+        let before = self.shown();
+        Shown {
             status: life.status(),
             phase: life.phase(),
             is_up: life.is_up(),
@@ -155,17 +188,19 @@ impl Live {
             viewers: life.viewers(),
             disconnect_count: life.disconnect_count(),
             stream_path: life.stream_path().map(str::to_owned),
-            ready_at: if is_first_ready {
-                Some(clock::wall())
-            } else {
-                before.ready_at
-            },
+            ready_at: before.ready_at.or_else(|| life.is_up().then(clock::wall)),
             end_reason: life.end_reason(),
             failure: life.failure().map(|f| (f.slug(), f.to_string())),
             duration: life.end_reason().map(|_| life.duration(clock::now())),
-        };
+        }
+    }
+
+    /// Shows it; answers what was shown before. Wakes waiters.
+    pub(super) fn show(&self, mut shown: Shown) -> Shown {
+        let mut told = self.told();
+        shown.is_launching = told.shown.is_launching;
         told.waiting.clear();
-        before
+        std::mem::replace(&mut told.shown, shown)
     }
 
     pub(super) fn shown(&self) -> Shown {
@@ -188,9 +223,7 @@ impl Live {
                 if wanted(&told.shown) {
                     return told.shown.clone();
                 }
-                let (waker, changed) = smol::channel::bounded::<()>(1);
-                told.waiting.push(waker);
-                changed
+                told.listen()
             };
             // Closed by the next change.
             let _ = changed.recv().await;
@@ -214,7 +247,33 @@ impl Live {
     }
 
     pub(super) fn rate(&self, score: u8) {
-        self.told().rating = Some(score);
+        {
+            let mut told = self.told();
+            told.rating = Some(score);
+            told.is_unsaved = true;
+            told.waiting.clear();
+        }
+        // Wakes the driver, which keeps it.
+        self.tell(Input::Tick);
+    }
+
+    /// Whether the ledger misses something that no change of the lifecycle will write; asked once.
+    pub(super) fn take_unsaved(&self) -> bool {
+        std::mem::take(&mut self.told().is_unsaved)
+    }
+
+    /// Waits until the rating is another than `before`.
+    pub(super) async fn wait_for_rating(&self, before: Option<u8>) -> u8 {
+        loop {
+            let changed = {
+                let mut told = self.told();
+                if let Some(score) = told.rating.filter(|_| told.rating != before) {
+                    return score;
+                }
+                told.listen()
+            };
+            let _ = changed.recv().await;
+        }
     }
 
     pub(super) fn set_mic(&self, on: bool) {
@@ -244,27 +303,42 @@ impl Live {
         self.told().stats.as_ref().map(|(stats, _)| stats.clone())
     }
 
+    /// Gives the slot's ports back. A session is remembered for a while after its end; its slot is
+    /// not.
+    pub(super) fn release_slot(&self) {
+        self.slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
     /// Where the stream process listens.
     pub(super) fn upstream(&self) -> Upstream {
-        Upstream::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, self.slot.port())))
+        Upstream::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
     }
 
     fn next_viewer(&self) -> ViewerId {
         self.viewers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Leave for a signalling tunnel: a viewer until it ends.
-    pub(super) fn admit_tunnel(self: &Arc<Self>) -> Pass {
+    /// Leave for a signalling tunnel: a viewer until it ends. Streamers of earlier tunnels end
+    /// first: a session has one encoder.
+    pub(super) async fn admit_tunnel(self: Arc<Self>, streamer: PathBuf) -> Pass {
+        if let Some(running) = self.running() {
+            let ended = running.end_streamers(&streamer).await;
+            if ended > 0 {
+                log::info!(target: "session", session = self.id.as_str();
+                    "a page signals anew, ended {ended} earlier streamers");
+            }
+        }
         let viewer = self.next_viewer();
         let (stopper, cut) = exec::stop();
         self.told().tunnels.insert(viewer, stopper);
         self.tell(Input::ViewerJoined(viewer));
+        let live = Arc::downgrade(&self);
         Pass {
             cut,
-            keep: Box::new(Presence {
-                live: Arc::downgrade(self),
-                viewer,
-            }),
+            keep: Box::new(Presence { live, viewer }),
         }
     }
 
@@ -326,7 +400,7 @@ impl Live {
             disconnect_count: shown.disconnect_count,
             duration_ms: u64::try_from(shown.duration.unwrap_or_else(|| self.age()).as_millis())
                 .unwrap_or(u64::MAX),
-            port: self.slot.port(),
+            port: self.port,
             stream_path: shown.stream_path.clone(),
             end_reason: shown.end_reason,
             detail: shown.failure.as_ref().map(|(_, what)| what.clone()),
@@ -395,6 +469,7 @@ pub(super) fn snippet(
 pub(super) fn policy(
     live: &Arc<Live>,
     user_header: &'static str,
+    streamer: PathBuf,
     language: Option<String>,
 ) -> proxy::Policy {
     let tunnels = Arc::clone(live);
@@ -402,7 +477,9 @@ pub(super) fn policy(
         set: vec![(user_header, live.program_user.clone())],
         cookies: Some(&["mlSession"]),
         snippet: Some(Arc::clone(&live.snippet)),
-        on_tunnel: Some(Arc::new(move || tunnels.admit_tunnel())),
+        on_tunnel: Some(Arc::new(move || {
+            Box::pin(Arc::clone(&tunnels).admit_tunnel(streamer.clone()))
+        })),
         error_page: Some(Arc::new(move |_| page::unavailable(language.as_deref()))),
     }
 }

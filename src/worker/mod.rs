@@ -14,6 +14,7 @@ mod health;
 mod heartbeat;
 mod live;
 mod machine;
+mod metrics;
 mod roster;
 mod settings;
 mod steps;
@@ -29,6 +30,7 @@ use crate::body::Bodies;
 use crate::clock;
 use crate::config::Config;
 use crate::exec::{self, Stop};
+use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
 use crate::http::hub::Hub;
 use crate::http::keyed::Keyed;
@@ -48,12 +50,16 @@ use crate::session::supervisor::Supervisor;
 use crate::session::workspace::{SessionsDir, WorkspaceError};
 use crate::tls::Trust;
 
+pub use settings::body_rules;
+
 use roster::Roster;
 use settings::Settings;
 
 /// Why a worker cannot start.
 #[derive(Debug)]
 pub enum WorkerError {
+    /// The audit file cannot be used.
+    Audit(AuditError),
     /// Outgoing TLS cannot be set up.
     Client(ClientError),
     /// The ledger cannot be used.
@@ -71,6 +77,7 @@ pub enum WorkerError {
 impl fmt::Display for WorkerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Audit(error) => write!(f, "{error}"),
             Self::Client(error) => write!(f, "{error}"),
             Self::Ledger(error) => write!(f, "{error}"),
             Self::Lock(error) => write!(f, "{error}"),
@@ -108,6 +115,7 @@ pub struct Worker {
     sessions_dir: SessionsDir,
     bodies: Bodies,
     machine: machine::Sight,
+    counters: metrics::Counters,
     /// One record for each ended session, to the NPS service.
     outbox: Outbox,
     /// Ratings, to the experience library.
@@ -116,11 +124,14 @@ pub struct Worker {
     proxy: Proxy,
     client: Client,
     hub: Hub,
+    audit: Arc<Audit>,
     keys: Keyed<Created>,
     drain: Mutex<Drain>,
     /// Set by the heartbeat while the controller refuses us as a duplicate.
     is_duplicate: AtomicBool,
     controller_problem: Mutex<Option<String>>,
+    /// The address under which the controller was reached, for want of `worker.url`.
+    learned_url: Mutex<Option<String>>,
     kick: smol::channel::Sender<()>,
     process_id: String,
     predecessors: Vec<String>,
@@ -160,6 +171,7 @@ impl Worker {
             .clone()
             .map_or(Trust::WebPki, Trust::CaFile);
         let client = Client::new(&trust).map_err(WorkerError::Client)?;
+        let audit = Audit::open(config.log.audit_file.as_deref()).map_err(WorkerError::Audit)?;
         let ports = Ports::new(settings.ports.clone()).map_err(WorkerError::Ports)?;
         let ledger = Ledger::open(&state_dir).map_err(WorkerError::Ledger)?;
         let sessions_dir =
@@ -196,16 +208,19 @@ impl Worker {
                 sessions_dir,
                 bodies: Bodies::new(settings.rules.clone()),
                 machine: machine::Sight::new(machine),
+                counters: metrics::Counters::default(),
                 outbox,
                 ratings,
                 mics,
                 proxy: Proxy::new(client.clone()),
                 client,
                 hub: Hub::default(),
+                audit: Arc::new(audit),
                 keys: Keyed::default(),
                 drain: Mutex::default(),
                 is_duplicate: AtomicBool::new(false),
                 controller_problem: Mutex::default(),
+                learned_url: Mutex::default(),
                 kick,
                 process_id,
                 predecessors,
@@ -219,6 +234,12 @@ impl Worker {
         exec::spawn(crate::session::inherited::reap()).detach();
         heartbeat::start(&worker, kicked, stop);
         Ok(worker)
+    }
+
+    /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
+    #[must_use]
+    pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
+        api::router(self).table().collect()
     }
 
     /// What a server serves.
@@ -245,10 +266,13 @@ impl Worker {
 
     /// Takes sessions again.
     pub fn undrain(&self) {
-        *self.drain_state() = Drain {
-            stopping: self.drain_state().stopping,
-            ..Drain::default()
-        };
+        {
+            let mut drain = self.drain_state();
+            *drain = Drain {
+                stopping: drain.stopping,
+                ..Drain::default()
+            };
+        }
         log::info!(target: "worker", "taking sessions again");
         self.roster.tell_all(&Input::DrainLifted);
         self.kick();
@@ -276,13 +300,19 @@ impl Worker {
     }
 
     /// Prepares the end of this process. With `keep` the sessions run on and the next process
-    /// adopts them; without it they end with `worker_shutdown`, each within `within`.
-    pub async fn shutdown(&self, keep: bool, within: Duration) {
+    /// adopts them; without it they end with `worker_shutdown`, each within `within`. The
+    /// controller is told.
+    pub async fn shutdown(self: &Arc<Self>, keep: bool, within: Duration) {
         self.drain_state().stopping = true;
         if keep {
             log::info!(target: "worker", "stopping, {} sessions stay for the next process", self.roster.len());
-            return;
+        } else {
+            self.end_all(within).await;
         }
+        heartbeat::last_word(self).await;
+    }
+
+    async fn end_all(&self, within: Duration) {
         self.roster
             .tell_all(&Input::EndRequested(EndReason::WorkerShutdown));
         let deadline = clock::now() + within;

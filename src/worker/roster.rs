@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::live::Live;
 use crate::ids::SessionId;
-use crate::protocol::{EndReason, SessionView};
+use crate::protocol::SessionView;
 use crate::session::lifecycle::Input;
 
 /// Ended sessions whose end a heartbeat has yet to tell: more than end between two.
 const UNTOLD_MAX: usize = 128;
-/// Ended sessions that are remembered, so that a page that asks late learns why.
+/// Ended sessions that are remembered, so that a page that asks late learns why and
+/// a visitor can still rate: those of the last minutes.
 const REMEMBERED_MAX: usize = 256;
 
 /// All sessions that hold a slot, and the last that ended.
@@ -21,7 +22,7 @@ pub(super) struct Roster(Mutex<Inner>);
 struct Inner {
     live: HashMap<SessionId, Arc<Live>>,
     untold: VecDeque<SessionView>,
-    remembered: VecDeque<(SessionId, EndReason)>,
+    remembered: VecDeque<Arc<Live>>,
 }
 
 impl Roster {
@@ -42,30 +43,29 @@ impl Roster {
     }
 
     /// Takes an ended session off; its end waits to be told.
-    pub(super) fn remove(&self, live: &Live) {
+    pub(super) fn remove(&self, live: &Arc<Live>) {
+        live.release_slot();
         let view = live.view();
         let mut inner = self.lock();
         inner.live.remove(&live.id);
         if inner.remembered.len() == REMEMBERED_MAX {
             inner.remembered.pop_front();
         }
-        if let Some(reason) = view.end_reason {
-            inner.remembered.push_back((live.id.clone(), reason));
-        }
+        inner.remembered.push_back(Arc::clone(live));
         if inner.untold.len() == UNTOLD_MAX {
             inner.untold.pop_front();
         }
         inner.untold.push_back(view);
     }
 
-    /// Why a session that is no more has ended.
-    pub(super) fn end_of(&self, id: &SessionId) -> Option<EndReason> {
+    /// A session that is no more: its page may still ask why, and rate it.
+    pub(super) fn ended(&self, id: &SessionId) -> Option<Arc<Live>> {
         self.lock()
             .remembered
             .iter()
             .rev()
-            .find(|(known, _)| known == id)
-            .map(|(_, reason)| *reason)
+            .find(|live| live.id == *id)
+            .cloned()
     }
 
     /// Every session, oldest first.

@@ -24,6 +24,7 @@ pub(super) struct Settings {
     pub(super) worker_id: String,
     pub(super) district: String,
     pub(super) token: Secret,
+    pub(super) metrics_public: bool,
     pub(super) controller: Option<ControllerPeer>,
     /// `worker.url`; found out by the heartbeat when absent.
     pub(super) url: Option<String>,
@@ -72,11 +73,11 @@ impl Settings {
             }),
             _ => None,
         };
-        let networks = config.bodies.allowed_networks.clone().unwrap_or_default();
         Self {
             worker_id: config.worker.id.clone(),
             district: config.district.clone(),
             token: config.server.admin_token.clone(),
+            metrics_public: config.metrics.public,
             controller,
             url: config.worker.url.clone(),
             public_url: config.server.public_url.clone().or_else(|| {
@@ -132,18 +133,7 @@ impl Settings {
                 }),
             sunshine_user: config.sunshine.username.clone(),
             sunshine_password: config.sunshine.password.clone(),
-            rules: Rules {
-                allowed: Allowed::new(&networks, machine),
-                ports: BodyPorts {
-                    sunshine: config.sunshine.port,
-                    http: config.sunshine.http_port,
-                    agent: config.bodies.agent_port,
-                },
-                state_dir: config.worker.state_dir.clone(),
-                worker_id: config.worker.id.clone(),
-                pair_once: config.bodies.pair_once,
-                close_foreign_app: config.bodies.close_foreign_app,
-            },
+            rules: body_rules(config, machine),
             mic: mic_settings(config),
             mic_enabled: config.mic.enabled,
             mic_port: config.bodies.mic_port,
@@ -152,6 +142,24 @@ impl Settings {
             nps: config.nps.clone(),
             experience_library: config.experience_library.clone(),
         }
+    }
+}
+
+/// How this worker treats bodies.
+#[must_use]
+pub fn body_rules(config: &Config, machine: &Machine) -> Rules {
+    let networks = config.bodies.allowed_networks.clone().unwrap_or_default();
+    Rules {
+        allowed: Allowed::new(&networks, machine),
+        ports: BodyPorts {
+            sunshine: config.sunshine.port,
+            http: config.sunshine.http_port,
+            agent: config.bodies.agent_port,
+        },
+        state_dir: config.worker.state_dir.clone(),
+        worker_id: config.worker.id.clone(),
+        pair_once: config.bodies.pair_once,
+        close_foreign_app: config.bodies.close_foreign_app,
     }
 }
 

@@ -8,6 +8,7 @@ use super::Worker;
 use super::live::Live;
 use crate::body::program::{Program as Api, USER_HEADER};
 use crate::body::{Body, Paired};
+use crate::protocol::Phase;
 use crate::session::lifecycle::{Input, Run};
 use crate::session::program::Generation;
 use crate::session::program_config::{IceServer, Reach, Settings as ProgramSettings, path_prefix};
@@ -70,9 +71,14 @@ pub(super) async fn reach(_worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     match body.reach().await {
         Ok(reach) => {
             stage.with(|s| s.ice_disconnected = Some(reach.ice_disconnected_timeout()));
+            // Written down with the next step, before anything is left on the body.
+            live.set_traces(body.traces(live.wish.launch.clone()));
             log::info!(target: "session", session = live.id.as_str();
                 "body={} reached rtt_ms={}", body.ip(), reach.rtt.as_millis());
             live.report(Input::BodyReached).await;
+        }
+        Err(error) if error.is_refusal() => {
+            live.report(Input::BodyRefused(error.to_string())).await
         }
         Err(error) => live.report(Input::ReachFailed(error.to_string())).await,
     }
@@ -83,7 +89,7 @@ pub(super) async fn spawn(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, ru
         Ok(running) => {
             let running = Arc::new(running);
             log::info!(target: "session", session = live.id.as_str();
-                "stream process pid={} port={}", running.pid(), live.slot.port());
+                "stream process pid={} port={}", running.pid(), live.port);
             live.set_running(Some(Arc::clone(&running)));
             watch(&worker, &live, running, run);
             live.report(Input::Spawned(run)).await;
@@ -170,7 +176,7 @@ fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSetti
         .map_or(Reach::Direct, Reach::PublicAddress);
     ProgramSettings {
         id: live.id.clone(),
-        port: live.slot.port(),
+        port: live.port,
         user_header: USER_HEADER.to_owned(),
         user: live.program_user.clone(),
         ice_servers: ice_servers(worker, live)
@@ -182,7 +188,7 @@ fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSetti
             })
             .collect(),
         ice_server_script: None,
-        udp_ports: live.slot.udp(),
+        udp_ports: live.udp.clone(),
         // The browser is held to the relay; the streamer stands beside it and offers itself.
         reach: if settings.relay_only {
             direct
@@ -215,6 +221,7 @@ pub(super) fn ice_servers(
         )
     });
     let minted = worker.settings.turn.iter().map(|t| {
+        worker.counters.minted();
         let made = turn::mint(&t.secret, live.id.short(), clock::wall(), t.ttl);
         (t.urls.clone(), made.username, made.password)
     });
@@ -222,8 +229,7 @@ pub(super) fn ice_servers(
 }
 
 fn api(live: &Live) -> Result<Api, String> {
-    Api::new(live.slot.port(), &path_prefix(&live.id), &live.program_user)
-        .map_err(|e| e.to_string())
+    Api::new(live.port, &path_prefix(&live.id), &live.program_user).map_err(|e| e.to_string())
 }
 
 pub(super) async fn await_program(live: Arc<Live>, run: Run) {
@@ -283,12 +289,7 @@ async fn pair_and_target(
                 .await
                 .map_err(|e| e.to_string())?;
             if paired.fresh {
-                let data = worker
-                    .sessions_dir
-                    .of(&live.id)
-                    .path()
-                    .join("server/data.json");
-                body.keep(&traces, &data, KEEP).await;
+                keep(worker, live, body.clone());
             }
             stage.with(|s| s.paired = Some(paired.clone()));
             paired
@@ -297,7 +298,10 @@ async fn pair_and_target(
     let launch = live.wish.launch.as_ref();
     if let Some(launch) = launch.filter(|_| !traces.streamed) {
         live.set_launching(true);
+        let begun = clock::now();
         body.launch(launch).await;
+        let span = clock::now().saturating_duration_since(begun);
+        worker.counters.passed(Phase::Launching, span);
     }
     let target = body
         .target(&api, &paired, live.wish.request.app.as_deref(), launch)
@@ -310,6 +314,21 @@ async fn pair_and_target(
         "{}/stream.html?hostId={host}&appId={app}",
         path_prefix(&live.id)
     ))
+}
+
+/// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream
+/// does not wait for that.
+fn keep(worker: &Worker, live: &Arc<Live>, body: Body) {
+    let data = worker
+        .sessions_dir
+        .of(&live.id)
+        .path()
+        .join("server/data.json");
+    let traces = live.traces();
+    exec::spawn(async move {
+        body.keep(&traces, &data, KEEP).await;
+    })
+    .detach();
 }
 
 pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {

@@ -37,6 +37,17 @@ test('Exit works before anything is connected, by keyboard, and its own handler 
   await visitor.close();
 });
 
+test('an Exit button in a sidebar of another make is known by its label', async () => {
+  const visitor = await visit(set, { query: '&bar=other-buttons' });
+  await visitor.live();
+  await visitor.page.getByRole('button', { name: 'Stats' }).click();
+  assert.equal(visitor.session.called('quit').length, 0);
+  await visitor.page.getByRole('button', { name: 'Exit' }).click();
+  await visitor.page.waitForURL(/\/return/);
+  assert.equal(visitor.session.called('quit').length, 1);
+  await visitor.close();
+});
+
 test('the other buttons of the sidebar are left alone', async () => {
   const visitor = await visit(set);
   await visitor.live();

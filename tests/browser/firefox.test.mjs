@@ -20,9 +20,8 @@ before(async () => {
   firefox = await startFirefox(path);
 });
 after(async () => {
-  if (options.skip) return;
-  await firefox.close();
-  await fixture.close();
+  if (firefox) await firefox.close();
+  if (fixture) await fixture.close();
 });
 
 test('the card comes up, rates, and leads back', options, async () => {

@@ -43,6 +43,8 @@ const rows = [
   ['a blink is not worth a word', [...liveAt2s, [5000, peer('disconnected')], [6400, peer('connected')]], 60000, ['live@2000'], null],
   ['a dip is shown and heals', [...liveAt2s, [5000, peer('disconnected')], [11000, peer('connected')]], 60000, ['live@2000', 'dipped@6500', 'live@11000'], null],
   ['a long dip is reconnected', [...liveAt2s, [5000, peer('disconnected')]], 20000, ['live@2000', 'dipped@6500', 'reconnecting@13000'], 'connection_lost'],
+  ['a dip is cut short when the network is back', [...liveAt2s, [5000, peer('disconnected')], [7000, { type: 'back' }]], 20000, ['live@2000', 'dipped@6500', 'reconnecting@9000'], 'connection_lost'],
+  ['coming back to a playing stream changes nothing', [...liveAt2s, [5000, { type: 'back' }]], 20000, ['live@2000'], null],
   ['a failed connection is reconnected at once', [...liveAt2s, [5000, peer('failed')]], 20000, ['live@2000', 'reconnecting@5000'], 'connection_lost'],
   ['the streamer says goodbye: an end within 2 s', [...liveAt2s, [5100, closed]], 20000, ['live@2000', 'ended@7000'], 'stream_stopped'],
   ['goodbye, and the server says why', [...liveAt2s, [5100, closed], [5600, server('ended', 'deleted')]], 20000, ['live@2000', 'ended@5600'], 'deleted'],

@@ -52,6 +52,9 @@ pub(super) fn open(
 
 async fn relay(stream: Async<TcpStream>, behind: SocketAddr) -> io::Result<()> {
     let server = Async::<TcpStream>::connect(behind).await?;
+    for side in [&stream, &server] {
+        side.get_ref().set_nodelay(true)?;
+    }
     let there = async {
         smol::io::copy(&stream, &server).await?;
         server.get_ref().shutdown(Shutdown::Write)

@@ -40,9 +40,15 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// The id that Sunshine derives from an app's name: the absolute value of its CRC-32, taken as a
-/// signed number. "Desktop" is 881448767.
+/// The classic desktop's id: the picture that comes with Sunshine counts in it.
+const DESKTOP: u32 = 881_448_767;
+
+/// The id that Sunshine derives from the name of an app without a picture: the absolute value of
+/// its CRC-32, taken as a signed number.
 fn app_id(name: &str) -> u32 {
+    if name == "Desktop" {
+        return DESKTOP;
+    }
     let mut crc = u32::MAX;
     for byte in name.bytes() {
         crc ^= u32::from(byte);
@@ -189,5 +195,7 @@ mod tests {
     #[test]
     fn app_ids_are_those_of_sunshine() {
         assert_eq!(app_id("Desktop"), 881_448_767);
+        // The check value of CRC-32, 0xcbf43926, as a signed number.
+        assert_eq!(app_id("123456789"), 873_187_034);
     }
 }

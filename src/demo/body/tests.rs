@@ -1,1 +1,115 @@
+//! The body room against the demo body, over real sockets: what its tests share.
 
+mod doubles;
+mod pairing;
+mod program;
+mod reach;
+mod visit;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{DemoBody, Faults, Options};
+use crate::body::networks::{Allowed, Machine};
+use crate::body::pairing::PairingError;
+use crate::body::program::Program;
+use crate::body::sunshine::Credentials;
+use crate::body::{Bodies, Body, Paired, Ports, Rules, Traces};
+use crate::ids;
+use crate::secret::Secret;
+use program::{PREFIX, StreamProgram};
+
+const LONG: Duration = Duration::from_secs(40);
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// A demo body, the neck's view of it, and a directory for both.
+struct Stage {
+    demo: DemoBody,
+    bodies: Bodies,
+    dir: PathBuf,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn stage(faults: Faults) -> Stage {
+    with(
+        Options {
+            faults,
+            ..Options::default()
+        },
+        |_| {},
+    )
+}
+
+fn with(options: Options, change: impl FnOnce(&mut Rules)) -> Stage {
+    let dir = std::env::temp_dir().join(format!("neck-body-{}", ids::label()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let demo = DemoBody::start(options).unwrap();
+    let mut rules = Rules {
+        allowed: Allowed::new(&["127.0.0.0/8".parse().unwrap()], &Machine::default()),
+        ports: Ports {
+            sunshine: demo.sunshine().port(),
+            http: demo.http().port(),
+            agent: demo.agent().port(),
+        },
+        state_dir: dir.join("state"),
+        worker_id: "w1".into(),
+        pair_once: false,
+        close_foreign_app: false,
+    };
+    change(&mut rules);
+    let bodies = Bodies::new(rules);
+    Stage { demo, bodies, dir }
+}
+
+impl Stage {
+    fn body(&self) -> Body {
+        self.body_as("sunshine", "sunshine")
+    }
+
+    fn body_as(&self, user: &str, password: &str) -> Body {
+        let credentials = Credentials::new(user, Secret::new(password)).unwrap();
+        let ip = self.demo.sunshine().ip();
+        self.bodies.body(ip, credentials).unwrap()
+    }
+
+    fn program(&self, seed: Option<String>) -> (StreamProgram, Program) {
+        let data_json = self.dir.join(format!("{}.json", ids::label()));
+        if let Some(seed) = seed {
+            std::fs::write(&data_json, seed).unwrap();
+        }
+        let double = StreamProgram::start(data_json);
+        let user = format!("neck-{}", ids::label());
+        let program = Program::new(double.port, PREFIX, &user).unwrap();
+        (double, program)
+    }
+
+    /// Pairs as a new session; the stream program lives until the end of it.
+    async fn pair(&self) -> (Traces, Result<Paired, PairingError>) {
+        let body = self.body();
+        let (_double, program) = self.program(None);
+        let traces = body.traces(None);
+        let paired = body.pair(&program, &traces, false, LONG).await;
+        (traces, paired)
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let calls = self.demo.calls();
+        calls
+            .iter()
+            .map(|c| format!("{} {}", c.to, c.call))
+            .collect()
+    }
+
+    fn pins(&self) -> usize {
+        let calls = self.calls();
+        calls
+            .iter()
+            .filter(|c| c.ends_with("POST /api/pin"))
+            .count()
+    }
+}

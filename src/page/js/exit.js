@@ -4,10 +4,13 @@
 const EXIT_LABELS = ['Exit', 'Quitter', 'Sair', 'Beenden', 'Verlassen', 'Afsluiten', 'Salir', 'Esci', '退出', '나가기', '종료', '終了'];
 const QUIT_PATIENCE_MS = 1500; // longer than any answer needs; the request outlives the page anyway
 
+const hasExitLabel = (button) => EXIT_LABELS.includes(button.textContent.trim());
+
 function isExit(button) {
-  const buttons = [...button.closest('.sidebar-stream-buttons').querySelectorAll('button')];
-  const labelled = buttons.find((one) => EXIT_LABELS.includes(one.textContent.trim()));
-  return button === (labelled || buttons[buttons.length - 1]);
+  const bar = button.closest('.sidebar-stream-buttons');
+  if (!bar) return Boolean(button.closest('#sidebar-root')) && hasExitLabel(button);
+  const buttons = [...bar.querySelectorAll('button')];
+  return button === (buttons.find(hasExitLabel) || buttons[buttons.length - 1]);
 }
 
 let isLeaving = false;
@@ -24,7 +27,7 @@ async function quit() {
 function interceptExit() {
   listen(window, 'click', (event) => {
     const target = event.target instanceof Element ? event.target : null;
-    const button = target && target.closest('.sidebar-stream-buttons button');
+    const button = target && target.closest('button');
     if (!button || !isExit(button)) return;
     event.preventDefault();
     event.stopImmediatePropagation();

@@ -15,7 +15,7 @@ function reloadPage() {
 
 /** The visitor's own wish, so it counts as a fresh start. */
 function tryAgain() {
-  visit.keep({ tries: 0 });
+  visit.keep({ tries: 0, until: 0 });
   location.reload();
 }
 
@@ -59,8 +59,9 @@ const reconnect = (() => {
     },
     /** The network or the visitor came back: no need to wait any longer. */
     hurry() {
+      watch.tell({ type: 'back' });
       if (isRunning) attempt();
-      else if (watch.verdict.phase !== 'ended' && current && /^(disconnected|failed)$/.test(current.connectionState)) askServer();
+      else if (current && /^(disconnected|failed)$/.test(current.connectionState)) askServer();
     },
     stop,
   };

@@ -9,12 +9,12 @@ function voiceSdp(sdp) {
   const wanted = { minptime: '10', useinbandfec: '1', usedtx: '1', stereo: '0', 'sprop-stereo': '0', maxaveragebitrate: '32000' };
   const opus = /^a=rtpmap:(\d+) opus\/48000/im.exec(sdp);
   if (!opus) return sdp;
-  const line = new RegExp(`^a=fmtp:${opus[1]} (.*)$`, 'm');
+  const line = new RegExp(`^a=fmtp:${opus[1]} ([^\\r\\n]*)`, 'm');
   const join = (settings) => Object.entries(settings).map(([key, value]) => `${key}=${value}`).join(';');
   const found = line.exec(sdp);
-  if (!found) return sdp.replace(/^(a=rtpmap:\d+ opus\/48000.*)$/im, `$1\r\na=fmtp:${opus[1]} ${join(wanted)}`.replace('\r\r', '\r'));
-  const given = Object.fromEntries(found[1].trim().split(';').map((pair) => pair.trim().split('=')));
-  return sdp.replace(line, `a=fmtp:${opus[1]} ${join({ ...given, ...wanted })}${found[1].endsWith('\r') ? '\r' : ''}`);
+  if (!found) return sdp.replace(/^a=rtpmap:\d+ opus\/48000[^\r\n]*/im, `$&\r\na=fmtp:${opus[1]} ${join(wanted)}`);
+  const given = Object.fromEntries(found[1].split(';').filter(Boolean).map((pair) => pair.trim().split('=')));
+  return sdp.replace(line, `a=fmtp:${opus[1]} ${join({ ...given, ...wanted })}`);
 }
 
 /** Waits until the candidates worth having are there. */

@@ -3,6 +3,12 @@
 const DIGEST_EVERY_MS = 5000; // as often as the worker needs it
 const LINE_EVERY_MS = 1000; // while the line is shown
 
+/** Behind address translation a relayed candidate comes to be known as peer-reflexive. */
+function pathType({ candidateType }) {
+  const isRelayed = current.getConfiguration().iceTransportPolicy === 'relay';
+  return candidateType === 'prflx' && isRelayed ? 'relay' : candidateType;
+}
+
 function createMeter() {
   let before = null;
 
@@ -41,7 +47,7 @@ function createMeter() {
       }
     });
     const local = pair && report.get(pair.localCandidateId);
-    if (local && local.candidateType) visit.keep({ candidate: local.candidateType });
+    if (local && local.candidateType) visit.keep({ candidate: pathType(local) });
     const { kbps, fps } = rates(now);
     return {
       ...digest,

@@ -10,6 +10,7 @@ const LIMIT = Object.freeze({
   dipShown: 1500, // shorter dips are not worth a word
   dipHeals: 8000, // ICE mostly recovers by itself within this
   stopSettles: 1500, // clean stop until the server has said why (ended or restarting)
+  backHeals: 2000, // what a dip still gets once the network or the visitor is back
   framesPause: 5000, // WebSocket transport: silence worth a word
   framesLost: 15000, // WebSocket transport: silence that is a loss
 });
@@ -104,6 +105,9 @@ function createVerdict(start) {
         break;
       case 'server':
         server(event);
+        break;
+      case 'back':
+        if (down && down.cause === 'dip') down.at = Math.min(down.at, now - LIMIT.dipHeals + LIMIT.backHeals);
         break;
       case 'given-up':
         become('ended', 'connection_lost');

@@ -18,6 +18,9 @@ impl Lifecycle {
             (Stage::Reaching, Input::ReachFailed(why)) => {
                 self.fail(now, Failure::BodyUnreachable(why));
             }
+            (Stage::Reaching, Input::BodyRefused(why)) => {
+                self.fail(now, Failure::Pairing(why));
+            }
             (Stage::Spawning, Input::Spawned(run)) if run == self.run => {
                 self.stage = Stage::Awaiting;
                 self.out.push(Action::AwaitProgram(run));

@@ -33,6 +33,8 @@ pub type ViewerId = u64;
 pub enum Input {
     /// The body answered.
     BodyReached,
+    /// The body answered, and refused us: wrong credentials, or not from here.
+    BodyRefused(String),
     /// Everything on the body was undone, or there is no hope of it.
     BodyLeft,
     /// Existing sessions live until this deadline; none: until they end by themselves.
@@ -100,7 +102,8 @@ pub enum Action {
     /// What others see has changed: write the ledger (before anything else is done), wake
     /// waiters, send a heartbeat.
     Publish,
-    /// Ask the body whether it is there: [`Input::BodyReached`] or [`Input::ReachFailed`].
+    /// Ask the body whether it is there: [`Input::BodyReached`], [`Input::BodyRefused`] or
+    /// [`Input::ReachFailed`].
     ReachBody,
     /// Hand the one record of this session on.
     Record(Summary),

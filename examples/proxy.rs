@@ -1,0 +1,59 @@
+//! The proxy path alone, for measuring: `proxy LISTEN UPSTREAM [SNIPPET]`.
+//!
+//! Every request to `LISTEN` is forwarded to `UPSTREAM`; HTML documents get `SNIPPET` after
+//! `<head>`. Ends with the process.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hydraneckwebrtc::exec;
+use hydraneckwebrtc::http::client::Client;
+use hydraneckwebrtc::http::server::{Admission, Listener, Service, listen_address};
+use hydraneckwebrtc::http::{Done, Exchange};
+use hydraneckwebrtc::proxy::{Policy, Proxy, Upstream};
+use hydraneckwebrtc::tls::Trust;
+
+struct Through {
+    proxy: Proxy,
+    upstream: Upstream,
+    policy: Policy,
+}
+
+#[async_trait]
+impl Service for Through {
+    async fn serve(&self, exchange: Exchange) -> Done {
+        self.proxy
+            .forward(exchange, &self.upstream, &self.policy)
+            .await
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [listen, upstream, rest @ ..] = &words[..] else {
+        return Err("usage: proxy LISTEN UPSTREAM [SNIPPET]".into());
+    };
+    hydraneckwebrtc::log::init(
+        log::LevelFilter::Warn,
+        hydraneckwebrtc::log::Format::default(),
+    );
+    let listener = Listener::bind(listen_address(listen)?)?;
+    let service = Arc::new(Through {
+        proxy: Proxy::new(Client::new(&Trust::WebPki)?),
+        upstream: Upstream::Address(upstream.parse()?),
+        policy: Policy {
+            set: vec![("x-forwarded-user", "session-1".to_owned())],
+            snippet: rest.first().map(|s| Arc::from(s.as_str())),
+            ..Policy::default()
+        },
+    });
+    let (_stopper, stop) = exec::stop();
+    let admission = Admission {
+        total: 50_000,
+        per_address: 50_000,
+    };
+    exec::block_on(listener.serve(service, admission, stop, Duration::ZERO));
+    Ok(())
+}

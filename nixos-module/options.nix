@@ -1,0 +1,247 @@
+# What can be set of controller and worker. turn.nix and wireguard.nix declare their own options.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    types
+    ;
+  cfg = config.services.hydraneckwebrtc;
+  yaml = pkgs.formats.yaml { };
+
+  # A secret is named by its path on the target machine and never copied to the store.
+  secretFile =
+    text:
+    mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/run/keys/hydraneckwebrtc";
+      description = text;
+    };
+
+  credentials = mkOption {
+    type = types.attrsOf types.path;
+    default = { };
+    example = literalExpression ''{ nps-token = "/run/keys/nps-token"; }'';
+    description = ''
+      More secret files of this service, by name. The service finds each under that name, so a
+      `*_file` key in `settings` is given the name alone, for example
+      `settings.nps.token_file = "nps-token"`. systemd reads the files as root; their owner and
+      mode do not matter to the service.
+    '';
+  };
+
+  openFirewall =
+    what:
+    mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether to open ${what} in the firewall.";
+    };
+
+  settings =
+    options: text:
+    mkOption {
+      type = types.submodule {
+        freeformType = yaml.type;
+        inherit options;
+      };
+      default = { };
+      description = ''
+        ${text} Any key of the program's configuration file may be set; see
+        `hydraneckwebrtc config reference`. The result is checked when the system is built. Secrets
+        do not belong here: the file is readable by every user.
+      '';
+    };
+
+  listen =
+    default: defaultText:
+    mkOption {
+      type = types.nullOr types.str;
+      inherit default;
+      defaultText = literalExpression defaultText;
+      example = "127.0.0.1:8080";
+      description = ''
+        Address and port of plain HTTP, `:port` for every address. `null` leaves it to
+        `server.domain`.
+      '';
+    };
+in
+{
+  options.services.hydraneckwebrtc = {
+    package = mkOption {
+      type = types.package;
+      default = pkgs.hydraneckwebrtc;
+      defaultText = literalExpression "pkgs.hydraneckwebrtc, or the flake's own build";
+      description = "The hydraneckwebrtc package to run.";
+    };
+
+    district = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "bxl1";
+      description = "District of this machine, shown in health, records and metrics.";
+    };
+
+    checkConfig = mkOption {
+      type = types.bool;
+      default = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+      defaultText = literalExpression "whether the building machine can run the package";
+      description = "Whether `hydraneckwebrtc config check` must pass for the system to build.";
+    };
+
+    controller = {
+      enable = mkEnableOption "the controller, which routes sessions to workers";
+
+      domain = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "neck.example.com";
+        description = ''
+          Public name of the controller. With it the controller serves HTTPS on ports 80 and 443
+          (see `tls`); without it, plain HTTP on port 8080.
+        '';
+      };
+
+      tls = mkOption {
+        type = types.enum [
+          "built-in"
+          "security.acme"
+          "proxy"
+        ];
+        default = "built-in";
+        description = ''
+          Where the certificate of `domain` comes from: `built-in` (the program's own ACME client),
+          `security.acme` (a certificate of that name in {option}`security.acme.certs`, whose
+          challenge you choose there), or `proxy` (a reverse proxy of yours terminates TLS; the
+          controller serves plain HTTP on 127.0.0.1:8080).
+        '';
+      };
+
+      acmeContact = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "ops@example.com";
+        description = "Mail address given to the certificate authority by the built-in ACME client.";
+      };
+
+      adminTokenFile = secretFile ''
+        File with the controller's admin token. `null` generates one, once, into
+        {file}`/var/lib/hydraneckwebrtc-secrets/admin-token`.
+      '';
+
+      inherit credentials;
+      openFirewall = openFirewall "the controller's ports";
+
+      settings = settings {
+        server.domain = mkOption {
+          type = types.nullOr types.str;
+          default = if cfg.controller.tls == "proxy" then null else cfg.controller.domain;
+          defaultText = literalExpression ''if tls == "proxy" then null else controller.domain'';
+          description = "Name to serve HTTPS for.";
+        };
+        server.listen = listen (
+          if cfg.controller.domain == null then
+            ":8080"
+          else if cfg.controller.tls == "proxy" then
+            "127.0.0.1:8080"
+          else
+            null
+        ) ''":8080"; "127.0.0.1:8080" behind a proxy; null with a domain'';
+      } "The controller's configuration.";
+    };
+
+    worker = {
+      enable = mkEnableOption "the worker, which runs and proxies stream sessions";
+
+      controllerUrl = mkOption {
+        type = types.nullOr types.str;
+        default =
+          if !cfg.controller.enable then
+            null
+          else if cfg.controller.domain == null then
+            "http://127.0.0.1:8080"
+          else
+            "https://${cfg.controller.domain}";
+        defaultText = literalExpression "the controller of this machine, if there is one";
+        example = "https://neck.example.com";
+        description = "Where the controller is.";
+      };
+
+      controllerTokenFile = secretFile ''
+        File with the controller's admin token. `null` means the token of the controller on this
+        machine; a worker on a machine of its own must be given it.
+      '';
+
+      adminTokenFile = secretFile ''
+        File with the admin token of the worker's own API. `null` means the controller's token.
+      '';
+
+      sunshineUser = mkOption {
+        type = types.str;
+        default = "sunshine";
+        description = "User of the bodies' Sunshine, for sessions that bring none.";
+      };
+
+      sunshinePasswordFile = secretFile ''
+        File with the password of the bodies' Sunshine, for sessions that bring none.
+      '';
+
+      id = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "bxl1-worker-3";
+        description = ''
+          Name of this worker in the fleet. `null` generates one from the host name, once, into
+          {file}`/var/lib/hydraneckwebrtc-secrets/worker-id`, so that it survives a renamed machine
+          and differs between clones of one image.
+        '';
+      };
+
+      url = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "http://10.0.1.20:47990";
+        description = ''
+          Where the controller reaches this worker. `null` means the machine's address on the way
+          to the controller, or the loopback address when the controller is on this machine.
+        '';
+      };
+
+      streamProgram = mkOption {
+        type = types.str;
+        default = "/opt/moonlight-web-stream/web-server";
+        example = literalExpression ''"''${pkgs.moonlight-web-stream}/bin/web-server"'';
+        description = ''
+          The moonlight-web-stream server to run for each session, or `testcard` for the built-in
+          test picture.
+        '';
+      };
+
+      inherit credentials;
+      openFirewall = openFirewall "the worker's API port, for a controller on another machine";
+
+      settings = settings {
+        server.listen = listen (
+          if cfg.controller.enable then "127.0.0.1:8090" else ":47990"
+        ) ''":47990"; "127.0.0.1:8090" beside a controller'';
+        sessions.max = mkOption {
+          type = types.ints.between 1 1000;
+          default = 15;
+          description = "Sessions at a time. The TURN relay's port range and quotas follow it.";
+        };
+        sessions.port_range_start = mkOption {
+          type = types.port;
+          default = 8100;
+          description = "First loopback port of stream processes, one for each session.";
+        };
+      } "The worker's configuration.";
+    };
+  };
+}

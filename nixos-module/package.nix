@@ -1,0 +1,56 @@
+# The program, built from this repository and its Cargo.lock.
+{
+  lib,
+  stdenv,
+  rustPlatform,
+  installShellFiles,
+}:
+let
+  cargo = lib.importTOML ../Cargo.toml;
+  inherit (lib) fileset;
+in
+rustPlatform.buildRustPackage {
+  pname = cargo.package.name;
+  inherit (cargo.package) version;
+
+  # What cannot change the binary stays out, so that it does not cause a rebuild.
+  src = fileset.toSource {
+    root = ../.;
+    fileset = fileset.difference ../. (
+      fileset.unions [
+        (fileset.maybeMissing ../.ci)
+        ../flake.lock
+        ../flake.nix
+        ../nixos-module
+        ../tests/nix
+        ../vm-tests
+      ]
+    );
+  };
+  cargoLock.lockFile = ../Cargo.lock;
+
+  nativeBuildInputs = [ installShellFiles ];
+
+  # The other tests want browsers, coturn or network namespaces; CI runs those.
+  cargoTestFlags = [
+    "--lib"
+    "--bins"
+  ];
+
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    $out/bin/hydraneckwebrtc man > hydraneckwebrtc.1
+    installManPage hydraneckwebrtc.1
+    for shell in bash fish zsh; do
+      $out/bin/hydraneckwebrtc completions $shell > hydraneckwebrtc.$shell
+      installShellCompletion --$shell --name hydraneckwebrtc.$shell hydraneckwebrtc.$shell
+    done
+  '';
+
+  meta = {
+    inherit (cargo.package) description;
+    homepage = cargo.package.repository;
+    license = lib.licenses.mit;
+    mainProgram = "hydraneckwebrtc";
+    platforms = lib.platforms.linux;
+  };
+}

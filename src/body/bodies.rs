@@ -1,0 +1,90 @@
+//! All bodies, under one worker's rules.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::identity::IdentityStore;
+use super::networks::{Allowed, Forbidden};
+use super::pairing::BodyLocks;
+use super::pins::PinStore;
+use super::sunshine::Credentials;
+use super::visit::Body;
+
+/// Where the programs on a body listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Sunshine's configuration API.
+    pub sunshine: u16,
+    /// Sunshine's GameStream over plain HTTP.
+    pub http: u16,
+    /// hydrabody.
+    pub agent: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            sunshine: 47_990,
+            http: 47_989,
+            agent: 47_991,
+        }
+    }
+}
+
+/// How this worker treats bodies.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which addresses may be bodies.
+    pub allowed: Allowed,
+    /// Where the programs on a body listen.
+    pub ports: Ports,
+    /// Directory for pinned certificates and kept identities.
+    pub state_dir: PathBuf,
+    /// Name of this worker: our clients in Sunshine's list carry it.
+    pub worker_id: String,
+    /// Pair once with each body and keep the identity, rather than once for each session.
+    pub pair_once: bool,
+    /// Close an app of somebody else's that runs when a session starts.
+    pub close_foreign_app: bool,
+}
+
+/// All bodies, as one worker sees them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bodies {
+    pub(super) rules: Rules,
+    /// With this the names of our clients begin.
+    pub(super) prefix: String,
+    pub(super) pins: PinStore,
+    pub(super) identities: IdentityStore,
+    pub(super) locks: BodyLocks,
+}
+
+impl Bodies {
+    /// All bodies under these rules.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        // A colon ends the worker's name, so that no worker's prefix is the start of another's.
+        let worker = rules.worker_id.replace([':', '\n', '\r'], "_");
+        Self {
+            prefix: format!("hydraneckwebrtc:{worker}:"),
+            pins: PinStore::new(rules.state_dir.join("pins")),
+            identities: IdentityStore::new(rules.state_dir.join("identities")),
+            locks: BodyLocks::default(),
+            rules,
+        }
+    }
+
+    /// The body at that address.
+    ///
+    /// # Errors
+    /// [`Forbidden`], before anything is sent.
+    pub fn body(&self, ip: IpAddr, credentials: Credentials) -> Result<Body, Forbidden> {
+        let ip = self.rules.allowed.check(ip)?;
+        Ok(Body::new(ip, credentials, self.clone()))
+    }
+
+    /// Bodies on which this worker has a kept identity.
+    pub async fn kept(&self) -> Vec<IpAddr> {
+        self.identities.bodies().await
+    }
+}

@@ -1,0 +1,101 @@
+//! `workers list|drain|undrain`.
+
+use http_types::Method;
+use serde_json::{Value, json};
+
+use super::args::WorkersCommand;
+use super::remote::{CommandError, Peer, json_line, segment};
+use super::table::table;
+use crate::protocol::WorkerView;
+
+pub(super) async fn run(
+    peer: Peer,
+    command: WorkersCommand,
+    json: bool,
+) -> Result<String, CommandError> {
+    match command {
+        WorkersCommand::List if json => json_line(&peer.fetch::<Value>("/api/v1/workers").await?),
+        WorkersCommand::List => Ok(rows(
+            &peer.fetch::<Vec<WorkerView>>("/api/v1/workers").await?,
+        )),
+        WorkersCommand::Drain { worker, deadline } => {
+            let mut call = peer.call(Method::Post, &drain_path(worker.as_deref())?);
+            if let Some(deadline) = deadline {
+                call = call.json(&json!({ "deadline": deadline }));
+            }
+            let answer = peer.send(call).await?;
+            if json {
+                let said: Value = answer
+                    .json()
+                    .map_err(|e| CommandError::Refused(e.to_string()))?;
+                return json_line(&said);
+            }
+            eprintln!("{} takes no new sessions", name(worker.as_deref()));
+            Ok(String::new())
+        }
+        WorkersCommand::Undrain { worker } => {
+            let path = drain_path(worker.as_deref())?;
+            peer.send(peer.call(Method::Delete, &path)).await?;
+            eprintln!("{} takes sessions again", name(worker.as_deref()));
+            Ok(String::new())
+        }
+    }
+}
+
+fn name(worker: Option<&str>) -> String {
+    worker.map_or_else(|| "the worker".to_owned(), |w| format!("worker {w}"))
+}
+
+/// A controller drains a worker by name; a worker drains itself.
+fn drain_path(worker: Option<&str>) -> Result<String, CommandError> {
+    Ok(match worker {
+        Some(worker) => format!("/api/v1/workers/{}/drain", segment(worker)?),
+        None => "/api/v1/drain".to_owned(),
+    })
+}
+
+fn rows(workers: &[WorkerView]) -> String {
+    let rows: Vec<_> = workers
+        .iter()
+        .map(|w| {
+            [
+                w.worker_id.clone(),
+                serde_json::to_value(w.status)
+                    .ok()
+                    .and_then(|v| v.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
+                format!("{}/{}", w.active_sessions, w.max_sessions),
+                if w.wireguard { "up" } else { "down" }.to_owned(),
+                w.district.clone(),
+                w.version.clone(),
+                w.last_heartbeat.clone(),
+                w.url.clone(),
+            ]
+        })
+        .collect();
+    table(
+        [
+            "WORKER",
+            "STATUS",
+            "SESSIONS",
+            "WIREGUARD",
+            "DISTRICT",
+            "VERSION",
+            "LAST HEARTBEAT",
+            "URL",
+        ],
+        &rows,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_drained_by_name_at_its_controller_and_by_itself_without() {
+        assert_eq!(drain_path(Some("w1")).unwrap(), "/api/v1/workers/w1/drain");
+        assert_eq!(drain_path(None).unwrap(), "/api/v1/drain");
+        assert!(drain_path(Some("../x")).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! The controller's metrics.
+
+use super::fleet::{Change, FleetEvent};
+use super::{Controller, health};
+use crate::clock;
+use crate::http::Reply;
+use crate::metrics::{CONTENT_TYPE, Counts, Sheet, tally};
+use crate::protocol::{EndReason, VERSION, WorkerStatus};
+
+/// States that hold a slot.
+const STATES: [&str; 5] = ["starting", "ready", "connected", "lingering", "ending"];
+
+/// What is counted where it happens.
+#[derive(Debug)]
+pub(super) struct Counters {
+    placements: Counts,
+    ends: Counts,
+    heartbeats: Counts,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let mut reasons: Vec<_> = EndReason::ALL.map(EndReason::slug).into();
+        reasons.push("unknown");
+        let placements = [
+            "placed",
+            "refused",
+            "unsure",
+            "failed",
+            "all_draining",
+            "no_capacity",
+            "no_workers",
+        ];
+        Self {
+            placements: Counts::by("result", &placements),
+            ends: Counts::by("reason", &reasons),
+            heartbeats: Counts::by("result", &["accepted", "refused"]),
+        }
+    }
+}
+
+impl Counters {
+    pub(super) fn placement(&self, result: &'static str) {
+        self.placements.add(result);
+    }
+
+    pub(super) fn beat(&self, accepted: bool) {
+        self.heartbeats
+            .add(if accepted { "accepted" } else { "refused" });
+    }
+
+    pub(super) fn changed(&self, event: &FleetEvent) {
+        if let Change::SessionEnded(_, reason) = &event.change {
+            self.ends.add(reason.map_or("unknown", EndReason::slug));
+        }
+    }
+}
+
+/// `GET /metrics`.
+pub(super) fn metrics(controller: &Controller) -> Reply {
+    let now = clock::now();
+    let uptime = now.saturating_duration_since(controller.started);
+    let mut sheet = Sheet::new("controller", VERSION, uptime);
+    let (totals, workers, sessions) = {
+        let fleet = controller.fleet();
+        (fleet.totals(now), fleet.workers(now), fleet.sessions())
+    };
+    let status = |s: &WorkerStatus| match s {
+        WorkerStatus::Healthy => "healthy",
+        WorkerStatus::Draining => "draining",
+        WorkerStatus::Unhealthy => "unhealthy",
+    };
+    sheet.gauges(
+        "workers",
+        "Known workers by status",
+        "status",
+        tally(
+            ["healthy", "draining", "unhealthy"],
+            workers.iter().map(|w| status(&w.status)),
+        ),
+    );
+    let states = sessions.iter().flat_map(|w| &w.sessions);
+    sheet.gauges(
+        "sessions",
+        "Sessions of the fleet, by state",
+        "state",
+        tally(STATES, states.map(|s| s.status.to_string())),
+    );
+    let slots = totals.max_sessions as f64;
+    sheet.gauge("sessions_max", "Slots of healthy workers", slots);
+    let counters = &controller.counters;
+    sheet.counts(
+        "placements",
+        "Tries to place a session on a worker, by result",
+        &counters.placements,
+    );
+    sheet.counts("session_ends", "Ended sessions by reason", &counters.ends);
+    sheet.counts(
+        "heartbeats",
+        "Heartbeats of workers by result",
+        &counters.heartbeats,
+    );
+    controller.proxy.counters().write(&mut sheet);
+    let problems = health::health(controller).extra.problems.len();
+    sheet.gauge("problems", "Problems that health names", problems as f64);
+    Reply::text(200, CONTENT_TYPE, sheet.text())
+}

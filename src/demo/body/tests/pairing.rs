@@ -1,0 +1,218 @@
+//! The dance, its faults, and pairings that are kept.
+
+use std::time::Duration;
+
+use super::super::{Answers, Faults, Options};
+use super::{LEAVE, LONG, stage, with};
+use crate::body::pairing::PairingError;
+use crate::body::sunshine::SunshineError;
+use crate::exec;
+
+#[test]
+fn the_pin_is_posted_again_until_the_request_has_reached_sunshine() {
+    let stage = stage(Faults {
+        pin_race_ms: 800,
+        ..Faults::default()
+    });
+    let (traces, paired) = exec::block_on(stage.pair());
+    assert!(paired.is_ok(), "{paired:?}");
+    assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
+    assert!(stage.pins() > 1, "{:?}", stage.calls());
+}
+
+#[test]
+fn a_stale_pairing_that_takes_the_pin_only_costs_time() {
+    let stage = stage(Faults {
+        stale_pending: 1,
+        ..Faults::default()
+    });
+    let (traces, paired) = exec::block_on(stage.pair());
+    assert!(paired.is_ok(), "{paired:?}");
+    assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
+    assert_eq!(stage.pins(), 3, "taken, refused, ours");
+}
+
+#[test]
+fn a_pairing_that_fails_says_why_and_leaves_nothing() {
+    let off = Faults::default;
+    type Is = fn(&PairingError) -> bool;
+    let cases: [(Faults, Is); 4] = [
+        (
+            Faults {
+                handshake_fails: true,
+                ..off()
+            },
+            |e| matches!(e, PairingError::Rejected(_)),
+        ),
+        (
+            Faults {
+                wrong_password: true,
+                ..off()
+            },
+            |e| matches!(e, PairingError::Sunshine(SunshineError::Unauthorized)),
+        ),
+        (
+            Faults {
+                content_type_refused: true,
+                ..off()
+            },
+            |e| matches!(e, PairingError::Sunshine(SunshineError::Status(_, 400, _))),
+        ),
+        (
+            Faults {
+                answers: Answers::Garbage,
+                ..off()
+            },
+            |e| matches!(e, PairingError::Sunshine(SunshineError::Garbled(..))),
+        ),
+    ];
+    for (faults, is) in cases {
+        let stage = stage(faults.clone());
+        let (_, paired) = exec::block_on(stage.pair());
+        let error = paired.unwrap_err();
+        assert!(is(&error), "{faults:?}: {error:?}");
+        assert_eq!(stage.demo.clients(), Vec::<String>::new(), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_pairing_without_end_ends_at_its_deadline() {
+    let stage = stage(Faults {
+        pin_race_ms: 60_000,
+        ..Faults::default()
+    });
+    let body = stage.body();
+    let (_double, program) = stage.program(None);
+    let within = Duration::from_millis(700);
+    let paired = exec::block_on(body.pair(&program, &body.traces(None), false, within));
+    assert!(
+        matches!(paired, Err(PairingError::Late(_, false))),
+        "{paired:?}"
+    );
+}
+
+#[test]
+fn two_sessions_pair_with_one_body_one_after_the_other() {
+    let stage = stage(Faults {
+        pin_race_ms: 300,
+        ..Faults::default()
+    });
+    let (a, b) = exec::block_on(smol::future::zip(stage.pair(), stage.pair()));
+    assert!(a.1.is_ok() && b.1.is_ok());
+    let mut expected = vec![a.0.client.unwrap(), b.0.client.unwrap()];
+    expected.sort();
+    let mut clients = stage.demo.clients();
+    clients.sort();
+    assert_eq!(clients, expected);
+    let calls = stage.calls();
+    let begun = |c: &&String| c.contains("phrase=getservercert");
+    let second = calls.iter().rposition(|c| begun(&c)).unwrap();
+    let first_done = calls
+        .iter()
+        .position(|c| c.ends_with("POST /api/pin"))
+        .unwrap();
+    assert!(first_done < second, "{calls:?}");
+}
+
+#[test]
+fn among_a_hundred_clients_only_ours_are_unpaired() {
+    let stage = stage(Faults {
+        paired_clients: 100,
+        ..Faults::default()
+    });
+    exec::block_on(async {
+        let (live, _) = stage.pair().await;
+        let (dead, _) = stage.pair().await;
+        assert_eq!(stage.demo.clients().len(), 102);
+        let gone = stage.body().sweep(&[live.client.clone().unwrap()]).await;
+        assert_eq!(gone.unwrap(), [dead.client.unwrap()]);
+        let departure = stage.body().leave(&live, LEAVE).await;
+        assert_eq!(departure.unpaired, [live.client.unwrap()]);
+    });
+    let clients = stage.demo.clients();
+    assert_eq!(clients.len(), 100);
+    assert!(clients.iter().all(|c| c.starts_with("somebody else")));
+}
+
+#[test]
+fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
+    let stage = with(Options::default(), |rules| rules.pair_once = true);
+    exec::block_on(async {
+        let body = stage.body();
+        assert_eq!(body.seed("u").await, None);
+        let (double, program) = stage.program(None);
+        let first = body.traces(None);
+        body.pair(&program, &first, false, LONG).await.unwrap();
+        assert!(body.keep(&first, &double.data_json, LONG).await);
+        assert_eq!(
+            body.leave(&first, LEAVE).await.unpaired,
+            Vec::<String>::new()
+        );
+        assert_eq!(stage.pins(), 1);
+
+        let (_double, program) = stage.program(body.seed("u2").await);
+        let second = body.traces(None);
+        let paired = body.pair(&program, &second, true, LONG).await.unwrap();
+        assert!(!paired.fresh);
+        assert!(body.target(&program, &paired, None, None).await.is_ok());
+        body.leave(&second, LEAVE).await;
+        assert_eq!(stage.pins(), 1, "no second dance");
+        assert_eq!(stage.demo.clients(), [first.client.unwrap()]);
+        assert_eq!(body.sweep(&[]).await.unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_body_that_forgot_us_is_paired_with_anew() {
+    let stage = with(Options::default(), |rules| rules.pair_once = true);
+    exec::block_on(async {
+        let body = stage.body();
+        let (double, program) = stage.program(None);
+        let first = body.traces(None);
+        body.pair(&program, &first, false, LONG).await.unwrap();
+        assert!(body.keep(&first, &double.data_json, LONG).await);
+        stage.demo.state.unpair(|_| true);
+
+        let (double, program) = stage.program(body.seed("u2").await);
+        let second = body.traces(None);
+        let paired = body.pair(&program, &second, true, LONG).await.unwrap();
+        assert!(paired.fresh && paired.host_id != 1);
+        assert!(body.keep(&second, &double.data_json, LONG).await);
+        assert_eq!(stage.demo.clients(), [second.client.clone().unwrap()]);
+        assert_eq!(body.forget().await.unwrap(), [second.client.unwrap()]);
+        assert_eq!(stage.bodies.kept().await, Vec::<std::net::IpAddr>::new());
+    });
+    assert!(stage.demo.clients().is_empty());
+}
+
+#[test]
+fn a_sunshine_that_restarts_during_pairing_is_paired_with_when_it_is_back() {
+    let stage = stage(Faults {
+        restart_during_pairing: true,
+        ..Faults::default()
+    });
+    exec::block_on(async {
+        let body = stage.body();
+        let (_double, program) = stage.program(None);
+        let traces = body.traces(None);
+        let paired = body.pair(&program, &traces, false, LONG).await.unwrap();
+        assert!(body.target(&program, &paired, None, None).await.is_ok());
+        assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
+    });
+}
+
+#[test]
+fn stale_pairings_without_end_end_at_the_deadline_with_the_remedy() {
+    let stage = stage(Faults {
+        stale_pending: 50,
+        ..Faults::default()
+    });
+    let body = stage.body();
+    let (_double, program) = stage.program(None);
+    let within = Duration::from_secs(1);
+    let paired = exec::block_on(body.pair(&program, &body.traces(None), false, within));
+    let error = paired.unwrap_err();
+    assert!(matches!(error, PairingError::Late(_, true)), "{error:?}");
+    assert!(error.to_string().contains("restart Sunshine"), "{error}");
+    assert_eq!(stage.demo.clients(), Vec::<String>::new());
+}

@@ -1,0 +1,108 @@
+//! How many connections are let in, overall and from one address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many connections are served at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// Over all clients.
+    pub total: usize,
+    /// From one address: many visitors may share one behind NAT, and a controller is one too.
+    pub per_address: usize,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            total: 20_000,
+            per_address: 10_000,
+        }
+    }
+}
+
+/// Who is inside.
+#[derive(Debug)]
+pub(super) struct Doors {
+    admission: Admission,
+    open: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place at the doors, given back on drop.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Doors>, IpAddr);
+
+impl Doors {
+    pub(super) fn new(admission: Admission) -> Arc<Self> {
+        Arc::new(Self {
+            admission,
+            open: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+        })
+    }
+
+    /// Whether everybody has left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Lets one in, or not.
+    pub(super) fn enter(doors: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+        if doors.open.load(Ordering::Relaxed) >= doors.admission.total {
+            return None;
+        }
+        let mut by_address = doors
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(ip).or_default();
+        if *count >= doors.admission.per_address {
+            return None;
+        }
+        *count += 1;
+        doors.open.fetch_add(1, Ordering::Relaxed);
+        Some(Place(Arc::clone(doors), ip))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        let mut by_address = self
+            .0
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let admission = Admission {
+            total: 3,
+            per_address: 2,
+        };
+        let doors = Doors::new(admission);
+        let [a, b]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
+        let first = Doors::enter(&doors, a);
+        let second = Doors::enter(&doors, a);
+        assert!(first.is_some() && second.is_some() && Doors::enter(&doors, a).is_none());
+        let third = Doors::enter(&doors, b);
+        assert!(third.is_some() && Doors::enter(&doors, b).is_none());
+        drop(first);
+        assert!(Doors::enter(&doors, a).is_some());
+    }
+}

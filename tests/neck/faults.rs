@@ -1,0 +1,326 @@
+//! Faults of stream processes, ports, disks and bodies: a plain answer, and nothing left.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hydraneckwebrtc::demo::body::Faults;
+use serde_json::json;
+
+use crate::support::*;
+
+/// A worker whose stream program is this shell script.
+fn worker_with(bench: &Bench, text: &str) -> Node {
+    let program = script(&bench.dir, "program", text);
+    let sessions = json!({"web_server": program, "start_timeout": "6s", "log_max_bytes": "64KiB"});
+    bench.worker("w1", None, json!({"sessions": sessions}))
+}
+
+#[test]
+fn stream_programs_that_do_not_start_are_named_and_leave_nothing() {
+    let foreign = r#"sed -i 's#/session/[0-9a-f]*#/session/00000000000000000000000000000000#' server/config.json; exec $CARD "$@""#;
+    let rows = [
+        ("exit 0", "exited with code 0"),
+        ("echo no such host >&2; exit 3", "no such host"),
+        ("kill -9 $$", "signal 9"),
+        ("exec sleep 1000", ""),
+        ("sleep 1000 & exit 0", "exited with code 0"),
+        ("trap '' INT TERM; while :; do sleep 1; done", ""),
+        (foreign, ""),
+    ];
+    at_once(rows.len(), |n| {
+        let (text, says) = rows[n];
+        let bench = Bench::new();
+        let worker = worker_with(&bench, text);
+        let answer = worker.create();
+        assert!(
+            matches!(answer.status, 502 | 504),
+            "{text}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        assert!(answer.text().contains(says), "{text}: {}", answer.text());
+        worker.has_nothing_left();
+        until("the record", || bench.body.ratings().len() == 1);
+        assert_eq!(bench.body.ratings()[0]["end_reason"], "start_failed");
+        assert!(bench.body.clients().is_empty());
+    });
+}
+
+#[test]
+fn a_stream_process_that_is_killed_at_any_moment_leaves_a_plain_end() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    at_once(3, |n| {
+        let id = worker.session_with(json!({"wait": false}));
+        let pid = worker.stream_process(&id);
+        pause(Duration::from_millis([0, 100, 1_000][n]));
+        signal(pid, "KILL");
+        worker.forgets(&id);
+        let reason = bench.one_record(&id)["end_reason"].clone();
+        assert!(
+            reason == "start_failed" || reason == "process_exited",
+            "{reason}"
+        );
+    });
+    worker.has_nothing_left();
+    until("no pairing to be left", || bench.body.clients().is_empty());
+}
+
+#[test]
+fn what_a_stream_process_forked_and_left_ends_with_its_session() {
+    let bench = Bench::new();
+    let worker = worker_with(
+        &bench,
+        "setsid sleep 1000 & (setsid sh -c 'sleep 1000 & sleep 1000' &) ; exec $CARD \"$@\"",
+    );
+    let id = worker.session();
+    assert!(processes_in(&worker.sessions_dir()).len() >= 4);
+    assert_eq!(worker.delete(&id), 204);
+    worker.has_nothing_left();
+    let id = worker.session();
+    signal(worker.stream_process(&id), "KILL");
+    worker.forgets(&id);
+    worker.has_nothing_left();
+}
+
+#[test]
+fn a_stream_process_that_talks_without_end_fills_no_disk() {
+    let bench = Bench::new();
+    let worker = worker_with(
+        &bench,
+        "(head -c 1073741824 /dev/zero | tr '\\0' 'x'; echo; echo the end) & exec $CARD \"$@\"",
+    );
+    let id = worker.session();
+    let largest = || {
+        let files = std::fs::read_dir(worker.sessions_dir().join(&id))
+            .unwrap()
+            .flatten();
+        files
+            .map(|f| f.metadata().map_or(0, |m| m.len()))
+            .max()
+            .unwrap()
+    };
+    // The writer ends when all of it was taken.
+    until("all to be read", || {
+        assert!(largest() <= 160 * 1024, "{}", largest());
+        processes_in(&worker.sessions_dir()).len() == 1
+    });
+    assert!(
+        resident(worker.pid()) < 200 * 1024,
+        "{} KiB",
+        resident(worker.pid())
+    );
+    assert_eq!(worker.delete(&id), 204);
+    worker.has_nothing_left();
+}
+
+#[test]
+fn a_stream_process_that_hangs_is_found_out_and_ended() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let (unwatched, watched) = (worker.session(), worker.session());
+    let page = worker.page(&watched);
+    worker.becomes(&watched, "connected");
+    let hung = worker.stream_process(&watched);
+    signal(worker.stream_process(&unwatched), "STOP");
+    signal(hung, "STOP");
+    page.wait("restarting");
+    worker.forgets(&unwatched);
+    assert_eq!(bench.one_record(&unwatched)["end_reason"], "process_exited");
+    until("another process", || {
+        worker.stream_process(&watched) != hung
+    });
+    worker.becomes(&watched, "connected");
+    assert_eq!(worker.delete(&watched), 204);
+    worker.has_nothing_left();
+}
+
+#[test]
+fn ports_of_strangers_are_passed_over_with_one_warning_and_used_again_later() {
+    let bench = Bench::new();
+    let config = bench.worker_config("w1", None, json!({"sessions": {"max": 2}}));
+    let first = u16::try_from(config["sessions"]["port_range_start"].as_u64().unwrap()).unwrap();
+    let stranger = TcpListener::bind(("127.0.0.1", first)).unwrap();
+    let worker = bench.start_worker("w1", config);
+    let id = worker.session();
+    assert_eq!(worker.view(&id)["port"], first + 1);
+    for _ in 0..3 {
+        let full = worker.create();
+        assert_eq!((full.status, full.reason().as_str()), (503, "no_capacity"));
+    }
+    let warnings = worker
+        .log()
+        .matches(&format!("port {first} is held"))
+        .count();
+    assert_eq!(warnings, 1, "{}", worker.log());
+    drop(stranger);
+    let other = worker.session();
+    assert_eq!(worker.view(&other)["port"], first);
+}
+
+#[test]
+fn a_stranger_who_takes_the_port_between_check_and_bind_gets_no_visitor() {
+    let bench = Bench::new();
+    let gate = bench.dir.join("gate");
+    let worker = worker_with(
+        &bench,
+        &format!(
+            "while [ ! -e {} ]; do sleep 0.05; done; exec $CARD \"$@\"",
+            gate.display()
+        ),
+    );
+    let first = u16::try_from(
+        worker.config["sessions"]["port_range_start"]
+            .as_u64()
+            .unwrap(),
+    )
+    .unwrap();
+    std::thread::scope(|scope| {
+        let creating = scope.spawn(|| worker.create());
+        until("the stream process", || {
+            !processes_in(&worker.sessions_dir()).is_empty()
+        });
+        let stranger = TcpListener::bind(("127.0.0.1", first)).unwrap();
+        std::fs::write(&gate, "").unwrap();
+        let answer = creating.join().unwrap();
+        assert!(matches!(answer.status, 502 | 504), "{}", answer.text());
+        drop(stranger);
+    });
+    worker.has_nothing_left();
+    let id = worker.session();
+    assert_eq!(worker.view(&id)["port"], first);
+}
+
+/// A small file system of its own; only root may.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"])
+            .arg(at);
+        let done = command.output().is_ok_and(|o| o.status.success());
+        done.then_some(Self(at))
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) -> std::path::PathBuf {
+        let ballast = self.0.join("ballast");
+        let _ = std::fs::write(&ballast, vec![0; 1024 * 1024]);
+        ballast
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_sessions_ends_none_and_is_survived() {
+    for full in ["state", "sessions"] {
+        let bench = Bench::new();
+        let at = bench.dir.join("w1").join(full);
+        let Some(disk) = SmallDisk::mount(&at) else {
+            eprintln!("not run: no right to mount a small disk");
+            return;
+        };
+        let worker = bench.worker("w1", None, json!({}));
+        let before = worker.session();
+        let ballast = disk.fill();
+        let answer = worker.create();
+        assert!(
+            matches!(answer.status, 201 | 500..=504),
+            "{}",
+            answer.text()
+        );
+        if answer.status == 201 {
+            assert_eq!(full, "state", "a session cannot run without its directory");
+            let id = answer.json()["session_id"].as_str().unwrap().to_owned();
+            assert_eq!(worker.delete(&id), 204);
+        }
+        assert_eq!(worker.view(&before)["status"], "ready");
+        assert!(worker.log().contains("No space left"), "{}", worker.log());
+        std::fs::remove_file(ballast).unwrap();
+        let after = worker.session();
+        assert_eq!(worker.delete(&after), 204);
+        assert_eq!(worker.delete(&before), 204);
+        worker.has_nothing_left();
+        drop((worker, disk));
+    }
+}
+
+#[test]
+fn bodies_that_refuse_or_are_not_there_are_named_and_nothing_is_left() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let fail = |faults: Faults| bench.body.fail(faults).unwrap();
+    fail(Faults {
+        wrong_password: true,
+        ..Faults::default()
+    });
+    let refused = worker.create();
+    assert_eq!(refused.status, 502, "{}", refused.text());
+    assert!(refused.text().contains("sunshine"), "{}", refused.text());
+    fail(Faults {
+        handshake_fails: true,
+        ..Faults::default()
+    });
+    let refused = worker.create();
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (502, "pairing_failed"),
+        "{}",
+        refused.text()
+    );
+    fail(Faults::default());
+    let wrong = worker.create_with(json!({"sunshine_pass": "wrong"}));
+    assert_eq!(wrong.status, 502, "{}", wrong.text());
+    worker.has_nothing_left();
+    assert!(bench.body.clients().is_empty());
+    assert_eq!(bench.body.running(), None);
+    // A restart in the middle is got over.
+    fail(Faults {
+        restart_during_pairing: true,
+        ..Faults::default()
+    });
+    let answer = worker.create();
+    assert!(matches!(answer.status, 201 | 502), "{}", answer.text());
+    until("it to be back", || worker.create().status == 201);
+    let id = worker.session();
+    // Gone in the middle of a stream: the session can be ended all the same.
+    fail(Faults {
+        forbidden: true,
+        agent_status: Some(500),
+        ..Faults::default()
+    });
+    assert_eq!(worker.delete(&id), 204);
+    assert_eq!(bench.one_record(&id)["end_reason"], "deleted");
+}
+
+#[test]
+fn a_body_that_does_not_answer_is_unreachable() {
+    let bench = Bench::new();
+    let nobody = ports(1);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for port in [nobody, silent.local_addr().unwrap().port()] {
+        let worker = bench.worker(
+            &format!("w{port}"),
+            None,
+            json!({"sunshine": {"port": port, "http_port": port}}),
+        );
+        let answer = worker.create();
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (502, "body_unreachable"),
+            "{}",
+            answer.text()
+        );
+        worker.has_nothing_left();
+    }
+}

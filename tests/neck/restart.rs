@@ -1,0 +1,246 @@
+//! A worker that stops, dies or comes back: what lives is adopted, what does not is reaped.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+#[test]
+fn a_killed_worker_comes_back_with_its_sessions_and_buries_the_dead() {
+    let bench = Bench::new();
+    let controller = bench.controller();
+    let mut worker = bench.worker("w1", Some(&controller), json!({}));
+    controller.is_warm();
+    let ids: Vec<String> = (0..5).map(|_| controller.session()).collect();
+    let (dead, live) = ids.split_at(2);
+    let urls: Vec<Value> = live
+        .iter()
+        .map(|id| worker.view(id)["stream_path"].clone())
+        .collect();
+    let pids: Vec<u32> = ids.iter().map(|id| worker.stream_process(id)).collect();
+    let page = worker.page(&live[0]);
+    worker.becomes(&live[0], "connected");
+    worker.kill();
+    drop(page);
+    for pid in &pids[..2] {
+        signal(*pid, "KILL");
+    }
+    worker.restart();
+    // The page reconnects as soon as somebody answers.
+    let page = worker.page(&live[0]);
+    for id in dead {
+        worker.forgets(id);
+        worker.says(&format!("[cleanup] session {id} reaped"));
+        assert_eq!(bench.one_record(id)["end_reason"], "process_exited");
+    }
+    for (n, id) in live.iter().enumerate() {
+        worker.says(&format!("[cleanup] session {id} adopted"));
+        assert_eq!(worker.stream_process(id), pids[n + 2], "the same process");
+        let answer = controller.browse("GET", urls[n].as_str().unwrap(), None);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    worker.becomes(&live[0], "connected");
+    until("the controller's list to be whole", || {
+        controller.sessions().len() == 3
+    });
+    for id in live {
+        assert_eq!(controller.delete(id), 204);
+        assert_eq!(bench.one_record(id)["end_reason"], "deleted");
+    }
+    drop(page);
+    worker.has_nothing_left();
+    until("no pairing to be left", || bench.body.clients().is_empty());
+    for id in &ids {
+        bench.one_record(id);
+    }
+}
+
+#[test]
+fn an_adopted_session_keeps_its_age_its_rating_and_its_window() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({"sessions": {"max_duration": "1h"}}));
+    let id = worker.session_with(json!({"experience": "Moon", "district": "ghent1"}));
+    let before = worker.view(&id);
+    let rated = worker.browse(
+        "POST",
+        &format!("/session/{id}/rating"),
+        Some(json!({"score": 9})),
+    );
+    assert_eq!(rated.status, 204);
+    until("the ledger to have it", || {
+        worker.entry(&id)["extra"]["rating"] == 9
+    });
+    worker.kill();
+    worker.restart();
+    let after = worker.view(&id);
+    for field in [
+        "created_at",
+        "ready_at",
+        "experience",
+        "district",
+        "port",
+        "stream_path",
+        "rating",
+    ] {
+        let expected = if field == "rating" {
+            &json!(9)
+        } else {
+            &before[field]
+        };
+        assert_eq!(&after[field], expected, "{field}");
+    }
+    assert!(after["duration_ms"].as_u64() >= before["duration_ms"].as_u64());
+    assert_eq!(worker.delete(&id), 204);
+    let record = bench.one_record(&id);
+    assert_eq!(
+        (&record["score"], &record["district"]),
+        (&json!(9), &json!("ghent1"))
+    );
+}
+
+#[test]
+fn a_worker_that_is_told_to_keep_its_sessions_leaves_them_to_the_next_one() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({}));
+    let id = worker.session();
+    let pid = worker.stream_process(&id);
+    assert!(worker.stop().success());
+    assert!(processes_in(&worker.sessions_dir()).contains(&pid));
+    worker.restart();
+    assert_eq!(worker.stream_process(&id), pid);
+    assert_eq!(worker.view(&id)["status"], "ready");
+    assert_eq!(worker.delete(&id), 204);
+    worker.has_nothing_left();
+    bench.one_record(&id);
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_for_good_ends_its_sessions_and_tells_everybody() {
+    let bench = Bench::new();
+    let controller = bench.controller();
+    let config = json!({"sessions": {"keep_on_shutdown": false}});
+    let mut worker = bench.worker("w1", Some(&controller), config);
+    controller.is_warm();
+    let ids = [controller.session(), controller.session()];
+    let page = worker.page(&ids[0]);
+    assert!(worker.stop().success());
+    assert_eq!(page.wait("ended")["end_reason"], "worker_shutdown");
+    worker.has_nothing_left();
+    until("the controller to know", || {
+        controller.sessions().is_empty()
+    });
+    until("no pairing to be left", || bench.body.clients().is_empty());
+    // The records wait on disk for the next process, if this one had no time.
+    worker.restart();
+    for id in ids {
+        assert_eq!(bench.one_record(&id)["end_reason"], "worker_shutdown");
+    }
+}
+
+#[test]
+fn a_second_worker_on_the_same_state_is_refused_with_the_first_ones_pid() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let id = worker.session();
+    let mut config = worker.config.clone();
+    let port = ports(1);
+    config["server"]["listen"] = format!("127.0.0.1:{port}").into();
+    let second = bench.dir.join("second.yaml");
+    fs::write(&second, config.to_string()).unwrap();
+    let done = std::process::Command::new(BINARY)
+        .args(["worker", "--config", second.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains(&format!("pid {}", worker.pid())), "{said}");
+    assert_eq!(worker.view(&id)["status"], "ready");
+}
+
+#[test]
+fn a_torn_ledger_file_costs_its_own_session_and_nothing_else() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({}));
+    let ids = [worker.session(), worker.session(), worker.session()];
+    worker.kill();
+    let file = |id: &str| worker.ledger().join(format!("{id}.json"));
+    let whole = fs::read(file(&ids[0])).unwrap();
+    fs::write(file(&ids[0]), &whole[..whole.len() / 2]).unwrap();
+    fs::write(file(&ids[1]), b"\0\xff garbage").unwrap();
+    fs::write(worker.ledger().join("nobody.json"), "{}").unwrap();
+    worker.restart();
+    assert_eq!(worker.view(&ids[2])["status"], "ready");
+    for id in &ids[..2] {
+        assert!(worker.view(id).is_null());
+        worker.says(&format!("[cleanup] leftover {id} reaped"));
+    }
+    assert_eq!(worker.delete(&ids[2]), 204);
+    assert!(processes_in(&worker.sessions_dir()).is_empty());
+    assert_eq!(entries(&worker.sessions_dir()), [""; 0]);
+    until("only what was set aside to be left", || {
+        let left = entries(&worker.ledger());
+        left.len() == 3 && left.iter().all(|name| name.ends_with(".bad"))
+    });
+}
+
+#[test]
+fn a_worker_whose_ports_have_moved_ends_and_records_what_it_cannot_adopt() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({"sessions": {"max": 2}}));
+    let id = worker.session();
+    worker.kill();
+    worker.config["sessions"]["port_range_start"] = ports(2).into();
+    worker.restart();
+    worker.says(&format!(
+        "[cleanup] WARNING: session {id} cannot be adopted"
+    ));
+    worker.forgets(&id);
+    assert_eq!(bench.one_record(&id)["end_reason"], "process_exited");
+    worker.has_nothing_left();
+    worker.session();
+    worker.session();
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_named_at_the_start() {
+    let bench = Bench::new();
+    let in_the_way = bench.dir.join("file");
+    fs::write(&in_the_way, "").unwrap();
+    let config = bench.worker_config(
+        "w1",
+        None,
+        json!({
+            "worker": {"state_dir": in_the_way.join("state")},
+        }),
+    );
+    let file = bench.dir.join("config.yaml");
+    fs::write(&file, config.to_string()).unwrap();
+    let done = std::process::Command::new(BINARY)
+        .args(["worker", "--config", file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("worker.state_dir"), "{said}");
+    assert!(said.contains(in_the_way.to_str().unwrap()), "{said}");
+}
+
+#[test]
+fn a_create_that_a_stop_or_a_kill_cuts_off_leaves_nothing() {
+    for how in ["TERM", "KILL"] {
+        let bench = Bench::new();
+        let program = script(&bench.dir, "slow", "sleep 1000");
+        let mut worker = bench.worker("w1", None, json!({"sessions": {"web_server": program}}));
+        let id = worker.session_with(json!({"wait": false}));
+        until("the stream process", || {
+            !processes_in(&worker.sessions_dir()).is_empty()
+        });
+        signal(worker.pid(), how);
+        worker.ended();
+        worker.restart();
+        worker.forgets(&id);
+        worker.has_nothing_left();
+        assert_eq!(bench.one_record(&id)["end_reason"], "start_failed", "{how}");
+    }
+}

@@ -1,0 +1,198 @@
+# What configurations mean: each case is a list of facts about an evaluated machine, and the
+# answer is the list of those that do not hold.
+let
+  inherit (import ./machine.nix) lib machine;
+
+  colocated = machine {
+    services.hydraneckwebrtc.controller.enable = true;
+    services.hydraneckwebrtc.controller.domain = "neck.example.com";
+    services.hydraneckwebrtc.worker.enable = true;
+  };
+  controller = machine {
+    services.hydraneckwebrtc.controller.enable = true;
+    services.hydraneckwebrtc.controller.domain = "neck.example.com";
+    services.hydraneckwebrtc.controller.adminTokenFile = "/run/keys/neck";
+  };
+  worker = machine {
+    services.hydraneckwebrtc.worker.enable = true;
+    services.hydraneckwebrtc.worker.controllerUrl = "https://neck.example.com";
+    services.hydraneckwebrtc.worker.controllerTokenFile = "/run/keys/neck";
+  };
+  full = machine {
+    services.hydraneckwebrtc = {
+      district = "bxl1";
+      worker = {
+        enable = true;
+        controllerUrl = "https://neck.example.com";
+        controllerTokenFile = "/run/keys/neck";
+        id = "bxl1-3";
+        openFirewall = true;
+        credentials.nps-token = "/run/keys/nps";
+        settings.nps = {
+          url = "https://nps.example.com";
+          token_file = "nps-token";
+        };
+        settings.sessions.max = 4;
+      };
+      turn = {
+        publicAddress = "203.0.113.20";
+        openFirewall = true;
+        tls.certificateFile = "/var/lib/acme/w/fullchain.pem";
+        tls.keyFile = "/var/lib/acme/w/key.pem";
+      };
+      wireguard = {
+        enable = true;
+        addresses = [ "10.10.0.2/16" ];
+        listenPort = 51820;
+        openFirewall = true;
+        peers = [
+          {
+            publicKey = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+            allowedIPs = [ "10.10.100.6/32" ];
+          }
+        ];
+      };
+    };
+  };
+  existingTunnel = machine {
+    networking.wg-quick.interfaces.wg7 = { };
+    services.hydraneckwebrtc = {
+      controller.enable = true;
+      worker.enable = true;
+      wireguard.enable = true;
+      wireguard.create = false;
+      wireguard.interface = "wg7";
+    };
+  };
+  static = machine {
+    services.hydraneckwebrtc = {
+      controller.enable = true;
+      worker.enable = true;
+      turn.staticUser.passwordFile = "/run/keys/turn";
+    };
+  };
+  nixosCertificates = machine {
+    services.hydraneckwebrtc.controller = {
+      enable = true;
+      domain = "neck.example.com";
+      tls = "security.acme";
+    };
+  };
+  behindProxy = machine {
+    services.hydraneckwebrtc.controller = {
+      enable = true;
+      domain = "neck.example.com";
+      tls = "proxy";
+    };
+  };
+
+  service = m: name: m.checked.systemd.services.${name}.serviceConfig;
+  unit = m: name: m.checked.systemd.services.${name};
+  settings = m: m.config.services.hydraneckwebrtc.worker.settings;
+  coturn = m: m.checked.services.coturn;
+  says = text: lib.any (lib.hasInfix text);
+
+  cases = {
+    a_colocated_machine_takes_three_lines = {
+      both_units =
+        (unit colocated "hydraneckwebrtc").wantedBy == [ "multi-user.target" ]
+        && (unit colocated "hydraneckwebrtc-controller").wantedBy == [ "multi-user.target" ];
+      one_token_for_both =
+        lib.elem "admin-token:/var/lib/hydraneckwebrtc-secrets/admin-token" (service colocated "hydraneckwebrtc")
+        .LoadCredential
+        && lib.elem "admin-token:/var/lib/hydraneckwebrtc-secrets/admin-token" (service colocated "hydraneckwebrtc-controller")
+        .LoadCredential;
+      generates_what_is_missing = lib.hasInfix "admin-token turn-secret worker-id" (service colocated "hydraneckwebrtc-secrets")
+      .ExecStart;
+      worker_stays_on_loopback = (settings colocated).server.listen == "127.0.0.1:8090";
+      relay_is_told_by_name = lib.hasPrefix "turn:neck.example.com:3478" (
+        lib.head (settings colocated).turn.urls
+      );
+      no_port_is_open_unasked = colocated.checked.networking.firewall.allowedTCPPorts == [ ];
+    };
+    a_controller_takes_three_lines = {
+      runs_alone =
+        !(controller.checked.systemd.services ? hydraneckwebrtc)
+        && !(controller.checked.systemd.services ? coturn);
+      low_ports =
+        (service controller "hydraneckwebrtc-controller").AmbientCapabilities == "CAP_NET_BIND_SERVICE";
+      given_token =
+        (service controller "hydraneckwebrtc-controller").LoadCredential
+        == [ "admin-token:/run/keys/neck" ];
+      nothing_to_generate = !(controller.checked.systemd.services ? hydraneckwebrtc-secrets);
+    };
+    a_worker_takes_three_lines = {
+      no_controller = !(worker.checked.systemd.services ? hydraneckwebrtc-controller);
+      relay_runs = worker.checked.services.coturn.enable;
+      warns_without_tunnel = says "without WireGuard" worker.checked.warnings;
+      after_its_secrets = lib.elem "hydraneckwebrtc-secrets.service" (unit worker "hydraneckwebrtc")
+      .requires;
+    };
+    a_restart_keeps_sessions = {
+      signal_to_main_alone = (service worker "hydraneckwebrtc").KillMode == "process";
+      own_cgroup = (service worker "hydraneckwebrtc").Delegate;
+      one_step = !(unit worker "hydraneckwebrtc").stopIfChanged;
+      not_in_private_tmp = lib.hasPrefix "/var/lib/" (settings worker).sessions.dir;
+    };
+    a_service_that_hangs_or_crashes_comes_back = {
+      watchdog =
+        (service worker "hydraneckwebrtc").WatchdogSec == 30
+        && (service worker "hydraneckwebrtc").Type == "notify";
+      restart = (service worker "hydraneckwebrtc").Restart == "on-failure";
+      but_not_with_a_missing_secret = lib.elem "CREDENTIALS" (service worker "hydraneckwebrtc")
+      .RestartPreventExitStatus;
+    };
+    every_part_can_be_set = {
+      ports_follow_sessions = (coturn full).max-port == 49152 + 4 * 20 - 1;
+      more_secrets = lib.elem "nps-token:/run/keys/nps" (service full "hydraneckwebrtc").LoadCredential;
+      turns = lib.elem "turns:203.0.113.20:5349?transport=tcp" (settings full).turn.urls;
+      coturn_reads_its_key = lib.elem "tls-key:/var/lib/acme/w/key.pem" (service full "coturn")
+      .LoadCredential;
+      networks_of_peers = (settings full).bodies.allowed_networks == [ "10.10.100.6/32" ];
+      tunnel_first = lib.elem "wireguard-wg0.service" (unit full "hydraneckwebrtc").after;
+      tunnel_is_no_requirement =
+        !(lib.elem "wireguard-wg0.service" (unit full "hydraneckwebrtc").requires);
+      key_is_generated = full.checked.networking.wireguard.interfaces.wg0.generatePrivateKeyFile;
+      no_warning = full.checked.warnings == [ ];
+      firewall =
+        full.checked.networking.firewall.allowedTCPPorts == [
+          47990
+          3478
+          5349
+        ]
+        && lib.elem 51820 full.checked.networking.firewall.allowedUDPPorts;
+    };
+    an_existing_tunnel_is_used = {
+      its_unit = lib.elem "wg-quick-wg7.service" (unit existingTunnel "hydraneckwebrtc").after;
+      nothing_is_declared = existingTunnel.checked.networking.wireguard.interfaces == { };
+    };
+    a_static_turn_user_is_possible = {
+      coturn_side = (coturn static).lt-cred-mech && !(coturn static).use-auth-secret;
+      worker_side = (lib.head (settings static).ice_servers).credential_file == "turn-password";
+      password_is_a_credential =
+        (service static "coturn").LoadCredential == [ "turn-password:/run/keys/turn" ];
+    };
+    the_relay_denies_by_default = {
+      denies_all = lib.hasInfix "denied-peer-ip=0.0.0.0-255.255.255.255" (coturn worker).extraConfig;
+      denies_ipv6 = lib.hasInfix "denied-peer-ip=::-ffff:" (coturn worker).extraConfig;
+      no_tcp_relay = (coturn worker).no-tcp-relay;
+      no_cli = (coturn worker).no-cli;
+      has_a_sandbox = (service worker "coturn").ProtectSystem == "strict";
+    };
+    certificates_come_from_where_they_should = {
+      security_acme = lib.elem "tls-key:/var/lib/acme/neck.example.com/key.pem" (service nixosCertificates "hydraneckwebrtc-controller")
+      .LoadCredential;
+      renewal =
+        nixosCertificates.checked.security.acme.certs."neck.example.com".reloadServices == [
+          "hydraneckwebrtc-controller.service"
+        ];
+      proxy =
+        behindProxy.config.services.hydraneckwebrtc.controller.settings.server.listen == "127.0.0.1:8080"
+        &&
+          behindProxy.config.services.hydraneckwebrtc.controller.settings.server.public_url
+          == "https://neck.example.com";
+      proxy_needs_no_capability = (service behindProxy "hydraneckwebrtc-controller").PrivateUsers;
+    };
+  };
+in
+lib.mapAttrs (_: facts: lib.attrNames (lib.filterAttrs (_: holds: !holds) facts)) cases

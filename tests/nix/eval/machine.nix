@@ -1,0 +1,26 @@
+# Evaluates a NixOS configuration with the project's module against the stand-in.
+rec {
+  lib = import ../stand-in/lib.nix;
+  pkgs = import ../stand-in/pkgs.nix { inherit lib; };
+  # `coturn` is the version that the machine's packages have.
+  machineWith =
+    { coturn }:
+    module:
+    import ../stand-in/nixos
+      {
+        inherit lib;
+        pkgs = pkgs // {
+          coturn = pkgs.coturn // {
+            version = coturn;
+          };
+          hydraneckwebrtc = pkgs.stub "hydraneckwebrtc";
+        };
+      }
+      {
+        modules = [
+          ../../../nixos-module
+          module
+        ];
+      };
+  machine = machineWith { coturn = "4.9.0"; };
+}

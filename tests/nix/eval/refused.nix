@@ -1,0 +1,85 @@
+# What must not evaluate: each case with the words that its error must say.
+let
+  inherit (import ./machine.nix) machine machineWith;
+  worker = more: {
+    services.hydraneckwebrtc = {
+      worker.enable = true;
+      worker.controllerUrl = "https://neck.example.com";
+      worker.controllerTokenFile = "/run/keys/neck";
+    };
+    imports = [ { services.hydraneckwebrtc = more; } ];
+  };
+  case = says: more: {
+    inherit says;
+    value = (machine (worker more)).checked.systemd.services;
+  };
+in
+{
+  an_unknown_option = case [ "worker.adminToken" "does not exist" ] { worker.adminToken = "x"; };
+  a_wrong_type = case [ "turn.port" "not of type" ] { turn.port = "3478"; };
+  a_value_out_of_range = case [ "sessions.max" "between 1 and 1000" ] {
+    worker.settings.sessions.max = 0;
+  };
+  a_secret_in_the_store = case [ "worker (sunshine-password)" "lies in the Nix store" "/run/keys/" ] {
+    worker.sunshinePasswordFile = "${builtins.toFile "password" "hunter2"}";
+  };
+  a_turn_secret_in_the_store = case [ "turn" "lies in the Nix store" ] {
+    turn.secretFile = "${builtins.toFile "secret" "hunter2"}";
+  };
+  a_tunnel_key_in_the_store = case [ "wireguard.privateKeyFile lies in the Nix store" ] {
+    wireguard.enable = true;
+    wireguard.addresses = [ "10.10.0.2/16" ];
+    wireguard.privateKeyFile = "${builtins.toFile "key" "hunter2"}";
+  };
+  a_secret_among_the_settings =
+    case [ "settings.sunshine.password" "readable by every user" "password_file" ]
+      {
+        worker.settings.sunshine.password = "hunter2";
+      };
+  a_relay_password_among_the_settings = case [ "ice_servers has a credential" "credential_file" ] {
+    worker.settings.ice_servers = [
+      {
+        urls = [ "turn:relay.example.com" ];
+        username = "u";
+        credential = "hunter2";
+      }
+    ];
+  };
+  a_missing_secret = {
+    says = [ "worker.controllerTokenFile is not set" ];
+    value =
+      (machine {
+        services.hydraneckwebrtc.worker.enable = true;
+        services.hydraneckwebrtc.worker.controllerUrl = "https://neck.example.com";
+      }).checked.systemd.services;
+  };
+  a_worker_without_a_controller = {
+    says = [ "worker.controllerUrl is not set" ];
+    value =
+      (machine {
+        services.hydraneckwebrtc.worker.enable = true;
+        services.hydraneckwebrtc.worker.controllerTokenFile = "/run/keys/neck";
+      }).checked.systemd.services;
+  };
+  two_services_on_one_port = {
+    says = [ "both listen on :8080" ];
+    value =
+      (machine {
+        services.hydraneckwebrtc.controller.enable = true;
+        services.hydraneckwebrtc.worker.enable = true;
+        services.hydraneckwebrtc.worker.settings.server.listen = ":8080";
+      }).checked.systemd.services;
+  };
+  an_old_coturn = {
+    says = [
+      "coturn 4.6.1 is older than 4.9.0"
+      "CVE-2026-27624"
+      "acceptOldCoturn"
+    ];
+    value = (machineWith { coturn = "4.6.1"; } (worker { })).checked.systemd.services;
+  };
+  a_tunnel_without_an_address = case [ "wireguard.addresses is empty" ] { wireguard.enable = true; };
+  too_few_relay_ports = case [ "too few for 15 sessions" ] {
+    turn.minPort = 65530;
+  };
+}

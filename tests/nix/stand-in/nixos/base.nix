@@ -1,0 +1,77 @@
+# Options of NixOS' core that the project's module sets.
+{ lib, ... }:
+let
+  t = lib.types;
+  option = type: default: lib.mkOption { inherit type default; };
+  strings = option (t.listOf t.str) [ ];
+  ports = option (t.listOf t.port) [ ];
+  ranges = option (t.listOf (t.attrsOf t.port)) [ ];
+  unit = {
+    options = {
+      enable = option t.bool true;
+      description = option t.str "";
+      documentation = strings;
+      after = strings;
+      before = strings;
+      bindsTo = strings;
+      conflicts = strings;
+      partOf = strings;
+      requiredBy = strings;
+      requires = strings;
+      wantedBy = strings;
+      wants = strings;
+      restartTriggers = option (t.listOf t.anything) [ ];
+      unitConfig = option (t.attrsOf t.anything) { };
+    };
+  };
+  service = {
+    imports = [ unit ];
+    options = {
+      environment = option (t.attrsOf t.anything) { };
+      path = option (t.listOf t.anything) [ ];
+      postStop = option t.lines "";
+      preStart = option t.lines "";
+      restartIfChanged = option t.bool true;
+      script = option t.lines "";
+      serviceConfig = option (t.attrsOf t.anything) { };
+      stopIfChanged = option t.bool true;
+    };
+  };
+  certificate =
+    { name, ... }:
+    {
+      freeformType = t.anything;
+      options.directory = option t.str "/var/lib/acme/${name}";
+      options.reloadServices = strings;
+    };
+in
+{
+  options = {
+    assertions = option (t.listOf t.anything) [ ];
+    warnings = strings;
+    boot = option t.anything { };
+    environment.etc = option (t.attrsOf t.anything) { };
+    environment.systemPackages = option (t.listOf t.package) [ ];
+    networking.domain = option (t.nullOr t.str) null;
+    networking.extraHosts = option t.lines "";
+    networking.hostName = option t.str "nixos";
+    networking.firewall = {
+      enable = option t.bool true;
+      allowedTCPPortRanges = ranges;
+      allowedTCPPorts = ports;
+      allowedUDPPortRanges = ranges;
+      allowedUDPPorts = ports;
+    };
+    security.acme = {
+      acceptTerms = option t.bool false;
+      defaults = option t.anything { };
+      certs = option (t.attrsOf (t.submodule certificate)) { };
+    };
+    system.stateVersion = option t.str "26.05";
+    systemd.services = option (t.attrsOf (t.submodule service)) { };
+    systemd.tmpfiles.rules = strings;
+    users.groups = option (t.attrsOf t.anything) { };
+    users.users = option (t.attrsOf t.anything) { };
+    virtualisation = option t.anything { };
+  };
+}
