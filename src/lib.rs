@@ -10,6 +10,7 @@ pub mod cli;
 pub mod controller;
 pub mod demo;
 pub mod testcard;
+pub mod update;
 pub mod worker;
 // domains
 pub mod body;
@@ -18,6 +19,7 @@ pub mod proxy;
 pub mod records;
 pub mod session;
 // being a server and a client
+pub mod acme;
 pub mod http;
 pub mod metrics;
 pub mod page;

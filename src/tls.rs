@@ -171,6 +171,22 @@ pub fn server_from(
     Ok(Arc::new(config))
 }
 
+/// Server configuration whose certificates a resolver chooses.
+///
+/// # Errors
+/// When rustls refuses the combination.
+pub fn server_by(
+    resolver: Arc<dyn rustls::server::ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let broken = |why: String| TlsError::File {
         path: path.to_owned(),

@@ -45,6 +45,12 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
+    /// Print a session's ICE servers with fresh TURN credentials, for its stream program
+    #[command(hide = true)]
+    IceServers {
+        /// What the worker wrote for it
+        file: PathBuf,
+    },
     /// Serve a body that is none, for tests
     #[command(hide = true)]
     DemoBody {
@@ -90,6 +96,14 @@ pub(super) enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Say whether there is a newer release
+    CheckUpdate,
+    /// Install the newest release and restart the service
+    Update {
+        /// Leave the running service as it is
+        #[arg(long)]
+        no_restart: bool,
     },
     /// Print the version
     Version,

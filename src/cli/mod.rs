@@ -7,11 +7,14 @@ mod args;
 mod config;
 mod doctor;
 mod events;
+mod listen;
+mod redirect;
 mod remote;
 mod role;
 mod sessions;
 mod signals;
 mod table;
+mod update;
 mod workers;
 
 use std::ffi::OsString;
@@ -27,6 +30,9 @@ use crate::{demo, log as lines, testcard};
 pub const EX_UNAVAILABLE: u8 = 69;
 /// sysexits(3): something is wrong with the configuration.
 pub const EX_CONFIG: u8 = 78;
+
+/// sysexits(3), `EX_TEMPFAIL`: start this program again, its binary was replaced.
+pub const EX_RESTART: u8 = 75;
 
 /// Runs the program.
 #[must_use]
@@ -67,6 +73,10 @@ fn run(cli: Cli) -> ExitCode {
             json: json || cli.json,
             port,
         }),
+        Command::IceServers { file } => match crate::worker::ice::fresh(&file) {
+            Ok(servers) => print(&servers),
+            Err(why) => fail(&why, 1),
+        },
         Command::DemoBody { address } => demo::run_body(address),
         Command::Doctor { body, unpair } => doctor::run(
             config,
@@ -95,6 +105,22 @@ fn run(cli: Cli) -> ExitCode {
             ConfigCommand::Example => print(&crate::config::example()),
             ConfigCommand::Reference => print(&crate::config::reference()),
         },
+        Command::CheckUpdate => update::run(
+            config,
+            update::Wish {
+                check: true,
+                json: cli.json,
+                no_restart: true,
+            },
+        ),
+        Command::Update { no_restart } => update::run(
+            config,
+            update::Wish {
+                check: false,
+                json: cli.json,
+                no_restart,
+            },
+        ),
         Command::Version => print(&format!("hydraneckwebrtc {}\n", crate::protocol::VERSION)),
         Command::Completions { shell } => {
             let mut command = Cli::command();

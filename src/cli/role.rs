@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use smol::channel::Receiver;
 
+use super::listen::{self, Bound};
 use super::signals::{self, Wish};
-use super::{EX_CONFIG, EX_UNAVAILABLE, fail};
+use super::{EX_CONFIG, EX_RESTART, EX_UNAVAILABLE, fail};
+use crate::acme::Acme;
 use crate::config::{Config, Loaded, Role};
 use crate::controller::Controller;
 use crate::exec::{self, Stop};
-use crate::http::server::{Admission, Certificates, Listener, Service, listen_address};
+use crate::http::client::Client;
+use crate::http::server::{Admission, Service};
+use crate::tls::Trust;
+use crate::update::{self, Place, trial};
 use crate::worker::{Worker, WorkerError};
-use crate::{clock, log as lines, tls};
+use crate::{clock, log as lines};
 
 /// How long requests and tunnels may go on after a stop: systemd's own patience is 90 s.
 const GRACE: Duration = Duration::from_secs(5);
@@ -48,20 +53,40 @@ fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> Exi
     if let Some(keep) = keep_sessions {
         config.sessions.keep_on_shutdown = keep;
     }
+    let place = Place::own().ok();
+    let own = update::Version::own();
+    let start = place.as_ref().map(|place| trial::start(place, &own));
+    if start == Some(trial::Start::RolledBack) {
+        return ExitCode::from(EX_RESTART);
+    }
+    let on_trial = place
+        .clone()
+        .filter(|_| start == Some(trial::Start::OnTrial));
     let wishes = match signals::wishes() {
         Ok(wishes) => wishes,
         Err(error) => return fail(&format!("cannot handle signals: {error}"), 1),
     };
-    exec::block_on(serve(role, &config, wishes))
+    exec::block_on(serve(role, &config, wishes, place, on_trial))
 }
 
-async fn serve(role: Role, config: &Config, wishes: Receiver<Wish>) -> ExitCode {
-    let (listener, certificates) = match listen(config) {
+async fn serve(
+    role: Role,
+    config: &Config,
+    wishes: Receiver<Wish>,
+    place: Option<Place>,
+    on_trial: Option<Place>,
+) -> ExitCode {
+    let (stopper, stop) = exec::stop();
+    let Bound {
+        listener,
+        files,
+        acme,
+        redirect,
+    } = match listen::bind(config, &stop) {
         Ok(bound) => bound,
         Err((why, code)) => return fail(&why, code),
     };
     let port = listener.local_addr().map_or(0, |a| a.port());
-    let (stopper, stop) = exec::stop();
     let started = match role {
         Role::Controller => match Controller::start(config, stop.clone()) {
             Ok(controller) => Running::Controller(controller),
@@ -72,6 +97,15 @@ async fn serve(role: Role, config: &Config, wishes: Receiver<Wish>) -> ExitCode 
             Err(error) => return fail(&error.to_string(), code_of(&error)),
         },
     };
+    if let Some(acme) = acme {
+        started.watch_certificates(acme);
+    }
+    if let (Some(redirect), Some(base)) = (redirect, &config.server.public_url) {
+        listen::serve_redirect(redirect, base.clone(), stop.clone());
+    }
+    if let Some(files) = files.clone() {
+        exec::spawn(files.watch(stop.clone())).detach();
+    }
     let admission = Admission {
         total: config.server.connections_max,
         ..Admission::default()
@@ -80,26 +114,94 @@ async fn serve(role: Role, config: &Config, wishes: Receiver<Wish>) -> ExitCode 
     log::info!(target: role.as_str(), "listening on port {port}");
     notify(&[sd_notify::NotifyState::Ready]);
     exec::spawn(watchdog(stop.clone())).detach();
-    while let Ok(wish) = wishes.recv().await {
-        match (wish, &started) {
+    if let Some(place) = on_trial {
+        exec::spawn(async move {
+            clock::sleep(trial::PASSED_AFTER).await;
+            trial::passed(&place);
+        })
+        .detach();
+    }
+    let started = Arc::new(started);
+    let (renewed, renewal) = smol::channel::bounded(1);
+    if let Some(place) = place.filter(|_| config.update.enabled) {
+        renew(
+            config.update.clone(),
+            place,
+            Arc::clone(&started),
+            stop.clone(),
+            renewed,
+        );
+    }
+    let mut code = ExitCode::SUCCESS;
+    loop {
+        let wish = async { wishes.recv().await.ok() };
+        let renewed = async {
+            match renewal.recv().await {
+                Ok(()) => Some(Wish::Renew),
+                // No updates here.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let Some(wish) = smol::future::or(wish, renewed).await else {
+            break;
+        };
+        match (wish, &*started) {
             (Wish::Stop, _) => break,
+            (Wish::Renew, _) => {
+                code = ExitCode::from(EX_RESTART);
+                break;
+            }
             (Wish::Drain, Running::Worker(worker)) => worker.drain(None),
             (Wish::Drain, Running::Controller(_)) => {
                 log::warn!(target: "controller", "a controller does not drain: drain its workers");
             }
-            (Wish::Reload, _) => reload(config, certificates.as_ref()),
+            (Wish::Reload, _) => match &files {
+                Some(files) => files.reload(),
+                None => log::info!(target: "config", "nothing to reload: no server.tls"),
+            },
         }
     }
     log::info!(target: role.as_str(), "stopping");
     notify(&[sd_notify::NotifyState::Stopping]);
-    if let Running::Worker(worker) = &started {
-        worker
-            .shutdown(config.sessions.keep_on_shutdown, END_SESSIONS)
-            .await;
+    if let Running::Worker(worker) = &*started {
+        // A renewed binary takes the sessions over.
+        let keep = config.sessions.keep_on_shutdown || code != ExitCode::SUCCESS;
+        worker.shutdown(keep, END_SESSIONS).await;
     }
     drop(stopper);
     serving.await;
-    ExitCode::SUCCESS
+    code
+}
+
+/// Looks for updates; says when a new binary waits to be started.
+fn renew(
+    settings: crate::config::Update,
+    place: Place,
+    running: Arc<Running>,
+    stop: Stop,
+    renewed: smol::channel::Sender<()>,
+) {
+    if let Err(why) = place.check() {
+        log::info!(target: "updater", "no updates by itself: {why}");
+        return;
+    }
+    let client = match Client::new(&Trust::WebPki) {
+        Ok(client) => client,
+        Err(error) => return log::error!(target: "updater", "{error}"),
+    };
+    exec::spawn(async move {
+        let is_idle = || running.is_idle();
+        let wait = update::auto::wait(&settings, &client, &place, is_idle, &stop);
+        if let Some(version) = wait.await {
+            // By hand nobody would start it again.
+            if std::env::var_os("INVOCATION_ID").is_none() {
+                log::warn!(target: "updater", "restart this process to run {version}");
+                return std::future::pending().await;
+            }
+            let _ = renewed.send(()).await;
+        }
+    })
+    .detach();
 }
 
 enum Running {
@@ -108,6 +210,20 @@ enum Running {
 }
 
 impl Running {
+    fn watch_certificates(&self, acme: Acme) {
+        match self {
+            Self::Controller(controller) => controller.watch_certificates(acme),
+            Self::Worker(worker) => worker.watch_certificates(acme),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match self {
+            Self::Controller(controller) => controller.active_sessions() == 0,
+            Self::Worker(worker) => worker.active_sessions() == 0,
+        }
+    }
+
     fn service(&self) -> Arc<dyn Service> {
         match self {
             Self::Controller(controller) => controller.service(),
@@ -120,48 +236,6 @@ fn code_of(error: &WorkerError) -> u8 {
     match error {
         WorkerError::Lock(_) => EX_UNAVAILABLE,
         _ => EX_CONFIG,
-    }
-}
-
-type Bound = (Listener, Option<Certificates>);
-
-fn listen(config: &Config) -> Result<Bound, (String, u8)> {
-    let bad = |why: String| (why, EX_CONFIG);
-    let certificates = match &config.server.tls {
-        Some(files) => {
-            let loaded = tls::server(&files.certificate, &files.private_key);
-            Some(Certificates::new(loaded.map_err(|e| bad(e.to_string()))?))
-        }
-        None => None,
-    };
-    let address = match (&config.server.listen, &certificates) {
-        (Some(listen), _) => listen.to_string(),
-        (None, Some(_)) => ":443".to_owned(),
-        (None, None) => {
-            return Err(bad(
-                "server.domain alone needs certificates: set server.tls to certificate and private_key, or server.listen for plain HTTP behind a proxy".into(),
-            ));
-        }
-    };
-    let address = listen_address(&address).map_err(|e| bad(e.to_string()))?;
-    let listener = Listener::bind(address).map_err(|e| (e.to_string(), EX_UNAVAILABLE))?;
-    Ok(match certificates {
-        Some(certificates) => (listener.with_tls(certificates.clone()), Some(certificates)),
-        None => (listener, None),
-    })
-}
-
-fn reload(config: &Config, certificates: Option<&Certificates>) {
-    let (Some(files), Some(certificates)) = (&config.server.tls, certificates) else {
-        log::info!(target: "config", "nothing to reload: no server.tls");
-        return;
-    };
-    match tls::server(&files.certificate, &files.private_key) {
-        Ok(fresh) => {
-            certificates.replace(fresh);
-            log::info!(target: "config", "certificates read again");
-        }
-        Err(error) => log::error!(target: "config", "certificates stay as they were: {error}"),
     }
 }
 

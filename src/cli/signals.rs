@@ -10,6 +10,8 @@ pub(super) enum Wish {
     Drain,
     /// SIGHUP: read certificates again.
     Reload,
+    /// A new binary is in place: no signal, but a stop all the same.
+    Renew,
     /// SIGTERM or SIGINT.
     Stop,
 }

@@ -1,6 +1,7 @@
 //! The controller's health: sums over its workers, and what an operator should look at.
 
 use super::Controller;
+use crate::acme::Acme;
 use crate::clock;
 use crate::http::{Failure, Reply};
 use crate::protocol::{Health, HealthExtra, HealthStatus, SERVICE, VERSION, WorkerStatus};
@@ -29,6 +30,7 @@ pub(super) fn health(controller: &Controller) -> Health {
             ));
         }
     }
+    problems.extend(controller.acme.get().and_then(Acme::problem));
     let uptime = now.saturating_duration_since(controller.started);
     Health {
         service: SERVICE.into(),

@@ -15,11 +15,12 @@ mod recent;
 mod relay;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 
+use crate::acme::Acme;
 use crate::config::Config;
 use crate::exec::{self, Stop};
 use crate::http::audit::{Audit, AuditError};
@@ -74,6 +75,7 @@ pub struct Controller {
     hub: Hub,
     recent: recent::Recent,
     audit: Arc<Audit>,
+    acme: OnceLock<Acme>,
     counters: metrics::Counters,
     settings: Settings,
     process_id: String,
@@ -126,6 +128,7 @@ impl Controller {
             hub: Hub::default(),
             recent: recent::Recent::default(),
             audit: Arc::new(audit),
+            acme: OnceLock::new(),
             counters: metrics::Counters::default(),
             settings: Settings {
                 district: config.district.clone(),
@@ -151,6 +154,11 @@ impl Controller {
         Ok(controller)
     }
 
+    /// Health names what hinders this domain's next certificate.
+    pub fn watch_certificates(&self, acme: Acme) {
+        let _ = self.acme.set(acme);
+    }
+
     /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
     #[must_use]
     pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
@@ -164,6 +172,12 @@ impl Controller {
             router: api::router(self),
             controller: Arc::clone(self),
         })
+    }
+
+    /// Sessions of the fleet that hold a slot.
+    #[must_use]
+    pub fn active_sessions(&self) -> usize {
+        self.fleet().totals(clock::now()).active_sessions
     }
 
     /// Whether a worker has registered and is heard.

@@ -241,6 +241,20 @@ impl Incoming {
         }
     }
 
+    /// The next piece of the content; `None` at the end. `within` bounds the wait.
+    ///
+    /// # Errors
+    /// As a call.
+    pub async fn piece(&mut self, within: Duration) -> Result<Option<Vec<u8>>, ClientError> {
+        let next = self.body.next(&mut self.conn, within).await;
+        let Some(n) = next.map_err(|e| broken(e, within))? else {
+            return Ok(None);
+        };
+        let piece = self.conn.unread()[..n].to_vec();
+        self.conn.consume(n);
+        Ok(Some(piece))
+    }
+
     /// Reads the rest into memory.
     ///
     /// # Errors

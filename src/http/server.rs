@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_rustls::{TlsAcceptor, TlsStream};
+use futures_rustls::{LazyConfigAcceptor, TlsStream};
 use rustls::ServerConfig;
 
 use super::call::Handler;
@@ -21,7 +21,7 @@ use super::exchange::{API_BODY_MAX, Done, Exchange, STALL};
 use super::reply::Failure;
 use crate::exec::{self, Stop};
 use crate::ids::{self, RequestId};
-use crate::wire::tcp::{Accepted, Acceptor};
+use crate::wire::tcp::{Accepted, Acceptor, Tcp};
 use crate::wire::{Body, Conn, HeadError, Limits, RequestHead, Socket};
 use crate::{clock, wire};
 
@@ -96,24 +96,57 @@ pub struct Listener {
     tls: Option<Certificates>,
 }
 
+/// What an ACME authority asks for when it proves a name (RFC 8737).
+const ACME_ALPN: &[u8] = b"acme-tls/1";
+
 /// A TLS configuration that can be replaced while connections are open.
 #[derive(Clone, Debug)]
-pub struct Certificates(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct Certificates {
+    current: Arc<RwLock<Arc<ServerConfig>>>,
+    challenge: Option<Arc<ServerConfig>>,
+}
 
 impl Certificates {
     /// Starts with `config`.
     #[must_use]
     pub fn new(config: Arc<ServerConfig>) -> Self {
-        Self(Arc::new(RwLock::new(config)))
+        Self {
+            current: Arc::new(RwLock::new(config)),
+            challenge: None,
+        }
+    }
+
+    /// Answers an ACME authority's proofs with that configuration.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: Arc<ServerConfig>) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    /// The handshake; `None` when it was a proof and nothing follows.
+    async fn accept(&self, tcp: Tcp) -> io::Result<Option<Socket>> {
+        let hello = LazyConfigAcceptor::new(Default::default(), tcp).await?;
+        let is_proof = {
+            let head = hello.client_hello();
+            let mut wanted = head.alpn().into_iter().flatten();
+            wanted.any(|protocol| protocol == ACME_ALPN)
+        };
+        if let Some(challenge) = self.challenge.as_ref().filter(|_| is_proof) {
+            let mut stream = hello.into_stream(Arc::clone(challenge)).await?;
+            smol::io::AsyncWriteExt::close(&mut stream).await?;
+            return Ok(None);
+        }
+        let stream = hello.into_stream(self.current()).await?;
+        Ok(Some(Socket::Tls(Box::new(TlsStream::Server(stream)))))
     }
 
     /// New connections use `config` from now on.
     pub fn replace(&self, config: Arc<ServerConfig>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -261,11 +294,11 @@ async fn connection(
     let secure = tls.is_some();
     let socket = match (socket, tls) {
         (Socket::Plain(tcp), Some(tls)) => {
-            let handshake = TlsAcceptor::from(tls.current()).accept(tcp);
             // What happens once or seldom is boxed: a connection is as large as its largest state,
             // and thousands are idle.
-            match Box::pin(clock::by(clock::now() + HANDSHAKE, handshake)).await {
-                Ok(Ok(stream)) => Socket::Tls(Box::new(TlsStream::Server(stream))),
+            match Box::pin(clock::by(clock::now() + HANDSHAKE, tls.accept(tcp))).await {
+                Ok(Ok(Some(socket))) => socket,
+                Ok(Ok(None)) => return,
                 Ok(Err(error)) => {
                     return log::debug!(target: "http", "TLS with {peer} failed: {error}");
                 }

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use super::Worker;
+use crate::acme::Acme;
 use crate::clock;
 use crate::http::{Failure, Reply};
 use crate::protocol::{Health, HealthExtra, HealthStatus, SERVICE, VERSION};
@@ -20,6 +21,7 @@ pub(super) fn health(worker: &Worker) -> Health {
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     problems.extend(of_controller.clone());
+    problems.extend(worker.acme.get().and_then(Acme::problem));
     Health {
         service: SERVICE.into(),
         version: VERSION.into(),

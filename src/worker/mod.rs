@@ -12,6 +12,7 @@ mod browser;
 mod driver;
 mod health;
 mod heartbeat;
+pub mod ice;
 mod live;
 mod machine;
 mod metrics;
@@ -21,11 +22,12 @@ mod steps;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
+use crate::acme::Acme;
 use crate::body::Bodies;
 use crate::clock;
 use crate::config::Config;
@@ -125,6 +127,7 @@ pub struct Worker {
     client: Client,
     hub: Hub,
     audit: Arc<Audit>,
+    acme: OnceLock<Acme>,
     keys: Keyed<Created>,
     drain: Mutex<Drain>,
     /// Set by the heartbeat while the controller refuses us as a duplicate.
@@ -216,6 +219,7 @@ impl Worker {
                 client,
                 hub: Hub::default(),
                 audit: Arc::new(audit),
+                acme: OnceLock::new(),
                 keys: Keyed::default(),
                 drain: Mutex::default(),
                 is_duplicate: AtomicBool::new(false),
@@ -236,6 +240,11 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Health names what hinders this domain's next certificate.
+    pub fn watch_certificates(&self, acme: Acme) {
+        let _ = self.acme.set(acme);
+    }
+
     /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
     #[must_use]
     pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
@@ -246,6 +255,12 @@ impl Worker {
     #[must_use]
     pub fn service(self: &Arc<Self>) -> Arc<dyn Service> {
         Arc::new(browser::Front::new(self))
+    }
+
+    /// Sessions that hold a slot.
+    #[must_use]
+    pub fn active_sessions(&self) -> usize {
+        self.roster.len()
     }
 
     /// Stops taking sessions; those that run live until `deadline`, or until they end by

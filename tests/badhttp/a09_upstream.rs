@@ -286,7 +286,7 @@ fn html_gets_one_script_tag_and_loses_what_described_it_before() {
                 .is_some_and(|(_, rest)| rest.contains("_neck/"));
             // A policy that forbids inline scripts lets ours pass: it is a file of the same origin.
             let external = page.matches("<script").count() == 1 && page.contains(" src=");
-                answer.field("etag").is_none()
+            answer.field("etag").is_none()
                 && answer.field("last-modified").is_none()
                 && placed
                 && external

@@ -17,7 +17,7 @@ use rtc::stun::attributes::{
 use rtc::stun::error_code::ErrorCodeAttribute;
 use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{
-    BINDING_REQUEST, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Getter as _, METHOD_ALLOCATE,
+    CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Getter as _, METHOD_ALLOCATE, METHOD_BINDING,
     METHOD_CREATE_PERMISSION, METHOD_REFRESH, Message, MessageType, Method, Setter as _,
 };
 use rtc::stun::xoraddr::XorMappedAddress;
@@ -219,9 +219,8 @@ impl Client {
     }
 
     async fn bind(&mut self) -> Result<(), TurnError> {
-        let mut message = Message::new();
-        message.set_type(BINDING_REQUEST);
-        self.ask(message).await.map(|_| ())
+        let outcome = self.request(METHOD_BINDING, &[], None).await;
+        outcome.map(|_| ()).map_err(|(error, _)| error)
     }
 
     /// The relayed address.
@@ -309,30 +308,33 @@ impl Client {
     }
 
     /// Sends until an answer comes.
-    async fn ask(&self, mut message: Message) -> Result<Message, TurnError> {
-        if message.transaction_id.0 == [0; 12] {
-            message
-                .new_transaction_id()
-                .map_err(|e| TurnError::Malformed(e.to_string()))?;
-            message.write_header();
-        }
+    async fn ask(&self, message: Message) -> Result<Message, TurnError> {
         let mut buffer = [0; 1500];
         for wait in WAITS {
-            self.socket
-                .send(&message.raw)
-                .await
-                .map_err(TurnError::Socket)?;
             let deadline = clock::now() + wait;
-            while let Ok(received) = clock::by(deadline, self.socket.recv(&mut buffer)).await {
-                let n = received.map_err(TurnError::Socket)?;
-                let mut answer = Message::new();
-                let read = answer.unmarshal_binary(&buffer[..n]);
-                if read.is_ok() && answer.transaction_id == message.transaction_id {
-                    return Ok(answer);
+            match clock::by(deadline, self.exchange(&message, &mut buffer)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                // Nothing listens, as the kernel heard; it may in a moment.
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    clock::until(deadline).await;
                 }
+                Ok(Err(error)) => return Err(TurnError::Socket(error)),
+                Err(_) => {}
             }
         }
         Err(TurnError::Silent)
+    }
+
+    async fn exchange(&self, message: &Message, buffer: &mut [u8]) -> std::io::Result<Message> {
+        self.socket.send(&message.raw).await?;
+        loop {
+            let n = self.socket.recv(buffer).await?;
+            let mut answer = Message::new();
+            let read = answer.unmarshal_binary(&buffer[..n]);
+            if read.is_ok() && answer.transaction_id == message.transaction_id {
+                return Ok(answer);
+            }
+        }
     }
 }
 

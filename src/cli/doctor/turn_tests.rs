@@ -49,7 +49,16 @@ fn coturn(more: &[&str]) -> Coturn {
         .stderr(Stdio::null())
         .spawn()
         .expect("coturn is installed: apt-get install coturn");
-    Coturn { child, port, dir }
+    let coturn = Coturn { child, port, dir };
+    let deadline = clock::now() + Duration::from_secs(10);
+    let answers = async {
+        let mut client = Client::open("127.0.0.1", port).await.unwrap();
+        while client.bind().await.is_err() {
+            assert!(clock::now() < deadline, "coturn does not answer");
+        }
+    };
+    exec::block_on(answers);
+    coturn
 }
 
 fn findings(port: u16, secret: &str) -> Vec<Finding> {

@@ -1,0 +1,135 @@
+//! The binary renews itself: what is newest, fetch it, prove it, put it in place, and back when it
+//! does not run.
+//!
+//! Releases lie where the product family keeps them: `latest.json`, then `v<version>/` with the
+//! binary and `SHA256SUMS`. Nothing is installed without its sum; with `update.public_key` nothing
+//! without a signature over the sums either. The new binary replaces the old one in one step, and
+//! the old one stays beside it as `.backup`.
+
+pub mod auto;
+mod fetch;
+mod install;
+mod sums;
+#[cfg(test)]
+mod tests;
+pub mod trial;
+mod version;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::config;
+use crate::http::client::{Client, ClientError};
+
+pub use install::Place;
+pub use version::Version;
+
+use fetch::Source;
+
+/// Why there is no update.
+#[derive(Debug)]
+pub enum UpdateError {
+    /// The server does not answer, or not usefully.
+    Call(String, ClientError),
+    /// A file cannot be written, moved or read.
+    File(PathBuf, io::Error),
+    /// The new binary lies in a store that only its own tools change.
+    NixStore(PathBuf),
+    /// A release or file is not there.
+    NotThere(String, u16),
+    /// The directory of the binary belongs to somebody else.
+    NotWritable(PathBuf),
+    /// The release is not what it should be.
+    Refused(String),
+    /// The new binary does not run here.
+    DoesNotRun(String),
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(url, error) => write!(f, "{url}: {error}"),
+            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NixStore(path) => write!(
+                f,
+                "{} is in the Nix store: update the flake input, and rebuild the system",
+                path.display()
+            ),
+            Self::NotThere(url, status) => write!(
+                f,
+                "{url} answers {status}; check update.base_url and update.channel"
+            ),
+            Self::NotWritable(path) => write!(
+                f,
+                "{} is not writable by this user: run `update` as its owner, or let your package manager update",
+                path.display()
+            ),
+            Self::Refused(why) => f.write_str(why),
+            Self::DoesNotRun(why) => write!(
+                f,
+                "the new binary does not run here: {why}; the old one stays"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for UpdateError {}
+
+/// What is known of the newest release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// This binary's version.
+    pub current: Version,
+    /// The newest one of the channel.
+    pub latest: Version,
+}
+
+impl News {
+    /// Whether there is something newer.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        self.latest > self.current
+    }
+}
+
+/// Asks what is newest.
+///
+/// # Errors
+/// See [`UpdateError`].
+pub async fn check(settings: &config::Update, client: &Client) -> Result<News, UpdateError> {
+    check_from(settings, client, Version::own()).await
+}
+
+async fn check_from(
+    settings: &config::Update,
+    client: &Client,
+    current: Version,
+) -> Result<News, UpdateError> {
+    let latest = Source::new(settings, client)?.latest().await?;
+    Ok(News { current, latest })
+}
+
+/// Fetches, proves and installs `version` at `place`; the process that runs goes on as it is.
+///
+/// # Errors
+/// See [`UpdateError`]; the installed binary is as it was then.
+pub async fn install(
+    settings: &config::Update,
+    client: &Client,
+    place: &Place,
+    version: &Version,
+) -> Result<(), UpdateError> {
+    place.check()?;
+    let source = Source::new(settings, client)?;
+    // The sum comes first: without it there is nothing to fetch.
+    let sum = source.sum(version).await?;
+    let staged = place.stage()?;
+    let outcome = async {
+        source.binary(version, sum, staged.path()).await?;
+        staged.prove(version).await?;
+        staged.swap()
+    };
+    outcome.await
+    // `staged` removes what is left of it.
+}
