@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::call::Call;
+use super::exchange::Exchange;
 use super::reply::{Failure, Reply};
 use crate::clock;
 
@@ -74,14 +75,29 @@ impl Caller {
     /// Of this call.
     #[must_use]
     pub fn of(call: &Call) -> Self {
-        let plain = |c: &char| c.is_ascii_graphic();
         Self {
             method: call.method.to_string(),
-            path: call.path.chars().filter(plain).take(PATH_MAX).collect(),
+            path: plain(&call.path),
             peer: call.peer.ip().to_string(),
             request_id: call.request_id.to_string(),
         }
     }
+
+    /// Of a request whose content is still unread.
+    #[must_use]
+    pub fn asking(exchange: &Exchange) -> Self {
+        Self {
+            method: exchange.head.method.as_str().to_owned(),
+            path: plain(exchange.head.path()),
+            peer: exchange.peer.ip().to_string(),
+            request_id: exchange.id.to_string(),
+        }
+    }
+}
+
+fn plain(path: &str) -> String {
+    let visible = |c: &char| c.is_ascii_graphic();
+    path.chars().filter(visible).take(PATH_MAX).collect()
 }
 
 impl Audit {

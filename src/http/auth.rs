@@ -49,7 +49,15 @@ impl Bearer {
     /// # Errors
     /// 401 with `WWW-Authenticate: Bearer`.
     pub fn check(&self, call: &Call) -> Result<(), Failure> {
-        if self.accepts(call.header("authorization")) {
+        self.check_value(call.header("authorization"))
+    }
+
+    /// As [`Self::check`], for an `Authorization` value.
+    ///
+    /// # Errors
+    /// 401 with `WWW-Authenticate: Bearer`.
+    pub fn check_value(&self, authorization: Option<&str>) -> Result<(), Failure> {
+        if self.accepts(authorization) {
             return Ok(());
         }
         Err(

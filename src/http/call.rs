@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use http_types::{Method, Request};
 use serde::de::DeserializeOwned;
 
+use super::exchange::Exchange;
 use super::reply::{Failure, Reply};
 use crate::ids::RequestId;
 
@@ -93,6 +94,16 @@ impl Call {
 /// Answers calls.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
+    /// Judges a request by its head, before its content is read: who may not send it should not
+    /// make us hold it.
+    ///
+    /// # Errors
+    /// What the client is told in place of an answer.
+    fn admit(&self, exchange: &Exchange) -> Result<(), Failure> {
+        let _ = exchange;
+        Ok(())
+    }
+
     /// The answer to one call.
     async fn answer(&self, call: Call) -> Result<Reply, Failure>;
 }

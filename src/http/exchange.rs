@@ -13,16 +13,19 @@ use smol::io::AsyncReadExt as _;
 use super::call::{Call, Handler};
 use super::codec;
 use super::reply::{Content, Failure, Reply, Source, Upgraded};
+use crate::clock;
 use crate::ids::RequestId;
 use crate::wire::digits;
 use crate::wire::fields::write_line;
-use crate::wire::{Body, BodyError, Conn, RequestHead, Version};
+use crate::wire::{Body, BodyError, Conn, Framing, RequestHead, Version};
 
 /// Largest content of an API request. The largest legal one is a heartbeat: 1,000 sessions of
 /// about 600 bytes.
 pub const API_BODY_MAX: usize = 1024 * 1024;
 /// Largest content of a request that browsers of strangers send: an SDP offer.
 pub const BROWSER_BODY_MAX: usize = 64 * 1024;
+/// Time for the whole content of an API request: the largest at 280 kbit/s.
+const CONTENT: Duration = Duration::from_secs(30);
 /// How long a peer may stay silent inside a body, or not read what it is sent.
 pub const STALL: Duration = Duration::from_secs(20);
 /// How long the rest of an answer to a misbehaving client may take to be read.
@@ -90,21 +93,18 @@ impl Exchange {
     /// # Errors
     /// What the client is to be told.
     pub async fn content(&mut self, max: usize) -> Result<Vec<u8>, Failure> {
+        if matches!(self.head.framing, Framing::Length(n) if n > max as u64) {
+            return Err(content_failure(&BodyError::TooLarge));
+        }
+        if self.body.is_done() {
+            return Ok(Vec::new());
+        }
         self.go_on().await;
-        self.body
-            .collect(&mut self.conn, max, STALL)
+        let whole = self.body.collect(&mut self.conn, max, STALL);
+        clock::by(clock::now() + CONTENT, whole)
             .await
-            .map_err(|error| match error {
-                BodyError::TooLarge => Failure::new(
-                    413,
-                    "content_too_large",
-                    format!("the content may have at most {max} bytes"),
-                ),
-                BodyError::Stalled => {
-                    Failure::new(408, "timeout", "the content did not come in time")
-                }
-                other => Failure::new(400, "bad_request", other.to_string()),
-            })
+            .unwrap_or(Err(BodyError::Stalled))
+            .map_err(|error| content_failure(&error))
     }
 
     /// Sends `100 Continue` when the client waits for it and has sent no content yet.
@@ -121,6 +121,9 @@ impl Exchange {
 
     /// Answers by `handler`, as an API: the content is read whole first.
     pub async fn serve(mut self, handler: &dyn Handler, max: usize) -> Done {
+        if let Err(failure) = handler.admit(&self) {
+            return self.answer_failure(failure).await;
+        }
         let content = match self.content(max).await {
             Ok(content) => content,
             Err(failure) => return self.refuse(failure).await,
@@ -167,13 +170,19 @@ impl Exchange {
         self.answer_failure(failure).await
     }
 
-    /// Sends a reply.
+    /// Sends a reply. The connection closes when content was left unread, since a client that is
+    /// refused early may send it or not, and after an upgrade that was not granted.
     pub async fn answer(mut self, reply: Reply) -> Done {
+        self.head.keep_alive &= self.body.is_done() && !self.head.is_upgrade;
         let id = self.id.to_string();
-        let extra = [
+        let mut extra = vec![
             ("x-request-id", id.as_str()),
             ("x-content-type-options", "nosniff"),
         ];
+        let is_kept = self.head.keep_alive && !matches!(reply.content, Content::Stream(_));
+        if is_kept && self.head.version == Version::Http10 {
+            extra.push(("connection", "keep-alive"));
+        }
         let Reply {
             status,
             fields,
@@ -275,6 +284,16 @@ impl Exchange {
                 return Done::Gone;
             }
         }
+    }
+}
+
+/// What a client is told whose content could not be read.
+#[must_use]
+pub fn content_failure(error: &BodyError) -> Failure {
+    match error {
+        BodyError::TooLarge => Failure::new(413, "content_too_large", "the content is too large"),
+        BodyError::Stalled => Failure::new(408, "timeout", "the content did not come in time"),
+        other => Failure::new(400, "bad_request", other.to_string()),
     }
 }
 

@@ -8,6 +8,7 @@ use http_types::Method;
 use super::audit::{Audit, Caller};
 use super::auth::Bearer;
 use super::call::{Call, Handler};
+use super::exchange::Exchange;
 use super::reply::{Failure, Reply};
 
 /// A table of routes; the first that fits answers. Paths compare by raw bytes, segment by
@@ -112,15 +113,6 @@ impl Router {
     }
 }
 
-impl Router {
-    fn check(&self, route: &Route, call: &Call) -> Result<(), Failure> {
-        match &self.bearer {
-            Some(bearer) if route.secured => bearer.check(call),
-            _ => Ok(()),
-        }
-    }
-}
-
 fn fits(path: &[&'static str], raw: &str) -> Option<Vec<(&'static str, String)>> {
     let mut params = Vec::new();
     let mut parts = raw.split('/').skip(1);
@@ -136,44 +128,68 @@ fn fits(path: &[&'static str], raw: &str) -> Option<Vec<(&'static str, String)>>
     parts.next().is_none().then_some(params)
 }
 
-#[async_trait]
-impl Handler for Router {
-    async fn answer(&self, mut call: Call) -> Result<Reply, Failure> {
+/// The parts of a path that its route names.
+type Params = Vec<(&'static str, String)>;
+
+impl Router {
+    /// The route of a request, and what its path says.
+    fn find(&self, method: &str, path: &str) -> Result<(&Route, Params), Failure> {
         let mut allowed: Vec<&str> = Vec::new();
         for route in &self.routes {
-            let Some(params) = fits(&route.path, &call.path) else {
+            let Some(params) = fits(&route.path, path) else {
                 continue;
             };
-            let head_of_get = call.method == Method::Head && route.method == Method::Get;
-            if route.method != call.method && !head_of_get {
-                allowed.push(route.method.as_ref());
-                continue;
+            let head_of_get = method == "HEAD" && route.method == Method::Get;
+            if route.method.as_ref() == method || head_of_get {
+                return Ok((route, params));
             }
-            call.params = params;
-            let audit = self.audit.as_ref().filter(|_| route.is_audited);
-            let Some(audit) = audit else {
-                self.check(route, &call)?;
-                return route.handler.answer(call).await;
-            };
-            let caller = Caller::of(&call);
-            let bearer = self.bearer.as_ref();
-            let who = bearer.and_then(|b| b.who(call.header("authorization")));
-            let outcome = match self.check(route, &call) {
-                Ok(()) => route.handler.answer(call).await,
-                Err(failure) => Err(failure),
-            };
-            audit.note(who.unwrap_or("nobody"), &caller, &outcome);
-            return outcome;
+            allowed.push(route.method.as_ref());
         }
         if allowed.is_empty() {
             return Err(Failure::not_found("path"));
         }
-        Err(Failure::new(
-            405,
-            "method_not_allowed",
-            format!("{} is not allowed here", call.method),
-        )
-        .header("Allow", allowed.join(", ")))
+        let what = format!("{method} is not allowed here");
+        Err(Failure::new(405, "method_not_allowed", what).header("Allow", allowed.join(", ")))
+    }
+
+    fn check(&self, route: &Route, authorization: Option<&str>) -> Result<(), Failure> {
+        match &self.bearer {
+            Some(bearer) if route.secured => bearer.check_value(authorization),
+            _ => Ok(()),
+        }
+    }
+
+    fn audit_of(&self, route: &Route) -> Option<&Audit> {
+        self.audit.as_deref().filter(|_| route.is_audited)
+    }
+}
+
+#[async_trait]
+impl Handler for Router {
+    fn admit(&self, exchange: &Exchange) -> Result<(), Failure> {
+        let head = &exchange.head;
+        let (route, _) = self.find(head.method.as_str(), head.path())?;
+        let outcome = self.check(route, head.fields.text("authorization"));
+        if let (Err(failure), Some(audit)) = (&outcome, self.audit_of(route)) {
+            audit.note("nobody", &Caller::asking(exchange), &Err(failure.clone()));
+        }
+        outcome
+    }
+
+    async fn answer(&self, mut call: Call) -> Result<Reply, Failure> {
+        let (route, params) = self.find(call.method.as_ref(), &call.path)?;
+        // Looked at again: not every caller of a handler admits first.
+        self.check(route, call.header("authorization"))?;
+        call.params = params;
+        let Some(audit) = self.audit_of(route) else {
+            return route.handler.answer(call).await;
+        };
+        let caller = Caller::of(&call);
+        let bearer = self.bearer.as_ref();
+        let who = bearer.and_then(|b| b.who(call.header("authorization")));
+        let outcome = route.handler.answer(call).await;
+        audit.note(who.unwrap_or("nobody"), &caller, &outcome);
+        outcome
     }
 }
 

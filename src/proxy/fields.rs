@@ -50,11 +50,15 @@ fn is_one_of(name: &[u8], list: &[&[u8]]) -> bool {
     list.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
+/// Fields that `Connection` may not take away: without them a request means another thing.
+const END_TO_END: [&[u8]; 3] = [b"host", b"origin", b"content-type"];
+
 /// Whether a `Connection` field names this field as one of its connection only.
 fn is_named_by_connection(fields: &Fields, name: &[u8]) -> bool {
-    fields
-        .members("connection")
-        .any(|m| m.eq_ignore_ascii_case(name))
+    !is_one_of(name, &END_TO_END)
+        && fields
+            .members("connection")
+            .any(|m| m.eq_ignore_ascii_case(name))
 }
 
 /// The fields to ask for names that `Connection` adds to the usual ones: none nearly always, so
@@ -149,7 +153,7 @@ mod tests {
             ("X-Forwarded-User", "u".to_owned()),
             ("X-Neck", "n".to_owned()),
         ];
-        let all = fields(&[("Connection", "close, x-named")]);
+        let all = fields(&[("Connection", "close, x-named, host, origin")]);
         let all = limited_by_connection(&all);
         for name in [
             "x-forwarded-user",

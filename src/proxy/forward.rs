@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::content::{self, CONTENT_MAX, Content};
 use super::counters::Counters;
 use super::fields::{
     cookies, limited_by_connection, passes_as_trailer, passes_downstream, passes_upstream,
@@ -16,11 +17,12 @@ use super::inject::{Injector, is_compressed, is_document};
 use super::pool::{Leg, Pool, Upstream, went_stale};
 use crate::exec::Stop;
 use crate::http::client::{Client, ClientError};
-use crate::http::exchange::STALL;
+use crate::http::exchange::{STALL, content_failure};
 use crate::http::reply::{Failure, Reply};
 use crate::http::{Done, Exchange, Rest, codec};
 use crate::wire::digits;
 use crate::wire::fields::write_line;
+use crate::wire::head::VIA;
 use crate::wire::relay::{self, Traffic};
 use crate::wire::{
     Body, BodyError, Conn, Framing, HeadError, Limits, RequestHead, ResponseHead, Version, framing,
@@ -32,9 +34,6 @@ const ANSWER: Duration = Duration::from_secs(30);
 const UPSTREAM_STALL: Duration = Duration::from_secs(120);
 /// Interim responses before a final one.
 const INTERIM_MAX: usize = 8;
-/// Largest request content that is sent in one piece with its head, and again when a reused
-/// connection turns out to be stale.
-const WHOLE_MAX: u64 = 16 * 1024;
 
 /// Room for a chunk-size line: 16 hex digits and CRLF.
 const CHUNK_LINE: usize = 18;
@@ -131,17 +130,21 @@ impl Proxy {
         policy: &Policy,
     ) -> Done {
         let document = policy.snippet.is_some() && wants_document(&exchange.head);
-        let head = request_head(&exchange, upstream, policy, document);
+        if let Err(error) = content::check_length(exchange.head.framing) {
+            return self.refuse_content(exchange, &error).await;
+        }
         if exchange.head.expects_continue {
             Box::pin(exchange.go_on()).await;
         }
-        match self.ask(&mut exchange, upstream, &head).await {
+        let content = match content::gather(&mut exchange).await {
+            Ok(content) => content,
+            Err(error) => return self.refuse_content(exchange, &error).await,
+        };
+        let framing = content.framing(exchange.head.framing);
+        let head = request_head(&exchange, framing, upstream, policy, document);
+        match self.ask(&mut exchange, upstream, &head, &content).await {
             Ok((leg, answer)) => self.deliver(exchange, leg, answer, upstream, policy).await,
-            Err(Fault::Client(error)) => {
-                self.counters.answered(400);
-                let failure = Failure::new(400, "bad_request", error.to_string());
-                Box::pin(exchange.refuse(failure)).await
-            }
+            Err(Fault::Client(error)) => self.refuse_content(exchange, &error).await,
             Err(fault) => {
                 log::warn!(target: "proxy", "{upstream}: {fault}; {} {} request_id={}",
                     exchange.head.method.as_str(), exchange.head.path(), exchange.id);
@@ -155,6 +158,13 @@ impl Proxy {
         }
     }
 
+    /// Answers a request whose content cannot be forwarded.
+    async fn refuse_content(&self, exchange: Exchange, error: &BodyError) -> Done {
+        let failure = content_failure(error);
+        self.counters.answered(failure.status);
+        Box::pin(exchange.refuse(failure)).await
+    }
+
     /// Sends the request and reads the head of its final answer; once more on a fresh connection
     /// when a reused one was stale and nothing can have happened twice.
     async fn ask(
@@ -162,13 +172,13 @@ impl Proxy {
         exchange: &mut Exchange,
         upstream: &Upstream,
         head: &[u8],
+        content: &Content,
     ) -> Result<(Leg, ResponseHead), Fault> {
-        let whole = whole_content(exchange).await?;
-        let may_repeat = exchange.head.method.is_idempotent() && whole.is_some();
+        let may_repeat = exchange.head.method.is_idempotent() && content.is_whole();
         if !exchange.head.is_upgrade
             && let Some(mut leg) = self.pool.reuse(upstream, !may_repeat)
         {
-            match talk(exchange, &mut leg, head, whole).await {
+            match talk(exchange, &mut leg, head, content).await {
                 Ok(answer) => return Ok((leg, answer)),
                 Err(Fault::Upstream(error)) if may_repeat && went_stale(&error) => {}
                 Err(fault) => return Err(fault),
@@ -176,7 +186,7 @@ impl Proxy {
         }
         let connect = Box::pin(self.pool.connect(upstream));
         let mut leg = connect.await.map_err(Fault::Connect)?;
-        let answer = talk(exchange, &mut leg, head, whole).await?;
+        let answer = talk(exchange, &mut leg, head, content).await?;
         Ok((leg, answer))
     }
 
@@ -190,10 +200,10 @@ impl Proxy {
     ) -> Done {
         self.counters.answered(answer.status);
         if answer.status == 101 {
-            if exchange.head.is_upgrade {
+            if exchange.head.is_upgrade && is_websocket(&answer) {
                 return Box::pin(tunnel(exchange, leg, answer, policy, &self.counters)).await;
             }
-            log::warn!(target: "proxy", "{upstream}: switched protocols unasked");
+            log::warn!(target: "proxy", "{upstream}: switched to a protocol that was not asked for");
             return refuse(exchange, policy, 502).await;
         }
         let to_head = exchange.head.method.as_str() == "HEAD";
@@ -238,67 +248,54 @@ impl Proxy {
     }
 }
 
-/// Small content that is already here, or can be waited for, is sent and repeated as a whole: its
-/// length in [`Conn::unread`]. `None` means that it has to be streamed.
-async fn whole_content(exchange: &mut Exchange) -> Result<Option<usize>, Fault> {
-    match exchange.head.framing {
-        Framing::Empty => Ok(Some(0)),
-        Framing::Length(n) if n <= WHOLE_MAX => {
-            let length = usize::try_from(n).unwrap_or(usize::MAX);
-            exchange.conn.alarm().arm(STALL);
-            while exchange.conn.unread().len() < length {
-                match exchange.conn.fill().await {
-                    Ok(0) => return Err(Fault::Client(BodyError::Truncated)),
-                    Ok(_) => {}
-                    Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                        return Err(Fault::Client(BodyError::Stalled));
-                    }
-                    Err(e) => return Err(Fault::Client(BodyError::Io(e))),
-                }
-            }
-            exchange.conn.alarm().disarm();
-            Ok(Some(length))
-        }
-        _ => Ok(None),
-    }
+/// Whether an upstream switched to the one protocol that it was asked for (RFC 9110 section 7.8).
+fn is_websocket(answer: &ResponseHead) -> bool {
+    answer.fields.has_member("upgrade", "websocket")
+        && answer.fields.has_member("connection", "upgrade")
 }
 
 async fn talk(
     exchange: &mut Exchange,
     leg: &mut Leg,
     head: &[u8],
-    whole: Option<usize>,
+    content: &Content,
 ) -> Result<ResponseHead, Fault> {
-    match whole {
-        Some(n) => {
-            let mut parts = [
-                IoSlice::new(head),
-                IoSlice::new(&exchange.conn.unread()[..n]),
-            ];
+    match content {
+        Content::Streamed(begun) => {
+            leg.write_all(head, STALL).await.map_err(Fault::Upstream)?;
+            Box::pin(upload(exchange, leg, begun)).await?;
+        }
+        whole => {
+            let bytes = match whole {
+                Content::Here(n) => &exchange.conn.unread()[..*n],
+                Content::Decoded(bytes) | Content::Streamed(bytes) => bytes,
+            };
+            let mut parts = [IoSlice::new(head), IoSlice::new(bytes)];
             let sent = leg.write_parts(&mut parts, STALL).await;
             // An upstream may answer and close without reading the content.
             if let Err(error) = sent
-                && (n == 0 || !went_stale(&error))
+                && (bytes.is_empty() || !went_stale(&error))
             {
                 return Err(Fault::Upstream(error));
             }
         }
-        None => {
-            leg.write_all(head, STALL).await.map_err(Fault::Upstream)?;
-            Box::pin(upload(exchange, leg)).await?;
-        }
     }
     let answer = final_head(exchange, leg).await?;
-    if let Some(n) = whole {
-        exchange.conn.consume(n);
-        exchange.body = Body::new(Framing::Empty);
-    }
+    content::settle(exchange, content);
     Ok(answer)
 }
 
 /// Streams the request's content until its end, or until the upstream begins to answer.
-async fn upload(exchange: &mut Exchange, leg: &mut Leg) -> Result<(), Fault> {
+async fn upload(exchange: &mut Exchange, leg: &mut Leg, begun: &[u8]) -> Result<(), Fault> {
     let chunked = exchange.head.framing == Framing::Chunked;
+    let mut total = begun.len() as u64;
+    if !begun.is_empty() {
+        match write_piece(leg, &[], begun, chunked).await {
+            Ok(()) => {}
+            Err(error) if went_stale(&error) => return Ok(()),
+            Err(error) => return Err(Fault::Upstream(error)),
+        }
+    }
     loop {
         let next = async { Some(exchange.body.next(&mut exchange.conn, STALL).await) };
         let answered = async {
@@ -311,6 +308,10 @@ async fn upload(exchange: &mut Exchange, leg: &mut Leg) -> Result<(), Fault> {
         let Some(n) = piece.map_err(Fault::Client)? else {
             break;
         };
+        total += n as u64;
+        if total > CONTENT_MAX {
+            return Err(Fault::Client(BodyError::TooLarge));
+        }
         let sent = write_piece(leg, &[], &exchange.conn.unread()[..n], chunked).await;
         exchange.conn.consume(n);
         match sent {
@@ -367,6 +368,7 @@ fn wants_document(head: &RequestHead) -> bool {
 
 fn request_head(
     exchange: &Exchange,
+    framing: Framing,
     upstream: &Upstream,
     policy: &Policy,
     document: bool,
@@ -408,11 +410,11 @@ fn request_head(
         b"x-forwarded-proto",
         if exchange.secure { b"https" } else { b"http" },
     );
-    write_line(&mut out, b"via", b"1.1 hydraneckwebrtc");
+    write_line(&mut out, b"via", VIA);
     for (name, value) in &policy.set {
         write_line(&mut out, name.as_bytes(), value.as_bytes());
     }
-    match head.framing {
+    match framing {
         Framing::Empty if matches!(head.method.as_str(), "POST" | "PUT" | "PATCH") => {
             write_line(&mut out, b"content-length", b"0");
         }

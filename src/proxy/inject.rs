@@ -34,6 +34,8 @@ impl std::error::Error for CannotInject {}
 
 /// One document on its way.
 pub struct Injector {
+    /// The first byte, until the second is there.
+    first: Option<Vec<u8>>,
     rewriter: Option<HtmlRewriter<'static, Sink>>,
     out: Arc<Mutex<Vec<u8>>>,
     placed: Arc<AtomicBool>,
@@ -88,6 +90,7 @@ impl Injector {
         );
         let rewriter = HtmlRewriter::new(settings, Sink(Arc::clone(&out)));
         Self {
+            first: Some(Vec::new()),
             rewriter: Some(rewriter),
             out,
             placed,
@@ -100,6 +103,23 @@ impl Injector {
     /// # Errors
     /// [`CannotInject`]; the document is lost then.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, CannotInject> {
+        let Some(mut begun) = self.first.take() else {
+            return self.rewrite(piece);
+        };
+        begun.extend_from_slice(piece);
+        if begun.len() < 2 {
+            self.first = Some(begun);
+            return Ok(Vec::new());
+        }
+        if begun.starts_with(b"\xff\xfe") || begun.starts_with(b"\xfe\xff") {
+            // UTF-16, whatever the field says: ASCII would be rubbish in it.
+            self.rewriter = None;
+            return Ok(begun);
+        }
+        self.rewrite(&begun)
+    }
+
+    fn rewrite(&mut self, piece: &[u8]) -> Result<Vec<u8>, CannotInject> {
         let mut rest = piece;
         while !rest.is_empty()
             && let Some(mut rewriter) = self.rewriter.take()
@@ -127,11 +147,15 @@ impl Injector {
     /// # Errors
     /// As [`Self::push`].
     pub fn finish(&mut self) -> Result<Vec<u8>, CannotInject> {
+        let mut rest = match self.first.take() {
+            Some(begun) => self.rewrite(&begun)?,
+            None => Vec::new(),
+        };
         let Some(rewriter) = self.rewriter.take() else {
-            return Ok(Vec::new());
+            return Ok(rest);
         };
         rewriter.end().map_err(|e| CannotInject(e.to_string()))?;
-        let mut rest = self.taken();
+        rest.extend(self.taken());
         if !self.placed.load(Ordering::Relaxed) {
             rest.extend_from_slice(self.snippet.as_bytes());
         }
@@ -209,6 +233,7 @@ mod tests {
             ),
             ("plain", "plain@"),
             ("", "@"),
+            ("x", "x@"),
         ] {
             assert_eq!(
                 inject(&[page.as_bytes()]),
@@ -216,6 +241,29 @@ mod tests {
                 "{page}"
             );
         }
+    }
+
+    #[test]
+    fn a_document_in_utf_16_passes_byte_for_byte_in_every_split() {
+        for page in [&b"\xff\xfe<\0h\0e\0a\0d\0>\0"[..], b"\xfe\xff\0<\0p\0>"] {
+            for cut in 0..=page.len() {
+                let mut injector = Injector::new(SNIPPET.into());
+                let mut out = injector.push(&page[..cut]).unwrap();
+                out.extend(injector.push(&page[cut..]).unwrap());
+                out.extend(injector.finish().unwrap());
+                assert_eq!(out, page, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_longer_than_the_memory_passes_whole() {
+        let page = format!(
+            "<html data-x='{}'><head></head>",
+            "y".repeat(2 * MEMORY_MAX)
+        );
+        let pieces: Vec<&[u8]> = page.as_bytes().chunks(65_536).collect();
+        assert_eq!(inject(&pieces), page);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! never passes. HTML documents may get a snippet right after `<head>`; a WebSocket upgrade
 //! becomes a tunnel.
 
+mod content;
 pub mod counters;
 pub mod fields;
 pub mod forward;

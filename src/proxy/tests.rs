@@ -160,7 +160,7 @@ fn chunked_content_is_forwarded_as_content_not_as_bytes() {
     );
     let got = seen.lock().unwrap()[0].clone();
     assert!(
-        got.ends_with("3\r\nabc\r\n0\r\n\r\n") && !got.contains("root"),
+        got.ends_with("content-length: 3\r\n\r\nabc") && !got.contains("root"),
         "{got}"
     );
 }
@@ -174,6 +174,31 @@ fn a_stale_connection_is_replaced_once_and_unseen() {
     // The second answer is nothing at all: the upstream closed the idle connection.
     assert!(ask(address, &get(2)).contains(" 200 OK"));
     assert_eq!(seen.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn large_chunked_content_is_streamed_as_chunks() {
+    let (origin, seen) = upstream(&[OK]);
+    let (address, _stop) = proxy(origin, Policy::default());
+    let piece = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+    let answer = ask(
+        address,
+        &format!(
+            "PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{}0\r\n\r\n",
+            piece.repeat(20)
+        ),
+    );
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let got = seen.lock().unwrap()[0].clone();
+    assert!(
+        got.contains("transfer-encoding: chunked\r\n"),
+        "{}",
+        &got[..300]
+    );
+    assert_eq!(
+        got.matches('x').count() - got[..got.find("\r\n\r\n").unwrap()].matches('x').count(),
+        20 * 0x1000
+    );
 }
 
 #[test]

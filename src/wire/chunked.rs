@@ -164,26 +164,27 @@ fn line<'a>(
     }
 }
 
-/// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the "bad" white space that
-/// RFC 9112 section 7.1.1 tolerates.
+/// `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1).
 fn is_extension_list(text: &[u8]) -> bool {
     let mut rest = text;
-    while let Some((b';', after)) = rest.split_first() {
-        let name = after.iter().take_while(|b| !b";=".contains(b)).count();
+    while let Some((b';', after)) = without_space(rest).split_first() {
+        let after = without_space(after);
+        let name = after.iter().take_while(|b| !b";= \t".contains(b)).count();
         if !is_token(&after[..name]) {
             return false;
         }
         rest = &after[name..];
-        let Some((b'=', value)) = rest.split_first() else {
+        let Some((b'=', value)) = without_space(rest).split_first() else {
             continue;
         };
+        let value = without_space(value);
         let length = if value.first() == Some(&b'"') {
             match quoted_length(value) {
                 Some(n) => n,
                 None => return false,
             }
         } else {
-            let n = value.iter().take_while(|b| **b != b';').count();
+            let n = value.iter().take_while(|b| !b"; \t".contains(b)).count();
             if !is_token(&value[..n]) {
                 return false;
             }
@@ -192,6 +193,13 @@ fn is_extension_list(text: &[u8]) -> bool {
         rest = &value[length..];
     }
     rest.is_empty()
+}
+
+/// White space is only ever read away before something that belongs to an extension, so that
+/// none may end the line.
+fn without_space(text: &[u8]) -> &[u8] {
+    let n = text.iter().take_while(|b| b" \t".contains(b)).count();
+    &text[n..]
 }
 
 fn quoted_length(text: &[u8]) -> Option<usize> {
@@ -247,6 +255,7 @@ mod tests {
                 b"a0123456789",
                 b"",
             ),
+            (b"5 ; a\t=  b ;c\r\nhello\r\n0\r\n\r\n", b"hello", b""),
             (b"A;x\r\n0123456789\r\n0\r\n\r\n", b"0123456789", b""),
         ] {
             for piece in 1..wire.len() {
@@ -268,6 +277,10 @@ mod tests {
             b"5;a\rb\r\nhello\r\n0\r\n\r\n",
             b"5;a\0\r\nhello\r\n0\r\n\r\n",
             b"5;a b\r\nhello\r\n0\r\n\r\n",
+            b"5;a \r\nhello\r\n0\r\n\r\n",
+            b"5;a=b \r\nhello\r\n0\r\n\r\n",
+            b"5 ;\r\nhello\r\n0\r\n\r\n",
+            b"5;a=\r\nhello\r\n0\r\n\r\n",
             b"0x5\r\nhello\r\n0\r\n\r\n",
             b"1_0\r\nhello\r\n0\r\n\r\n",
             b"+5\r\nhello\r\n0\r\n\r\n",

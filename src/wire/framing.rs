@@ -19,7 +19,7 @@ pub enum Framing {
 /// Framing of a request.
 ///
 /// # Errors
-/// 400 where two readings are possible, 501 for a transfer coding other than `chunked`.
+/// 400 where two readings are possible, 501 for a transfer coding before `chunked`.
 pub fn of_request(fields: &Fields, version: Version) -> Result<Framing, Refusal> {
     match explicit(fields, version)? {
         Some(framing) => Ok(framing),
@@ -62,24 +62,32 @@ fn explicit(fields: &Fields, version: Version) -> Result<Option<Framing>, Refusa
         if codings > 1 {
             return Err(Refusal::BadRequest("more than one Transfer-Encoding"));
         }
-        let coding = fields.get("transfer-encoding").unwrap_or_default();
-        return if coding.eq_ignore_ascii_case(b"chunked") {
-            Ok(Some(Framing::Chunked))
-        } else if super::fields::is_token(coding) {
-            Err(Refusal::NotImplemented(
-                "a transfer coding other than chunked",
-            ))
-        } else {
-            Err(Refusal::BadRequest(
-                "Transfer-Encoding is not exactly chunked",
-            ))
-        };
+        return codings_of(fields.get("transfer-encoding").unwrap_or_default()).map(Some);
     }
     match lengths {
         0 => Ok(None),
         1 => length(fields.get("content-length").unwrap_or_default()).map(Some),
         _ => Err(Refusal::BadRequest("more than one Content-Length")),
     }
+}
+
+/// `chunked` and nothing else. Codings that end with one `chunked` have an end that can be found
+/// but are not implemented; with any others it cannot be found at all (RFC 9112 sections 6.1, 6.3).
+fn codings_of(value: &[u8]) -> Result<Framing, Refusal> {
+    let is_chunked = |c: &[u8]| c.eq_ignore_ascii_case(b"chunked");
+    if is_chunked(value) {
+        return Ok(Framing::Chunked);
+    }
+    let mut codings = value.rsplit(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let ends_with_chunked = codings.next().is_some_and(is_chunked);
+    if ends_with_chunked && codings.all(|c| super::fields::is_token(c) && !is_chunked(c)) {
+        return Err(Refusal::NotImplemented(
+            "a transfer coding other than chunked",
+        ));
+    }
+    Err(Refusal::BadRequest(
+        "Transfer-Encoding is not exactly chunked",
+    ))
 }
 
 fn length(value: &[u8]) -> Result<Framing, Refusal> {
@@ -136,8 +144,10 @@ mod tests {
             (&[(cl, "5_0")], Err(400)),
             (&[(cl, "18446744073709551616")], Err(400)),
             (&[(cl, "")], Err(400)),
-            (&[(te, "xchunked")], Err(501)),
-            (&[(te, "gzip, chunked")], Err(400)),
+            (&[(te, "xchunked")], Err(400)),
+            (&[(te, "gzip, chunked")], Err(501)),
+            (&[(te, "chunked, gzip, chunked")], Err(400)),
+            (&[(te, "gzip")], Err(400)),
             (&[(te, "chunked, identity")], Err(400)),
             (&[(te, "chunked, chunked")], Err(400)),
             (&[(te, ", chunked")], Err(400)),

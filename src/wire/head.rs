@@ -11,7 +11,13 @@ use super::framing::{self, Framing};
 use super::target;
 
 /// Most field lines a head may have; the array lives on the stack.
-const LINES_MAX: usize = 100;
+const LINES_MAX: usize = 100 + RELAYED_LINES;
+/// What a neck before this one may have added to a head that was within its own limits: an
+/// address, a protocol, `Via`, a request id, a length, a host, an encoding.
+const RELAYED_BYTES: usize = 1024;
+const RELAYED_LINES: usize = 8;
+/// How a neck names itself in `Via`. A client that claims to be one gains those few bytes.
+pub const VIA: &[u8] = b"1.1 hydraneckwebrtc";
 /// Status line or request line beyond the target: method, version, blanks.
 const REQUEST_LINE_EXTRA: usize = 64;
 
@@ -32,14 +38,28 @@ impl Limits {
     pub const REQUEST: Self = Self {
         head: 16 * 1024,
         target: 8_000,
-        lines: LINES_MAX,
+        lines: 100,
     };
     /// For responses of upstreams and peers.
     pub const RESPONSE: Self = Self {
         head: 32 * 1024,
         target: 0,
-        lines: LINES_MAX,
+        lines: 100,
     };
+
+    fn is_of_requests(&self) -> bool {
+        self.target > 0
+    }
+
+    /// The limit of bytes while the fields are not known.
+    fn scanned(&self) -> usize {
+        self.head
+            + if self.is_of_requests() {
+                RELAYED_BYTES
+            } else {
+                0
+            }
+    }
 }
 
 /// Why a message is not accepted: the status to answer with, and the reason in words.
@@ -192,7 +212,8 @@ impl RequestHead {
     pub fn parse(head: &[u8], limits: &Limits) -> Result<Self, Refusal> {
         let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; LINES_MAX];
         let mut parsed = httparse::Request::new(&mut []);
-        match parsed.parse_with_uninit_headers(head, &mut lines[..limits.lines.min(LINES_MAX)]) {
+        let slots = (limits.lines + RELAYED_LINES).min(LINES_MAX);
+        match parsed.parse_with_uninit_headers(head, &mut lines[..slots]) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(Refusal::BadRequest("incomplete head")),
             Err(error) => return Err(refuse(error, head)),
@@ -213,6 +234,7 @@ impl RequestHead {
         let method =
             Method::parse(method).ok_or(Refusal::NotImplemented("method not implemented"))?;
         let fields = collect(parsed.headers, head.len());
+        check_size(head, &fields, limits)?;
         let target = checked_target(method, target, &fields)?;
         check_host(&fields, version)?;
         let framing = framing::of_request(&fields, version)?;
@@ -332,10 +354,25 @@ fn collect(lines: &[httparse::Header<'_>], bytes: usize) -> Fields {
     fields
 }
 
+fn check_size(head: &[u8], fields: &Fields, limits: &Limits) -> Result<(), Refusal> {
+    if head.len() <= limits.head && fields.len() <= limits.lines {
+        return Ok(());
+    }
+    if fields.all("via").any(|v| v == VIA) {
+        return Ok(());
+    }
+    Err(if head.len() > limits.head {
+        Refusal::HeadTooLarge("head too large")
+    } else {
+        Refusal::HeadTooLarge("too many header fields")
+    })
+}
+
 fn refuse(error: httparse::Error, head: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::HeadTooLarge("too many header fields"),
         httparse::Error::Version => {
+            let head = head.trim_ascii_start();
             let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
             let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
             match version {
@@ -421,15 +458,21 @@ impl Scanner {
             check_bytes(line)?;
             if i - 1 == self.line_start {
                 if self.lines == 0 {
-                    return Err(Refusal::BadRequest("empty line before the head"));
+                    // One is overlooked, as RFC 9112 section 2.2 asks of servers.
+                    if i > 1 || !limits.is_of_requests() {
+                        return Err(Refusal::BadRequest("empty line before the head"));
+                    }
+                    self.line_start = i + 1;
+                    from = i + 1;
+                    continue;
                 }
-                if i + 1 > limits.head {
+                if i + 1 > limits.scanned() {
                     return Err(Refusal::HeadTooLarge("head too large"));
                 }
                 return Ok(Some(i + 1));
             }
             if self.lines == 0 {
-                check_first_line(&received[..i - 1], limits)?;
+                check_first_line(&received[self.line_start..i - 1], limits)?;
             }
             self.lines += 1;
             self.line_start = i + 1;
@@ -441,7 +484,7 @@ impl Scanner {
         if self.lines == 0 {
             check_first_line_length(received, limits)?;
         }
-        if received.len() >= limits.head {
+        if received.len() >= limits.scanned() {
             return Err(Refusal::HeadTooLarge("head too large"));
         }
         Ok(None)
@@ -545,7 +588,10 @@ mod tests {
             (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
             (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
             (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", 417),
-            (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"\r\nGET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+            (b"\r\nGET /\r\n", 400),
             (b"\x16\x03\x01\x02\x00\x01", 400),
         ] {
             assert_eq!(
@@ -586,6 +632,42 @@ mod tests {
         assert_eq!(judge(&target(8_001)).map(|_| ()), Err(414));
         assert_eq!(judge(&target(65_536)).map(|_| ()), Err(414));
         assert_eq!(judge(&vec![b'A'; 1 << 20]).map(|_| ()), Err(501));
+    }
+
+    #[test]
+    fn a_head_from_a_neck_may_be_longer_by_what_it_added() {
+        let head = |via: &str, lines: usize, bytes: usize| {
+            let mut head = format!("GET / HTTP/1.1\r\nHost: a\r\nVia: {via}\r\n");
+            head.push_str(&"X: y\r\n".repeat(lines - 3));
+            head.push_str("X: ");
+            head.push_str(&"z".repeat(bytes - head.len() - 4));
+            head.push_str("\r\n\r\n");
+            judge(head.as_bytes()).map(|h| h.fields.len())
+        };
+        let most = Limits::REQUEST.head + RELAYED_BYTES;
+        let via = "1.1 hydraneckwebrtc";
+        assert_eq!(head(via, 108, most), Ok(108));
+        assert_eq!(head(via, 109, most), Err(431));
+        assert_eq!(head(via, 100, most + 1), Err(431));
+        assert_eq!(head("1.1 other", 101, 1_000), Err(431));
+        assert_eq!(head("1.1 other", 100, Limits::REQUEST.head + 1), Err(431));
+    }
+
+    #[test]
+    fn one_empty_line_before_a_request_is_overlooked() {
+        let head = b"\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+        for cut in 0..head.len() {
+            let mut scanner = Scanner::default();
+            assert_eq!(scanner.scan(&head[..cut], &Limits::REQUEST), Ok(None));
+            assert_eq!(scanner.scan(head, &Limits::REQUEST), Ok(Some(head.len())));
+        }
+        assert_eq!(judge(head).unwrap().target, "/x");
+        let mut answer = Scanner::default();
+        assert!(
+            answer
+                .scan(b"\r\nHTTP/1.1 200 OK\r\n\r\n", &Limits::RESPONSE)
+                .is_err()
+        );
     }
 
     #[test]

@@ -100,20 +100,6 @@ pub(crate) fn finish(stream: &mut TcpStream, to_head: bool) -> Got {
     split(&bytes, closed, to_head)
 }
 
-/// One answer, on a connection that stays open.
-pub(crate) fn one(stream: &mut TcpStream) -> Response {
-    let (mut bytes, mut block) = (Vec::new(), [0; 65_536]);
-    loop {
-        let got = split(&bytes, false, false);
-        if let Some(answer) = got.answers.into_iter().next() {
-            return answer;
-        }
-        let n = stream.read(&mut block).unwrap();
-        assert!(n > 0, "closed after {}", latin1(&bytes));
-        bytes.extend_from_slice(&block[..n]);
-    }
-}
-
 /// Splits what came into answers.
 pub(crate) fn split(bytes: &[u8], closed: bool, to_head: bool) -> Got {
     let mut got = Got {

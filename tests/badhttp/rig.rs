@@ -33,7 +33,7 @@ pub(crate) struct Rig {
     pub(crate) controller_pid: u32,
     pub(crate) worker_pid: u32,
     record: PathBuf,
-    _body: DemoBody,
+    body: DemoBody,
     /// Held open: the processes end when this end of their pipes closes, with the test process.
     _leashes: Vec<ChildStdin>,
 }
@@ -53,6 +53,11 @@ impl Rig {
     /// A path below the session.
     pub(crate) fn path(&self, inner: &str) -> String {
         format!("/session/{}/{inner}", self.session)
+    }
+
+    /// One more session, with a stream program of its own.
+    pub(crate) fn another(&self) -> String {
+        create(self.controller, self.body.sunshine())
     }
 
     /// Everything the stream program was sent until now.
@@ -154,7 +159,7 @@ log:
         controller_pid: pids[0],
         worker_pid: pids[1],
         record,
-        _body: body,
+        body,
         _leashes: leashes,
     }
 }
@@ -177,6 +182,7 @@ fn wrapper(dir: &Path, record: &Path) -> PathBuf {
 }
 
 /// Starts a role that ends when our end of its pipe closes, whatever becomes of this process.
+#[allow(clippy::zombie_processes)] // the shell outlives this process, by design
 fn leashed(role: &str, config: &Path, dir: &Path) -> (ChildStdin, u32) {
     let keep = if role == "worker" {
         "--keep-sessions=false"
