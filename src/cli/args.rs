@@ -45,6 +45,12 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
+    /// Print a session's ICE servers with fresh TURN credentials, for its stream program
+    #[command(hide = true)]
+    IceServers {
+        /// What the worker wrote for it
+        file: PathBuf,
+    },
     /// Serve a body that is none, for tests
     #[command(hide = true)]
     DemoBody {

@@ -73,6 +73,10 @@ fn run(cli: Cli) -> ExitCode {
             json: json || cli.json,
             port,
         }),
+        Command::IceServers { file } => match crate::worker::ice::fresh(&file) {
+            Ok(servers) => print(&servers),
+            Err(why) => fail(&why, 1),
+        },
         Command::DemoBody { address } => demo::run_body(address),
         Command::Doctor { body, unpair } => doctor::run(
             config,

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -196,6 +197,17 @@ impl Workspace {
     /// When the file cannot be written.
     pub fn write_data(&self, data: &str) -> Result<(), WorkspaceError> {
         write(&self.path.join("server/data.json"), data.as_bytes())
+    }
+
+    /// Writes a file of ours beside the program's, with that mode. Blocking.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_file(&self, name: &str, content: &str, mode: u32) -> Result<(), WorkspaceError> {
+        let path = self.path.join(name);
+        write(&path, content.as_bytes())?;
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&path, mode).map_err(failed("write", &path))
     }
 
     /// Removes the directory with all that is in it; symlinks are removed, not followed. One that

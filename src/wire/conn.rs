@@ -213,9 +213,12 @@ impl Conn {
         }
         if self.start == self.end {
             if !self.socket.may_read() {
-                (self.buffer, self.turn) = (None, 0);
+                self.buffer = None;
             }
-            std::task::ready!(self.socket.poll_readable(cx));
+            if self.socket.poll_readable(cx).is_pending() {
+                self.turn = 0;
+                return Poll::Pending;
+            }
         }
         self.make_room()?;
         let Some(buffer) = &mut self.buffer else {

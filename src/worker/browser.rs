@@ -10,9 +10,8 @@ use http_types::Method;
 use serde::Deserialize;
 
 use super::Worker;
-use super::api;
 use super::live::{Live, policy};
-use super::steps::ice_servers;
+use super::{api, ice};
 use crate::body::program::USER_HEADER;
 use crate::clock;
 use crate::http::audit::Caller;
@@ -422,7 +421,7 @@ impl Own {
     fn info(&self) -> SessionInfo {
         let shown = self.live.shown();
         let servers = if self.worker.settings.mic_enabled {
-            ice_servers(&self.worker, &self.live)
+            ice::servers(&self.worker, &self.live)
         } else {
             Vec::new()
         };

@@ -12,6 +12,7 @@ mod browser;
 mod driver;
 mod health;
 mod heartbeat;
+pub mod ice;
 mod live;
 mod machine;
 mod metrics;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Worker;
 use super::live::Live;
+use super::{Worker, ice};
 use crate::body::program::{Program as Api, USER_HEADER};
 use crate::body::{Body, Paired};
 use crate::protocol::Phase;
@@ -14,7 +14,7 @@ use crate::session::program::Generation;
 use crate::session::program_config::{IceServer, Reach, Settings as ProgramSettings, path_prefix};
 use crate::session::running::Exit;
 use crate::session::session_log;
-use crate::{clock, exec, ids, turn};
+use crate::{clock, exec, ids};
 
 /// Wait for the stream program's first answer; it needs 25 to 40 ms, a loaded machine more.
 const READY: Duration = Duration::from_secs(15);
@@ -136,7 +136,13 @@ async fn prepare_and_spawn(
     live: &Arc<Live>,
     stage: &Stage,
 ) -> Result<crate::session::running::Running, String> {
-    let settings = program_settings(worker, live, stage);
+    let mut settings = program_settings(worker, live, stage);
+    let path = worker.sessions_dir.of(&live.id).path().to_owned();
+    let mut files = Vec::new();
+    if let Some((script, parts)) = ice::script(worker, live, &path) {
+        settings.ice_server_script = Some(script);
+        files = parts;
+    }
     let seed = match (&stage.body, worker.program.generation) {
         (Some(body), Generation::Fork) => body.seed(&live.program_user).await,
         _ => None,
@@ -151,6 +157,9 @@ async fn prepare_and_spawn(
         let existing = dir.of(&id);
         let fresh = !existing.path().exists();
         let workspace = if fresh { dir.create(&id)? } else { existing };
+        for (name, content, mode) in &files {
+            workspace.write_file(name, content, *mode)?;
+        }
         workspace.configure(&program, &settings)?;
         // A restart in place keeps the data of the run before, where the pairing is.
         if let (true, Some(data)) = (fresh, seed) {
@@ -179,7 +188,7 @@ fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSetti
         port: live.port,
         user_header: USER_HEADER.to_owned(),
         user: live.program_user.clone(),
-        ice_servers: ice_servers(worker, live)
+        ice_servers: ice::servers(worker, live)
             .into_iter()
             .map(|(urls, username, credential)| IceServer {
                 urls,
@@ -187,7 +196,7 @@ fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSetti
                 credential,
             })
             .collect(),
-        ice_server_script: None,
+        ice_server_script: None, // set with its files
         udp_ports: live.udp.clone(),
         // The browser is held to the relay; the streamer stands beside it and offers itself.
         reach: if settings.relay_only {
@@ -204,28 +213,6 @@ fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSetti
         video_size: settings.video_size.clone(),
         seed: None,
     }
-}
-
-/// The session's ICE servers: the configured ones, and our TURN server with credentials made for
-/// this session. (urls, user, credential)
-pub(super) fn ice_servers(
-    worker: &Worker,
-    live: &Live,
-) -> Vec<(Vec<String>, String, crate::secret::Secret)> {
-    let configured = worker.settings.ice_servers.iter().map(|server| {
-        let user = server.username.clone().unwrap_or_default();
-        (
-            server.urls.clone(),
-            user,
-            server.credential.clone().unwrap_or_default(),
-        )
-    });
-    let minted = worker.settings.turn.iter().map(|t| {
-        worker.counters.minted();
-        let made = turn::mint(&t.secret, live.id.short(), clock::wall(), t.ttl);
-        (t.urls.clone(), made.username, made.password)
-    });
-    configured.chain(minted).collect()
 }
 
 fn api(live: &Live) -> Result<Api, String> {

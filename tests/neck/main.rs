@@ -15,6 +15,7 @@ mod support;
 
 mod api_input;
 mod capacity;
+mod chaos;
 mod demo;
 mod faults;
 mod fleet;

@@ -102,15 +102,24 @@ fn an_adopted_session_keeps_its_age_its_rating_and_its_window() {
 #[test]
 fn a_worker_that_is_told_to_keep_its_sessions_leaves_them_to_the_next_one() {
     let bench = Bench::new();
-    let mut worker = bench.worker("w1", None, json!({}));
-    let id = worker.session();
+    let controller = bench.controller();
+    let mut worker = bench.worker("w1", Some(&controller), json!({}));
+    controller.is_warm();
+    let id = controller.session();
     let pid = worker.stream_process(&id);
     assert!(worker.stop().success());
     assert!(processes_in(&worker.sessions_dir()).contains(&pid));
+    // Its last word: nobody is sent there any more.
+    let refused = controller.create();
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (503, "all_draining")
+    );
     worker.restart();
+    controller.is_warm();
     assert_eq!(worker.stream_process(&id), pid);
     assert_eq!(worker.view(&id)["status"], "ready");
-    assert_eq!(worker.delete(&id), 204);
+    assert_eq!(controller.delete(&id), 204);
     worker.has_nothing_left();
     bench.one_record(&id);
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -14,10 +15,10 @@ const SLOTS: usize = 6;
 const SESSIONS: usize = 60;
 
 /// A small generator (splitmix64), so that a run can be repeated by its seed.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,7 +27,7 @@ impl Dice {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
@@ -63,11 +64,16 @@ fn after_many_sessions_all_is_as_before() {
         let mut mine: Vec<(String, String)> = Vec::new();
         loop {
             let is_more = one_less();
+            let mut keep = if is_more { 2 } else { 0 };
             if is_more {
                 let answer = controller.create();
                 if answer.status == 503 {
-                    refused.fetch_add(1, Ordering::Relaxed);
                     assert_eq!(answer.reason(), "no_capacity", "{}", answer.text());
+                    // Somebody else makes it, or this client when it has made room.
+                    left.fetch_add(1, Ordering::Relaxed);
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    keep = mine.len().saturating_sub(1);
+                    pause(Duration::from_millis(20));
                 } else {
                     assert_eq!(answer.status, 201, "{}", answer.text());
                     let text = |field: &str| answer.json()[field].as_str().unwrap().to_owned();
@@ -78,7 +84,7 @@ fn after_many_sessions_all_is_as_before() {
                 let count = worker.sessions().len();
                 assert!(count <= SLOTS, "I1: {count} sessions on {SLOTS} slots");
             }
-            while mine.len() > usize::from(is_more) * 2 {
+            while mine.len() > keep {
                 let at = usize::try_from(dice.roll(mine.len() as u64)).unwrap();
                 let (id, owner) = mine.swap_remove(at);
                 let worker = workers
@@ -115,7 +121,8 @@ fn after_many_sessions_all_is_as_before() {
         }
     });
     let made = made.into_inner().unwrap();
-    assert_eq!(made.len() + refused.into_inner(), sessions, "I3");
+    assert_eq!(made.len(), sessions, "I3");
+    eprintln!("soak: refused {} times", refused.into_inner());
     for (id, how) in &made {
         assert_eq!(bench.one_record(id)["end_reason"], *how, "I7");
     }
