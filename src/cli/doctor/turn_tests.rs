@@ -22,9 +22,14 @@ impl Drop for Coturn {
     }
 }
 
+/// A port that nothing holds when this returns.
+fn free_port() -> u16 {
+    let socket = StdSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
 fn coturn(more: &[&str]) -> Coturn {
-    let port = StdSocket::bind("127.0.0.1:0").unwrap();
-    let port = port.local_addr().unwrap().port();
+    let port = free_port();
     let dir = std::env::temp_dir().join(format!("neck-coturn-{}", crate::ids::label()));
     std::fs::create_dir(&dir).unwrap();
     let child = Command::new("turnserver")
@@ -97,8 +102,7 @@ fn a_wrong_secret_and_a_dead_relay_are_told_apart() {
     assert_eq!(verdicts(&seen), [Verdict::Fail], "{seen:?}");
     assert!(seen[0].what.contains("401"), "{seen:?}");
     drop(relay);
-    let free = StdSocket::bind("127.0.0.1:0").unwrap();
-    let seen = findings(free.local_addr().unwrap().port(), "north");
+    let seen = findings(free_port(), "north");
     assert_eq!(verdicts(&seen), [Verdict::Fail], "{seen:?}");
     assert!(seen[0].what.contains("no answer"), "{seen:?}");
 }
