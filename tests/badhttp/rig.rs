@@ -120,6 +120,9 @@ sessions:
   dir: "{dir}/sessions"
   webrtc_port_start: 50000
   relay_only: false
+  # Rows come and go as viewers; the one session outlives them all.
+  connect_timeout: 1h
+  disconnect_grace: 1h
 sunshine:
   username: sunshine
   password: "{PASSWORD}"
@@ -151,6 +154,11 @@ log:
         until(role, || is_up(listen, "/livez"));
     }
     until("registration", || is_up(controller, "/readyz"));
+    // Until it has heard from all its workers a controller answers 503 for what it does not know.
+    until("a round of heartbeats", || {
+        let unknown = "/session/00000000000000000000000000000000/";
+        statuses(controller, unknown) == [404]
+    });
     let session = create(controller, body.sunshine());
     Rig {
         controller,
@@ -217,13 +225,16 @@ fn leashed(role: &str, config: &Path, dir: &Path) -> (ChildStdin, u32) {
 }
 
 fn is_up(address: SocketAddr, path: &str) -> bool {
+    statuses(address, path) == [200]
+}
+
+fn statuses(address: SocketAddr, path: &str) -> Vec<u16> {
     let Ok(mut stream) = std::net::TcpStream::connect(address) else {
-        return false;
+        return Vec::new();
     };
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let _ = stream.write_all(request.as_bytes());
-    let got = client::finish(&mut stream, false);
-    got.statuses() == [200]
+    client::finish(&mut stream, false).statuses()
 }
 
 fn create(controller: SocketAddr, body: SocketAddr) -> String {
