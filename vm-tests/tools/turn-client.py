@@ -178,7 +178,8 @@ def main():
         c.allocate()
         print(c.software.decode() if c.software else "none")
     elif a.command == "quota":
-        clients = [client() for _ in range(int(a.argument))]
+        # One credential for all: its expiry is part of the name that the quota counts.
+        clients = [Client(a.server, c.user, c.password) for _ in range(int(a.argument))]
         print(" ".join(k.allocate() for k in clients))
     elif a.command == "outlive":
         print(c.allocate(lifetime=600), end=" ")
