@@ -135,7 +135,7 @@ impl Scanner {
             }
             let colon = text.iter().position(|b| *b == b':');
             let (name, value) = text.split_at(colon.ok_or(BadChunk("trailer without a colon"))?);
-            let value = value[1..].trim_ascii();
+            let value = trimmed(&value[1..]);
             if !is_token(name) || !is_value(value) {
                 return Err(BadChunk("malformed trailer"));
             }
@@ -145,6 +145,18 @@ impl Scanner {
             fields.push(name, value);
         }
     }
+}
+
+/// Without the white space that may stand around a value: SP and HTAB, no other control byte.
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_space = |b: &u8| b" \t".contains(b);
+    let start = value.iter().take_while(|b| is_space(b)).count();
+    let end = value[start..]
+        .iter()
+        .rev()
+        .take_while(|b| is_space(b))
+        .count();
+    &value[start..value.len() - end]
 }
 
 /// The line that `unread` starts with, without its CRLF.
@@ -296,6 +308,7 @@ mod tests {
             b"\r\nhello\r\n0\r\n\r\n",
             b"5\r\nhello\r\n0\r\nX y\r\n\r\n",
             b"5\r\nhello\r\n0\r\nX : y\r\n\r\n",
+            b"5\r\nhello\r\n0\r\nX:\x0cy\r\n\r\n",
             long.as_bytes(),
         ] {
             for piece in [1, 2, 3, 7, wire.len()] {

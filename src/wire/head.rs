@@ -405,6 +405,11 @@ fn checked_target(method: Method, target: &str, fields: &Fields) -> Result<Strin
         )),
         Some((None, _)) => Ok(target.to_owned()),
         Some((Some(authority), path)) => {
+            if !target::is_host(authority) {
+                return Err(Refusal::BadRequest(
+                    "the target's authority is not a host name or address with an optional port",
+                ));
+            }
             // RFC 9112 3.2.2 lets the target win over Host; two readings are refused instead.
             if fields
                 .get("host")
@@ -584,6 +589,8 @@ mod tests {
             (b"GET /a\\b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             (b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET http:/// HTTP/1.0\r\n\r\n", 400),
+            (b"GET http://u@a/ HTTP/1.0\r\n\r\n", 400),
             (b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
             (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
             (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501),

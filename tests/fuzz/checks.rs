@@ -1,0 +1,86 @@
+//! What must hold for any bytes, shared by the bounded run and the coverage-guided targets.
+
+use std::time::Duration;
+
+use hydraneckwebrtc::clock;
+use hydraneckwebrtc::config::Config;
+use hydraneckwebrtc::mic::offer::Offer;
+use hydraneckwebrtc::mic::rebase::{Rebase, Stamp, Verdict};
+use hydraneckwebrtc::proxy::inject::Injector;
+use webrtc_util::marshal::{Marshal as _, MarshalSize as _, Unmarshal as _};
+
+const SNIPPET: &str = "<script src=\"/neck-fuzz.js\"></script>";
+/// What a stream under test goes out as.
+const SSRC: u32 = 7;
+
+/// Two places to cut, then the document: the output is the document with the snippet in at most
+/// one place, wherever it was cut.
+pub(crate) fn inject(data: &[u8]) {
+    let [a, b, page @ ..] = data else { return };
+    let mut cuts = [usize::from(*a), usize::from(*b)].map(|n| n.min(page.len()));
+    cuts.sort_unstable();
+    let run = |pieces: &[&[u8]]| {
+        let mut injector = Injector::new(SNIPPET.into());
+        let mut out = Vec::new();
+        for piece in pieces {
+            out.extend(injector.push(piece).unwrap());
+        }
+        out.extend(injector.finish().unwrap());
+        out
+    };
+    let whole = run(&[page]);
+    let cut = run(&[&page[..cuts[0]], &page[cuts[0]..cuts[1]], &page[cuts[1]..]]);
+    assert_eq!(whole, cut, "cut at {cuts:?}");
+    let added = whole.len() - page.len();
+    assert!(
+        added == 0 || added == SNIPPET.len(),
+        "{added} bytes came in"
+    );
+    let at = (0..=page.len())
+        .find(|at| whole.starts_with(&page[..*at]) && whole[*at + added..] == page[*at..]);
+    assert!(at.is_some(), "the document itself was changed");
+}
+
+/// A configuration is read or its problems are named.
+pub(crate) fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Err(problems) = Config::parse(&text, None) {
+        assert!(!problems.to_string().is_empty());
+    }
+}
+
+/// An offer is refused or has no address left in it.
+pub(crate) fn offer(data: &[u8]) {
+    if let Ok(offer) = Offer::parse(data) {
+        assert!(!offer.sdp().contains("a=candidate"), "{}", offer.sdp());
+    }
+}
+
+/// A packet that is read is written again as it was; whatever a browser numbers its packets,
+/// one stream goes out.
+pub(crate) fn rtp(data: &[u8]) {
+    if let Ok(packet) = rtp::packet::Packet::unmarshal(&mut &*data)
+        && let Ok(bytes) = packet.marshal()
+    {
+        assert_eq!(bytes.len(), packet.marshal_size());
+    }
+    let mut rebase = Rebase::new(SSRC);
+    let mut now = clock::now();
+    for bytes in data.chunks_exact(8) {
+        now += Duration::from_millis(u64::from(bytes[7]));
+        let packet = Stamp {
+            ssrc: u32::from(bytes[0] & 3),
+            sequence: u16::from_be_bytes([bytes[1], bytes[2]]),
+            timestamp: u32::from_be_bytes([bytes[3], bytes[4], bytes[5], bytes[6]]),
+            marker: bytes[0] & 4 > 0,
+        };
+        if bytes[0] & 0x80 > 0 {
+            rebase.cut();
+        }
+        if let Verdict::Pass { stamp, missing } = rebase.pass(packet, now) {
+            assert_eq!(stamp.ssrc, SSRC);
+            assert!(missing >= -1);
+            assert_eq!(rebase.pass(packet, now), Verdict::Duplicate);
+        }
+    }
+}
