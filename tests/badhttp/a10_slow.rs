@@ -209,7 +209,7 @@ fn a_half_closed_client_gets_its_answer() {
     }
 }
 
-/// No timer ends a silent tunnel: after longer than any deadline of a request both ways still
+/// No timer ends a silent tunnel: after longer than a stalled request may take both ways still
 /// work.
 #[test]
 fn a_silent_websocket_lives() {
@@ -228,7 +228,7 @@ fn a_silent_websocket_lives() {
             got.extend_from_slice(&block[..n]);
         }
     }
-    nap(30_000);
+    nap(22_000);
     for stream in &mut tunnels {
         stream.write_all(b"alive").unwrap();
         let mut block = [0; 5];
