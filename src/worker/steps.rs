@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::live::Live;
-use super::{Worker, ice};
+use super::{Worker, ice, tidy};
 use crate::body::program::{Program as Api, USER_HEADER};
 use crate::body::{Body, Paired};
 use crate::protocol::Phase;
@@ -280,6 +280,7 @@ async fn pair_and_target(
         .map_err(|e| e.to_string())?;
     traces.streamed = true;
     live.set_traces(traces);
+    tidy::visited(worker, body);
     let (host, app) = (target.host_id, target.app_id);
     Ok(format!(
         "{}/stream.html?hostId={host}&appId={app}",
@@ -319,9 +320,10 @@ pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
     live.report(Input::TreeGone(run)).await;
 }
 
-pub(super) async fn leave(live: Arc<Live>, stage: Stage) {
+pub(super) async fn leave(worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     if let Some(body) = &stage.body {
         body.leave(&live.traces(), LEAVE).await;
+        tidy::left(&worker, body, &live.id);
     }
     live.report(Input::BodyLeft).await;
 }
