@@ -101,7 +101,7 @@ fn a_stream_process_that_dies_while_somebody_watches_is_restarted_in_place() {
 #[test]
 fn a_session_that_nobody_joins_ends_as_never_connected() {
     let bench = Bench::new();
-    let worker = bench.worker("w1", None, json!({"sessions": {"connect_timeout": "1s"}}));
+    let worker = bench.worker("w1", None, json!({"sessions": {"connect_timeout": "3s"}}));
     let id = worker.session();
     worker.forgets(&id);
     let record = bench.one_record(&id);
@@ -113,7 +113,7 @@ fn a_session_that_nobody_joins_ends_as_never_connected() {
 #[test]
 fn a_session_lingers_for_a_visitor_who_reloads_and_ends_for_one_who_left() {
     let bench = Bench::new();
-    let worker = bench.worker("w1", None, json!({"sessions": {"disconnect_grace": "3s"}}));
+    let worker = bench.worker("w1", None, json!({"sessions": {"disconnect_grace": "6s"}}));
     let (reloaded, watched) = (worker.session(), worker.session());
     // Only the signalling: as good as a page's event stream.
     let signalling = Signalling::open(worker.at, &prefix(&watched));
@@ -127,7 +127,7 @@ fn a_session_lingers_for_a_visitor_who_reloads_and_ends_for_one_who_left() {
     let page = worker.page(&reloaded);
     worker.becomes(&reloaded, "connected");
     // Longer than the window: it is closed now.
-    pause(Duration::from_secs(4));
+    pause(Duration::from_secs(7));
     assert_eq!(worker.view(&reloaded)["status"], "connected");
     assert_eq!(worker.view(&reloaded)["disconnect_count"], 2);
     drop(page);
@@ -146,7 +146,7 @@ fn a_session_lingers_for_a_visitor_who_reloads_and_ends_for_one_who_left() {
 #[test]
 fn a_session_ends_at_its_longest_duration_whoever_watches() {
     let bench = Bench::new();
-    let worker = bench.worker("w1", None, json!({"sessions": {"max_duration": "2s"}}));
+    let worker = bench.worker("w1", None, json!({"sessions": {"max_duration": "6s"}}));
     let id = worker.session();
     let page = worker.page(&id);
     assert_eq!(page.wait("ended")["end_reason"], "max_duration");
@@ -240,4 +240,26 @@ fn a_listener_who_comes_back_hears_what_it_missed() {
     assert_eq!((feed.count("session_ready"), feed.count("missed")), (1, 0));
     let stranger = resume("999999");
     until("the gap to be told", || stranger.count("missed") == 1);
+}
+
+#[test]
+fn a_worker_that_was_stopped_for_a_while_gives_visitors_time_to_come_back() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({"sessions": {"disconnect_grace": "3s"}}));
+    let id = worker.session();
+    let page = worker.page(&id);
+    worker.becomes(&id, "connected");
+    drop(page);
+    worker.becomes(&id, "lingering");
+    signal(worker.pid(), "STOP");
+    // Beyond the window, and longer than any stall that is not a pause.
+    pause(Duration::from_secs(10));
+    signal(worker.pid(), "CONT");
+    // The page tries again within a moment of its own.
+    pause(Duration::from_secs(2));
+    let page = worker.page(&id);
+    worker.becomes(&id, "connected");
+    drop(page);
+    worker.forgets(&id);
+    assert_eq!(bench.one_record(&id)["end_reason"], "disconnected");
 }
