@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::private_dir::{self, DirError};
-use super::processes::Identity;
+use super::processes::{self, Identity};
 use super::workspace::Workspace;
 use crate::ids::SessionId;
 use crate::secret::Secret;
@@ -67,6 +67,12 @@ pub struct Entry {
     pub district: Option<String>,
     /// RFC 3339.
     pub created_at: String,
+    /// Names the machine's life in which `process` and `begun_ms` mean something.
+    #[serde(default)]
+    pub boot: Option<String>,
+    /// When it was admitted, in milliseconds since the machine started.
+    #[serde(default)]
+    pub begun_ms: Option<i64>,
     /// RFC 3339; set when the session can be adopted as ready.
     #[serde(default)]
     pub ready_at: Option<String>,
@@ -122,6 +128,8 @@ impl Entry {
             experience: None,
             district: None,
             created_at: crate::clock::rfc3339(crate::clock::wall()),
+            boot: processes::boot(),
+            begun_ms: None,
             ready_at: None,
             restarts: 0,
             extra: BTreeMap::new(),

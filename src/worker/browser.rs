@@ -185,12 +185,7 @@ impl Front {
                 .answer_failure(failure.retry_after(Duration::from_secs(1)))
                 .await;
         }
-        let policy = policy(
-            live,
-            USER_HEADER,
-            self.worker.program.streamer.clone(),
-            language(&exchange),
-        );
+        let policy = policy(live, USER_HEADER, language(&exchange));
         self.worker
             .proxy
             .forward(exchange, &live.upstream(), &policy)
@@ -278,7 +273,7 @@ impl Own {
             (Method::Post, "quit") => Ok(self.quit()),
             (Method::Post, "rating") => self.rating(&call).await,
             (Method::Post, "stats") => self.stats(&call),
-            (Method::Get, "events") => self.live.admit_feed().ok_or_else(|| {
+            (Method::Get, "events") => self.live.admit_feed().await.ok_or_else(|| {
                 Failure::new(
                     429,
                     "too_many_requests",

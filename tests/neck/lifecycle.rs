@@ -263,3 +263,53 @@ fn a_worker_that_was_stopped_for_a_while_gives_visitors_time_to_come_back() {
     worker.forgets(&id);
     assert_eq!(bench.one_record(&id)["end_reason"], "disconnected");
 }
+
+#[test]
+fn what_was_deleted_is_gone_when_the_answer_comes() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({"sessions": {"max": 1}}));
+    let port = u16::try_from(
+        worker.config["sessions"]["port_range_start"]
+            .as_u64()
+            .unwrap(),
+    );
+    // From a session that is just being admitted to one that is ready.
+    for late in [0, 5, 10, 20, 40, 80, 160, 320] {
+        // The only slot is free again, too.
+        let id = worker.session_with(json!({"wait": false}));
+        pause(Duration::from_millis(late));
+        assert_eq!(worker.delete(&id), 204);
+        let here = worker.sessions_dir();
+        assert_eq!(processes_in(&here), [0; 0], "after {late} ms");
+        assert_eq!(entries(&here), [""; 0], "after {late} ms");
+        assert_eq!(entries(&worker.ledger()), [""; 0], "after {late} ms");
+        assert!(is_free(port.unwrap()), "after {late} ms");
+    }
+}
+
+#[test]
+fn two_pages_that_signal_at_once_leave_one_streamer() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let id = worker.session();
+    let stream = worker.view(&id)["stream_path"].as_str().unwrap().to_owned();
+    let pages = [(); 2].map(|()| Signalling::open(worker.at, &prefix(&id)));
+    let streamers = || {
+        let mut all = processes_in(&worker.sessions_dir());
+        all.retain(|pid| has_argument(*pid, "streamer"));
+        all.len()
+    };
+    for page in &pages {
+        page.ask_for(&stream);
+    }
+    until("two streamers", || streamers() == 2);
+    until("one of them to be ended", || streamers() == 1);
+    // A page that comes later takes over.
+    let later = Signalling::open(worker.at, &prefix(&id));
+    until("the one before to be ended", || streamers() == 0);
+    later.ask_for(&stream);
+    until("its streamer", || streamers() == 1);
+    assert_eq!(worker.view(&id)["status"], "connected");
+    assert_eq!(worker.delete(&id), 204);
+    assert_eq!(streamers(), 0);
+}

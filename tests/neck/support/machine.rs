@@ -46,6 +46,12 @@ pub fn processes_in(dir: &Path) -> Vec<u32> {
     pids.filter(works).collect()
 }
 
+/// Whether the process was started with this argument.
+pub fn has_argument(pid: u32, argument: &str) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|b| *b == 0).any(|a| a == argument.as_bytes())
+}
+
 /// The file of each descriptor of a process.
 pub fn descriptors(pid: u32) -> Vec<String> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::until;
 
@@ -247,6 +247,21 @@ impl Signalling {
         let status = head(&bytes).map(|(status, ..)| status);
         assert_eq!(status, Some(101), "{}", String::from_utf8_lossy(&bytes));
         Self(socket)
+    }
+
+    /// Says as the stream page does what is to be streamed: the page at this path and query.
+    pub fn ask_for(&self, stream_path: &str) {
+        let number = |name: &str| {
+            let from = stream_path.split(&format!("{name}=")).nth(1).unwrap();
+            from.split('&').next().unwrap().parse::<u32>().unwrap()
+        };
+        let init = json!({"Init": {"host_id": number("hostId"), "app_id": number("appId")}});
+        let text = init.to_string();
+        // A short text frame with a mask of zeros (RFC 6455 section 5.2).
+        let length = u8::try_from(text.len()).unwrap();
+        assert!(length < 126);
+        let frame = [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat();
+        (&self.0).write_all(&frame).unwrap();
     }
 
     /// Whether the other side has closed it.
