@@ -1,5 +1,6 @@
 //! A controller or worker: the real binary as a child process, and what is said to it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ pub struct Node {
     pub at: SocketAddr,
     pub dir: PathBuf,
     pub config: Value,
+    /// Variables that it finds besides the test's own.
+    pub env: Vec<(&'static str, OsString)>,
     role: &'static str,
     child: Option<Child>,
 }
@@ -29,6 +32,7 @@ impl Node {
             at: loopback(port),
             dir,
             config,
+            env: Vec::new(),
             role,
             child: None,
         };
@@ -58,6 +62,7 @@ impl Node {
             .args(["--config", file.to_str().unwrap(), self.role])
             .args(more);
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
             .stdout(log.try_clone().unwrap())
             .stderr(log)
