@@ -6,8 +6,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
+use hydraneckwebrtc::clock;
 use serde_json::json;
 
 use crate::support::*;
@@ -29,12 +30,12 @@ impl WallClock {
         if library.is_none() {
             eprintln!("not run: libfaketime is missing (Debian's package faketime)");
         }
-        let clock = Self {
+        let wall = Self {
             library: library?,
             file: bench.dir.join("clock"),
         };
-        clock.set("+0");
-        Some(clock)
+        wall.set("+0");
+        Some(wall)
     }
 
     /// Starts the role anew under this clock.
@@ -79,7 +80,7 @@ fn seconds(text: &serde_json::Value) -> u64 {
 #[test]
 fn a_wall_clock_that_jumps_a_day_changes_dates_and_nothing_else() {
     let bench = Bench::new();
-    let Some(clock) = WallClock::new(&bench) else {
+    let Some(wall) = WallClock::new(&bench) else {
         return;
     };
     let mut controller = bench.controller();
@@ -88,8 +89,8 @@ fn a_wall_clock_that_jumps_a_day_changes_dates_and_nothing_else() {
         "turn": {"urls": ["turn:127.0.0.1:3478"], "secret": "s", "ttl": "2h"},
     });
     let mut worker = bench.worker("w1", Some(&controller), more);
-    clock.rule(&mut controller);
-    clock.rule(&mut worker);
+    wall.rule(&mut controller);
+    wall.rule(&mut worker);
     controller.is_warm();
     let events = controller.events();
     let (watched, waiting) = (controller.session(), controller.session());
@@ -107,7 +108,7 @@ fn a_wall_clock_that_jumps_a_day_changes_dates_and_nothing_else() {
     let order = worker.call("POST", "/api/v1/drain", Some(json!({"deadline": "1h"})));
     assert_eq!(order.status, 202);
     for (offset, days) in [("+1d", 1), ("-1d", -1)] {
-        clock.set(offset);
+        wall.set(offset);
         // Beats, ticks and probes under the new date.
         pause(Duration::from_secs(3));
         let health = worker.get("/api/v1/health");
@@ -139,9 +140,9 @@ fn a_wall_clock_that_jumps_a_day_changes_dates_and_nothing_else() {
             .unwrap();
         let day = Duration::from_secs(DAY);
         let now = if days > 0 {
-            SystemTime::now() + day
+            clock::wall() + day
         } else {
-            SystemTime::now() - day
+            clock::wall() - day
         };
         let left = expiry - now.duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(
@@ -156,7 +157,7 @@ fn a_wall_clock_that_jumps_a_day_changes_dates_and_nothing_else() {
     });
     // A worker that starts in another day adopts the sessions at their true age.
     let age = worker.view(&waiting)["duration_ms"].as_u64().unwrap();
-    clock.set("+1d");
+    wall.set("+1d");
     worker.kill();
     worker.restart();
     let view = worker.view(&waiting);
@@ -164,7 +165,7 @@ fn a_wall_clock_that_jumps_a_day_changes_dates_and_nothing_else() {
     let now = view["duration_ms"].as_u64().unwrap();
     assert!((age..LONG_MS).contains(&now), "{age} {now}");
     // So does a controller that starts in another day.
-    clock.set("-1d");
+    wall.set("-1d");
     controller.kill();
     controller.restart();
     controller.is_warm();
