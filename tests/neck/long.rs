@@ -1,6 +1,7 @@
 //! Faults as long as they are in life, with the windows that are the defaults: minutes, so not in
 //! CI. `tests/run faults` runs them; the other files have their short variants.
 
+use std::process::Command;
 use std::time::Duration;
 
 use hydraneckwebrtc::clock;
@@ -19,6 +20,33 @@ fn defaults() -> Value {
         "controller": {"heartbeat_interval": "5s"},
         "workers": {"heartbeat_timeout": "60s"},
     })
+}
+
+/// Whether this is the run of a test inside a network of its own; if not, makes one.
+fn is_in_a_network_of_its_own(test: &str) -> bool {
+    const INSIDE: &str = "NECK_NETWORK";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let inner = "ip link set lo up && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", inner, "sh"]);
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["--include-ignored", "--nocapture", "--exact", test]);
+    let done = command.env(INSIDE, "1").output();
+    match done {
+        Ok(done) if done.status.success() => {}
+        Ok(done) if !done.stdout.starts_with(b"\nrunning") => {
+            eprintln!("not run: no right to make a network namespace");
+        }
+        Ok(done) => panic!(
+            "{}{}",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        ),
+        Err(error) => eprintln!("not run: {error}"),
+    }
+    false
 }
 
 fn status_of(controller: &Node) -> Value {
@@ -97,6 +125,35 @@ fn a_controller_that_was_stopped_for_90_s_blames_no_worker_and_loses_no_session(
     assert_eq!(told, 0, "{}", events.text());
     assert_eq!(controller.delete(&id), 204);
     bench.one_record(&id);
+    worker.has_nothing_left();
+}
+
+#[test]
+#[ignore = "takes two minutes"]
+fn a_visitor_who_vanishes_without_a_word_is_missed_and_the_session_ends() {
+    let me = "long::a_visitor_who_vanishes_without_a_word_is_missed_and_the_session_ends";
+    if !is_in_a_network_of_its_own(me) {
+        return;
+    }
+    let bench = Bench::new();
+    let port = ports(1);
+    let more = json!({
+        "server": {"listen": format!(":{port}")},
+        "sessions": {"disconnect_grace": "3s"},
+    });
+    let worker = bench.worker("w1", None, more);
+    let id = worker.session();
+    let visitor = [127, 0, 0, 2].into();
+    let page = Feed::open_from(visitor, worker.at, &format!("{}/events", prefix(&id)));
+    worker.becomes(&id, "connected");
+    // Nothing reaches the visitor any more, nor is it said that nothing does.
+    let hole = ["route", "add", "table", "local", "blackhole", "127.0.0.2"];
+    let done = Command::new("ip").args(hole).status();
+    assert!(done.unwrap().success());
+    let missed = comes(Duration::from_secs(110), || worker.view(&id).is_null());
+    assert!(missed, "{}", worker.view(&id));
+    assert_eq!(bench.one_record(&id)["end_reason"], "disconnected");
+    drop(page);
     worker.has_nothing_left();
 }
 

@@ -2,7 +2,7 @@
 //! own client would share the product's own mistakes.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -70,7 +70,26 @@ fn open(
     fields: &[(&str, &str)],
     body: Option<&[u8]>,
 ) -> io::Result<TcpStream> {
-    let mut socket = TcpStream::connect(to)?;
+    send(TcpStream::connect(to)?, to, method, target, fields, body)
+}
+
+/// A connection that comes from this address.
+fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let domain = socket2::Domain::for_address(to);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+fn send(
+    mut socket: TcpStream,
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> io::Result<TcpStream> {
     socket.set_read_timeout(Some(SILENCE))?;
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {to}\r\n");
     if !fields
@@ -154,7 +173,16 @@ pub struct Feed {
 impl Feed {
     /// Listens at `target`.
     pub fn open(to: SocketAddr, target: &str, fields: &[(&str, &str)]) -> Self {
-        let socket = open(to, "GET", target, fields, None).unwrap();
+        Self::over(open(to, "GET", target, fields, None).unwrap())
+    }
+
+    /// Listens at `target` as somebody at this address.
+    pub fn open_from(from: IpAddr, to: SocketAddr, target: &str) -> Self {
+        let socket = connect_from(from, to).unwrap();
+        Self::over(send(socket, to, "GET", target, &[], None).unwrap())
+    }
+
+    fn over(socket: TcpStream) -> Self {
         let read = Arc::new(Mutex::new((String::new(), false)));
         let (mut reader, shared) = (socket.try_clone().unwrap(), Arc::clone(&read));
         reader.set_read_timeout(None).unwrap();
