@@ -166,7 +166,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         );
         live.set_running(Some(Arc::clone(&running)));
         refresh(worker, &live).await;
-        steps::watch(worker, &live, running, run);
+        steps::watch(&live, running, run);
     }
     let life = Lifecycle::adopted(clock::now(), live.age(), settings.life, snapshot);
     // Nobody is to see it start again.
