@@ -228,7 +228,7 @@ fn the_shapes_have_the_fields_of_the_structs() {
         json!({
             "worker_id": "w", "url": "u", "public_url": "p", "district": "d", "version": "1",
             "process_id": "p", "status": "healthy", "active_sessions": 1, "max_sessions": 2,
-            "wireguard": true, "last_heartbeat": "t", "load": 0.5,
+            "wireguard": true, "last_heartbeat": "t", "drain_deadline": "t", "load": 0.5,
         }),
         &[],
     );
