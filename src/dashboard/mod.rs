@@ -26,7 +26,7 @@ use crate::http::router::Router;
 use crate::http::{Call, Exchange, Failure, Handler, Reply};
 use crate::secret::Secret;
 
-pub use board::{Board, Query};
+pub use board::{Board, Counts, Page, Query, SessionCounts, SessionRow};
 use pass::{Pass, Passes};
 use tries::Tries;
 

@@ -16,6 +16,7 @@ mod support;
 mod api_input;
 mod capacity;
 mod chaos;
+mod dashboard;
 mod demo;
 mod faults;
 mod fleet;

@@ -26,7 +26,8 @@ function dialog({ title, content = [], action, isDangerous, busyText = 'Workingâ
   const tell = (refused) => {
     problem.replaceChildren(...(refused ? refusal(refused) : []));
     show(problem, refused);
-    if (refused) buttons.scrollIntoView({ block: 'end' });
+    // The buttons stay in sight, the words above them might not.
+    if (refused) node.scrollTop = node.scrollHeight;
   };
   listenNow(form, 'submit', (event) => {
     event.preventDefault();

@@ -70,8 +70,11 @@ function follow(on) {
 
   (async () => {
     for (;;) {
+      const began = performance.now();
       try {
         await once();
+        // A stream lasts a minute, then it is asked for anew; one that ends at once is in trouble.
+        if (performance.now() - began < PAUSE_MAX_MS) await pause(PAUSE_MS);
       } catch {
         // Cut by `restart`, not lost.
         if (last === '0' && cut.signal.reason === RESTART) continue;
