@@ -13,7 +13,7 @@ use super::identity::{self, Identity, SEEDED_HOST};
 use super::pairing::{self, PairingError};
 use super::program::{Program, ProgramError};
 use super::reachability::{self, Reach, Unreachable};
-use super::sunshine::{Credentials, Sunshine, SunshineError};
+use super::sunshine::{Credentials, Sunshine};
 use crate::{clock, ids};
 
 /// Handshakes that are tried: the second one for a Sunshine that restarted in the first.
@@ -28,10 +28,10 @@ const DATA_MAX: u64 = 1024 * 1024;
 /// One body, for one session.
 #[derive(Clone, Debug)]
 pub struct Body {
-    ip: IpAddr,
-    sunshine: Sunshine,
+    pub(super) ip: IpAddr,
+    pub(super) sunshine: Sunshine,
     agent: Agent,
-    bodies: Bodies,
+    pub(super) bodies: Bodies,
 }
 
 /// What a session leaves on a body until [`Body::leave`]; for the ledger.
@@ -353,34 +353,7 @@ impl Body {
         departure
     }
 
-    /// Unpairs clients of this worker that no live session of `live` and no kept identity owns.
-    ///
-    /// # Errors
-    /// See [`SunshineError`].
-    pub async fn sweep(&self, live: &[String]) -> Result<Vec<String>, SunshineError> {
-        let kept = self.identity().await.map(|i| i.client);
-        let prefix = self.bodies.prefix.clone();
-        let dead = |name: &str| {
-            let owned = kept.as_deref() == Some(name) || live.iter().any(|l| l == name);
-            name.starts_with(&prefix) && !owned
-        };
-        self.sunshine.unpair(dead).await
-    }
-
-    /// Unpairs every client of this worker and forgets the kept identity (`doctor --unpair`).
-    ///
-    /// # Errors
-    /// See [`SunshineError`]; the identity stays while its client may.
-    pub async fn forget(&self) -> Result<Vec<String>, SunshineError> {
-        let prefix = self.bodies.prefix.clone();
-        let gone = self.sunshine.unpair(|n| n.starts_with(&prefix)).await?;
-        if let Err(error) = self.bodies.identities.forget(self.ip).await {
-            log::warn!(target: "pairing", body:% = self.ip; "{error}");
-        }
-        Ok(gone)
-    }
-
-    async fn identity(&self) -> Option<Identity> {
+    pub(super) async fn identity(&self) -> Option<Identity> {
         match self.bodies.identities.load(self.ip).await {
             Ok(identity) => identity,
             Err(error) => {

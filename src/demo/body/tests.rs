@@ -77,6 +77,13 @@ impl Stage {
         self.bodies.body(ip, credentials).unwrap()
     }
 
+    /// The worker starts again with other rules.
+    fn change(&mut self, change: impl FnOnce(&mut Rules)) {
+        let mut rules = self.bodies.rules().clone();
+        change(&mut rules);
+        self.bodies = Bodies::new(rules);
+    }
+
     fn program(&self, seed: Option<String>) -> (StreamProgram, Program) {
         let data_json = self.dir.join(format!("{}.json", ids::label()));
         if let Some(seed) = seed {

@@ -124,8 +124,10 @@ fn among_a_hundred_clients_only_ours_are_unpaired() {
         let (live, _) = stage.pair().await;
         let (dead, _) = stage.pair().await;
         assert_eq!(stage.demo.clients().len(), 102);
-        let gone = stage.body().sweep(&[live.client.clone().unwrap()]).await;
-        assert_eq!(gone.unwrap(), [dead.client.unwrap()]);
+        let names = vec![live.client.clone().unwrap()];
+        let tidied = stage.body().tidy(|| names, LONG).await.unwrap();
+        assert_eq!(tidied.unpaired, [dead.client.unwrap()]);
+        assert!(!tidied.is_in_use);
         let departure = stage.body().leave(&live, LEAVE).await;
         assert_eq!(departure.unpaired, [live.client.unwrap()]);
     });
@@ -158,8 +160,34 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         body.leave(&second, LEAVE).await;
         assert_eq!(stage.pins(), 1, "no second dance");
         assert_eq!(stage.demo.clients(), [first.client.unwrap()]);
-        assert_eq!(body.sweep(&[]).await.unwrap(), Vec::<String>::new());
+        let tidied = body.tidy(Vec::new, LONG).await.unwrap();
+        assert_eq!(tidied, crate::body::Tidied::default());
     });
+}
+
+#[test]
+fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_use_it() {
+    let mut stage = with(Options::default(), |rules| rules.pair_once = true);
+    exec::block_on(async {
+        let body = stage.body();
+        let (double, program) = stage.program(None);
+        let first = body.traces(None);
+        body.pair(&program, &first, false, LONG).await.unwrap();
+        assert!(body.keep(&first, &double.data_json, LONG).await);
+        body.leave(&first, LEAVE).await;
+
+        stage.change(|rules| rules.pair_once = false);
+        let body = stage.body();
+        let other = || vec!["a seeded session's name".to_owned()];
+        let tidied = body.tidy(other, LONG).await.unwrap();
+        assert!(tidied.is_in_use && tidied.unpaired.is_empty());
+        assert_eq!(stage.demo.clients().len(), 1);
+        let tidied = body.tidy(Vec::new, LONG).await.unwrap();
+        assert_eq!(tidied.unpaired, [first.client.unwrap()]);
+        assert!(!tidied.is_in_use);
+        assert_eq!(stage.bodies.kept().await, Vec::<std::net::IpAddr>::new());
+    });
+    assert!(stage.demo.clients().is_empty());
 }
 
 #[test]
