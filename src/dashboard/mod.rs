@@ -10,6 +10,7 @@ mod board;
 mod gate;
 mod page;
 mod pass;
+mod query;
 mod tries;
 
 use std::sync::Arc;
@@ -26,8 +27,9 @@ use crate::http::router::Router;
 use crate::http::{Call, Exchange, Failure, Handler, Reply};
 use crate::secret::Secret;
 
-pub use board::{Board, Counts, Page, Query, SessionCounts, SessionRow};
+pub use board::{Board, Counts, Page, SessionCounts, SessionRow};
 use pass::{Pass, Passes};
+pub use query::Query;
 use tries::Tries;
 
 /// Where the dashboard lives; its cookie is sent nowhere else.

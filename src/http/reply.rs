@@ -313,3 +313,39 @@ impl AsyncWrite for Upgraded {
         Pin::new(&mut self.get_mut().socket).poll_close(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smol::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::exec;
+
+    /// Says something, and then nothing for ever.
+    struct Silent(&'static [u8]);
+
+    impl AsyncRead for Silent {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            match io::Read::read(&mut self.get_mut().0, buf) {
+                Ok(0) => Poll::Pending,
+                read => Poll::Ready(read),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_to_last_so_long_ends_then_and_stays_ended() {
+        let reply = Reply::stream("text/plain", Silent(b"word")).lasting(Duration::from_millis(20));
+        let Content::Stream(mut source) = reply.content else {
+            panic!("no stream");
+        };
+        let mut all = Vec::new();
+        exec::block_on(source.read_to_end(&mut all)).unwrap();
+        assert_eq!(all, b"word");
+        assert_eq!(exec::block_on(source.read(&mut [0; 8])).unwrap(), 0);
+    }
+}

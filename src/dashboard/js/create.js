@@ -12,7 +12,8 @@ function createDialog() {
     district: input('district'),
     exe_path: input('exe_path', { placeholder: 'C:\\experiences\\cathedral\\cathedral.exe' }),
     sunshine_user: input('sunshine_user'),
-    sunshine_pass: input('sunshine_pass', { type: 'password', autocomplete: 'new-password' }),
+    // As in the sign-in form: no field that a browser saves.
+    sunshine_pass: input('sunshine_pass', { class: 'masked' }),
   };
   const wait = el('input', { type: 'checkbox', name: 'wait', id: 'field-wait', checked: true });
   const { body_ip: body } = fieldsOf;
