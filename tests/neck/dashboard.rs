@@ -101,6 +101,24 @@ fn a_token_becomes_a_cookie_that_opens_the_dashboard_and_nothing_else() {
     let (_, flags) = set.split_once("; ").unwrap();
     let wanted = "Path=/admin; Max-Age=43200; HttpOnly; SameSite=Strict";
     assert_eq!(flags, wanted);
+    // A proxy before us may end TLS: the browser's own word on it counts.
+    let https = format!("https://{}", controller.at);
+    let body = json!({"token": TOKEN}).to_string();
+    let fields = [JSON, ("Origin", https.as_str())];
+    let target = "/admin/api/session";
+    let secure = call(
+        controller.at,
+        "POST",
+        target,
+        &fields,
+        Some(body.as_bytes()),
+    )
+    .unwrap();
+    let set = secure.field("set-cookie").unwrap();
+    assert!(
+        set.starts_with("__Secure-neck_admin=") && set.ends_with("; Secure"),
+        "{set}"
+    );
 
     let browser = Browser::signed_in(&controller);
     let board = browser.call(&controller, "GET", "/admin/api/v1/board", None);

@@ -11,8 +11,8 @@ function refusal({ error, wait }) {
 }
 
 /**
- * A dialog with a form. `act(problem)` runs on submit; the dialog closes when it gives true.
- * Whatever stays open can say why with `problem`.
+ * A dialog with a form. `act()` runs on submit: it gives true to close the dialog, the refused
+ * call to say why not.
  */
 function dialog({ title, content = [], action, isDangerous, busyText = 'Workingâ€¦', act, cancel = 'Cancel', onClose }) {
   const id = `dialog-${Math.random().toString(36).slice(2)}`;
@@ -20,7 +20,7 @@ function dialog({ title, content = [], action, isDangerous, busyText = 'Workingâ
   const close = el('button', { type: 'button', class: 'button', on: { click: () => node.close() } }, cancel);
   const submit = action && el('button', { type: 'submit', class: `button ${isDangerous ? 'danger' : 'primary'}` }, action);
   const buttons = el('div', { class: 'buttons' }, close, submit);
-  const form = el('form', {}, el('h2', { id, tabindex: '-1' }, title), ...content, problem, buttons);
+  const form = el('form', {}, el('h2', { id, tabindex: '-1', autofocus: !action }, title), ...content, problem, buttons);
   const node = el('dialog', { 'aria-labelledby': id }, form);
 
   const tell = (refused) => {
@@ -64,7 +64,7 @@ function field(label, input, hint) {
 }
 
 /** A link that can be opened and copied. */
-function linkBox(label, address) {
+function linkBox(label, address, hint) {
   const href = webAddress(address);
   const input = el('input', { type: 'text', readonly: true, name: 'link', on: { focus: () => input.select() } });
   input.value = address;
@@ -81,5 +81,5 @@ function linkBox(label, address) {
     say('The address is copied.');
   }
   const open = href && el('a', { class: 'button', href, target: '_blank', rel: 'noopener noreferrer' }, 'Open');
-  return el('div', { class: 'linkbox' }, field(label, input), el('div', { class: 'buttons' }, copy, open || undefined));
+  return el('div', { class: 'linkbox' }, field(label, input), el('div', { class: 'buttons' }, copy, open || undefined), hint && el('p', { class: 'hint' }, hint));
 }

@@ -105,7 +105,7 @@ function details(row) {
   const list = el('dl', { class: 'facts' });
   const box = dialog({
     title: row.experience ? foreign(row.experience) : 'Session', cancel: 'Close', onClose: () => { detailed = undefined; },
-    content: [list, ...(row.stream_url ? [linkBox('Stream address: whoever has it has the session', row.stream_url)] : [])],
+    content: [list, ...(row.stream_url ? [linkBox('Stream address', row.stream_url, 'Whoever has it has the session.')] : [])],
   });
   const stop = el('button', { type: 'button', class: 'button danger', on: { click: () => end(row, box.close) } }, 'End session');
   box.buttons.append(stop);
