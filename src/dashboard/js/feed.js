@@ -66,8 +66,8 @@ const feed = (() => {
       const reason = told.end_reason && (END_WORDS[told.end_reason] ?? told.end_reason);
       const whose = [told.session_id && shortId(told.session_id), told.worker_id].filter(Boolean).join(' on ');
       put(item(EVENT_MOODS[name], told.timestamp ?? '',
-        el('span', { class: 'name' }, foreign(EVENT_WORDS[name] ?? name)),
-        el('span', { class: 'small soft cut' }, foreign(whose), ...(reason ? [' · ', foreign(reason)] : []))));
+        el('span', {}, el('span', { class: 'name' }, foreign(EVENT_WORDS[name] ?? name)), ...(reason ? [': ', foreign(reason)] : [])),
+        el('span', { class: 'small soft cut' }, foreign(whose))));
     },
     /** Something that this page noticed. */
     note: (text, mood = 'warn') => put(noteItem(text, mood)),
