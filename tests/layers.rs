@@ -15,7 +15,7 @@ const LEVELS: [&[&str]; 7] = [
     &["main"],
     &["cli"],
     &["controller", "demo", "testcard", "update", "worker"],
-    &["body", "mic", "proxy", "records", "session"],
+    &["body", "dashboard", "mic", "proxy", "records", "session"],
     &["acme", "http", "metrics", "page", "turn"],
     &["protocol", "tls", "wire"],
     &["clock", "config", "exec", "ids", "log", "secret"],

@@ -22,6 +22,7 @@ use async_trait::async_trait;
 
 use crate::acme::Acme;
 use crate::config::Config;
+use crate::dashboard::{self, Dashboard, Desk};
 use crate::exec::{self, Stop};
 use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
@@ -75,6 +76,7 @@ pub struct Controller {
     hub: Hub,
     recent: recent::Recent,
     audit: Arc<Audit>,
+    dashboard: Arc<Dashboard>,
     acme: OnceLock<Acme>,
     counters: metrics::Counters,
     settings: Settings,
@@ -108,6 +110,7 @@ impl Controller {
         let client = Client::new(&trust).map_err(ControllerError::Client)?;
         let audit =
             Audit::open(config.log.audit_file.as_deref()).map_err(ControllerError::Audit)?;
+        let audit = Arc::new(audit);
         let pace = Pace {
             heartbeat_interval: config.controller.heartbeat_interval,
             heartbeat_timeout: config.workers.heartbeat_timeout,
@@ -127,7 +130,8 @@ impl Controller {
             client,
             hub: Hub::default(),
             recent: recent::Recent::default(),
-            audit: Arc::new(audit),
+            dashboard: Dashboard::new(config.server.admin_token.clone(), Arc::clone(&audit)),
+            audit,
             acme: OnceLock::new(),
             counters: metrics::Counters::default(),
             settings: Settings {
@@ -162,7 +166,8 @@ impl Controller {
     /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
     #[must_use]
     pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
-        api::router(self).table().collect()
+        let desk = api::desk(self);
+        api::router(self).table().chain(desk.0.table()).collect()
     }
 
     /// What a server serves.
@@ -170,6 +175,7 @@ impl Controller {
     pub fn service(self: &Arc<Self>) -> Arc<dyn Service> {
         Arc::new(Front {
             router: api::router(self),
+            desk: api::desk(self),
             controller: Arc::clone(self),
         })
     }
@@ -216,6 +222,7 @@ impl Controller {
 
 struct Front {
     router: Router,
+    desk: Desk,
     controller: Arc<Controller>,
 }
 
@@ -224,6 +231,9 @@ impl Service for Front {
     async fn serve(&self, exchange: Exchange) -> Done {
         if exchange.head.path().starts_with("/session/") {
             return relay::relay(&self.controller, exchange).await;
+        }
+        if dashboard::is_below(exchange.head.path()) {
+            return exchange.serve(&self.desk, dashboard::BODY_MAX).await;
         }
         exchange.serve(&self.router, API_BODY_MAX).await
     }

@@ -33,6 +33,10 @@ pub(super) fn router(worker: &Arc<Worker>) -> Router {
                 Ok(Reply::json(200, &health::health(&w)))
             }),
         )
+        .open(Method::Get, "/admin", |_| async {
+            let line = "this is a worker: the dashboard is the controller's, at its /admin\n";
+            Ok(Reply::text(404, "text/plain; charset=utf-8", line))
+        })
         .open(Method::Get, "/livez", |_| async {
             Ok(Reply::text(200, "text/plain", "alive\n"))
         })
