@@ -450,7 +450,7 @@ mod tests {
         assert_eq!(copy.told_of(now + ANNOUNCED, &beat("other", 1)), []);
         assert_eq!(
             copy.told_of(now + ANNOUNCED, &beat("w", 1)),
-            [view.id.clone()]
+            std::slice::from_ref(&view.id)
         );
         let mut ends = beat("w", 2);
         ends.sessions.push(view.clone());
