@@ -53,8 +53,8 @@ pub struct Exchange {
 /// How an exchange ended.
 #[derive(Debug)]
 pub enum Done {
-    /// Answered; the next request may follow once the rest of this one's content is read.
-    Next(Conn, Body),
+    /// Answered, and all of the request was read: the next one may follow.
+    Next(Conn),
     /// The connection is closed or somebody else's.
     Gone,
     /// The connection goes on as something else, which the server runs to its end: what the
@@ -222,7 +222,7 @@ impl Exchange {
                     self.close().await;
                     return Done::Gone;
                 }
-                Done::Next(self.conn, self.body)
+                Done::Next(self.conn)
             }
         }
     }

@@ -156,7 +156,7 @@ async fn next_head(leg: &mut Leg) -> Result<ResponseHead, Fault> {
         Ok(Some(head)) => Ok(head),
         Ok(None) => Err(Fault::Upstream(io::ErrorKind::UnexpectedEof.into())),
         Err(HeadError::Io(error)) => Err(Fault::Upstream(error)),
-        Err(HeadError::Timeout { .. }) => Err(Fault::Silent),
+        Err(HeadError::Timeout) => Err(Fault::Silent),
         Err(HeadError::Refused(why)) => Err(Fault::Malformed(why.to_string())),
     }
 }

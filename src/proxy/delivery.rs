@@ -35,21 +35,19 @@ pub(super) fn injector(
     Some(Box::new(Injector::new(Arc::clone(snippet))))
 }
 
-/// Sends head and content. The head is out as soon as anything is: after an error all that is left
-/// is to break off, so that a cut answer is never taken for a whole one.
+/// Sends head and content, and leaves in `out` what of the head is not out. After an error with
+/// the head out all that is left is to break off, so that a cut answer is never taken for a whole
+/// one.
 pub(super) async fn deliver(
     client: &mut Conn,
-    out: &Final,
+    out: &mut Final,
     upstream: &mut Leg,
     body: &mut Body,
     mut injector: Option<Box<Injector>>,
 ) -> Result<(), Broken> {
-    let mut head: &[u8] = &out.head;
     if upstream.unread().is_empty() && !body.is_done() {
         // Nothing has come yet, and it may take long: the head does not wait for it.
-        let sent = client.write_all(head, STALL).await;
-        sent.map_err(Broken::Client)?;
-        head = &[];
+        send(client, out, &[]).await?;
     }
     loop {
         let next = async { Some(body.next(upstream, UPSTREAM_STALL).await) };
@@ -67,37 +65,35 @@ pub(super) async fn deliver(
         };
         let Some(n) = n else { break };
         let raw = &upstream.unread()[..n];
-        let changed = match &mut injector {
+        match &mut injector {
             Some(injector) if !injector.is_placed() => {
-                Some(injector.push(raw).map_err(Broken::Inject)?)
+                let changed = injector.push(raw).map_err(Broken::Inject)?;
+                send(client, out, &changed).await?;
             }
-            _ => None,
-        };
-        let piece = changed.as_deref().unwrap_or(raw);
-        if !piece.is_empty() || !head.is_empty() {
-            let sent = client.write_piece(head, piece, out.chunked, STALL).await;
-            sent.map_err(Broken::Client)?;
-            head = &[];
+            _ => send(client, out, raw).await?,
         }
         upstream.consume(n);
     }
-    let tail = match &mut injector {
-        Some(injector) => injector.finish().map_err(Broken::Inject)?,
-        None => Vec::new(),
-    };
-    if !tail.is_empty() {
-        let sent = client.write_piece(head, &tail, out.chunked, STALL).await;
-        sent.map_err(Broken::Client)?;
-        head = &[];
+    if let Some(injector) = &mut injector {
+        let tail = injector.finish().map_err(Broken::Inject)?;
+        send(client, out, &tail).await?;
     }
-    let mut end = head.to_vec();
+    let mut end = std::mem::take(&mut out.head);
     if out.chunked {
         write_end(&mut end, body.trailers());
     }
-    if end.is_empty() {
+    client.write_all(&end, STALL).await.map_err(Broken::Client)
+}
+
+/// Sends what is left of the head, and a piece of content.
+async fn send(client: &mut Conn, out: &mut Final, piece: &[u8]) -> Result<(), Broken> {
+    if piece.is_empty() && out.head.is_empty() {
         return Ok(());
     }
-    client.write_all(&end, STALL).await.map_err(Broken::Client)
+    let sent = client.write_piece(&out.head, piece, out.chunked, STALL);
+    sent.await.map_err(Broken::Client)?;
+    out.head.clear();
+    Ok(())
 }
 
 /// The last chunk and the trailers that pass.

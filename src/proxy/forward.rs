@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ask::{Asked, Fault, ask};
 use super::content;
 use super::counters::Counters;
-use super::delivery::{deliver, injector};
+use super::delivery::{Broken, deliver, injector};
 use super::heads;
 use super::inject::is_document;
 use super::policy::Policy;
@@ -121,11 +121,14 @@ impl Proxy {
         let injector = injector(policy, &answer, framing, upstream);
         let changed =
             injector.is_some() || (policy.snippet.is_some() && to_head && is_document(&answer));
-        let out = heads::answer(&exchange.head, &answer, framing, changed);
+        let mut out = heads::answer(&exchange.head, &answer, framing, changed);
         let mut body = Body::new(framing);
-        if let Err(broken) = deliver(&mut exchange.conn, &out, &mut leg, &mut body, injector).await
-        {
+        let sent = deliver(&mut exchange.conn, &mut out, &mut leg, &mut body, injector).await;
+        if let Err(broken) = sent {
             log::debug!(target: "proxy", "{upstream}: answer broke off: {broken}");
+            if !out.head.is_empty() && !matches!(broken, Broken::Client(_)) {
+                return refuse(exchange, policy, 502).await;
+            }
             exchange.conn.socket().cut();
             return Done::Gone;
         }
@@ -138,7 +141,7 @@ impl Proxy {
             self.pool.keep(upstream, leg);
         }
         if exchange.head.keep_alive && !out.closes {
-            return Done::Next(exchange.conn, exchange.body);
+            return Done::Next(exchange.conn);
         }
         Box::pin(exchange.close()).await;
         Done::Gone

@@ -216,22 +216,6 @@ impl Body {
         }
         Ok(whole)
     }
-
-    /// Reads and drops what is left, so that the next request can be read. Gives up, answering
-    /// `false`, after `max` bytes: then the connection is better closed.
-    pub async fn drain(&mut self, conn: &mut Conn, max: usize, stall: Duration) -> bool {
-        let mut taken = 0;
-        loop {
-            match self.next(conn, stall).await {
-                Ok(None) => return true,
-                Ok(Some(n)) if taken + n <= max => {
-                    conn.consume(n);
-                    taken += n;
-                }
-                Ok(Some(_)) | Err(_) => return false,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

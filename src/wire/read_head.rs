@@ -13,26 +13,21 @@ pub enum HeadError {
     Io(io::Error),
     /// The bytes are no acceptable head.
     Refused(Refusal),
-    /// The deadline came; `started` says whether part of a head was there.
-    Timeout {
-        /// Whether at least one byte had come.
-        started: bool,
-    },
+    /// The deadline came.
+    Timeout,
 }
 
 impl Conn {
-    /// Reads a request head. `None` when the peer closed before the first byte. `idle` bounds the
-    /// wait for the first byte, `span` that for the rest of the head.
+    /// Reads a request head within `span`. `None` when the peer closed before the first byte.
     ///
     /// # Errors
     /// See [`HeadError`].
     pub async fn read_request(
         &mut self,
         limits: &Limits,
-        idle: Duration,
         span: Duration,
     ) -> Result<Option<RequestHead>, HeadError> {
-        let Some(len) = self.read_head(limits, idle, span).await? else {
+        let Some(len) = self.read_head(limits, span).await? else {
             return Ok(None);
         };
         let head = RequestHead::parse(&self.unread()[..len], limits).map_err(HeadError::Refused)?;
@@ -40,7 +35,7 @@ impl Conn {
         Ok(Some(head))
     }
 
-    /// Reads a response head. `None` when the peer closed before the first byte.
+    /// Reads a response head within `span`. `None` when the peer closed before the first byte.
     ///
     /// # Errors
     /// See [`HeadError`].
@@ -49,7 +44,7 @@ impl Conn {
         limits: &Limits,
         span: Duration,
     ) -> Result<Option<ResponseHead>, HeadError> {
-        let Some(len) = self.read_head(limits, span, span).await? else {
+        let Some(len) = self.read_head(limits, span).await? else {
             return Ok(None);
         };
         let head =
@@ -61,31 +56,21 @@ impl Conn {
     async fn read_head(
         &mut self,
         limits: &Limits,
-        idle: Duration,
         span: Duration,
     ) -> Result<Option<usize>, HeadError> {
         let mut scanner = Scanner::default();
-        let mut started = !self.unread().is_empty();
-        self.alarm().arm(if started { span } else { idle });
+        self.alarm().arm(span);
         loop {
-            if let Some(len) = scanner
-                .scan(self.unread(), limits)
-                .map_err(HeadError::Refused)?
-            {
+            let scanned = scanner.scan(self.unread(), limits);
+            if let Some(len) = scanned.map_err(HeadError::Refused)? {
                 self.alarm().disarm();
                 return Ok(Some(len));
             }
             match self.fill().await {
-                Ok(0) if !started => return Ok(None),
+                Ok(0) if self.unread().is_empty() => return Ok(None),
                 Ok(0) => return Err(HeadError::Io(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) if !started => {
-                    started = true;
-                    self.alarm().arm(span);
-                }
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    return Err(HeadError::Timeout { started });
-                }
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(HeadError::Timeout),
                 Err(e) => return Err(HeadError::Io(e)),
             }
         }
@@ -111,7 +96,7 @@ mod tests {
     }
 
     fn request(conn: &mut Conn) -> Result<Option<RequestHead>, HeadError> {
-        smol::block_on(conn.read_request(&Limits::REQUEST, SOON, SOON))
+        smol::block_on(conn.read_request(&Limits::REQUEST, SOON))
     }
 
     #[test]
@@ -147,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn half_a_head_times_out_as_started_and_silence_as_idle() {
+    fn silence_and_half_a_head_time_out() {
         let (mut client, mut conn) = pair();
-        let short = Duration::from_millis(1);
-        let silent = smol::block_on(conn.read_request(&Limits::REQUEST, short, SOON));
-        assert!(matches!(silent, Err(HeadError::Timeout { started: false })));
-        client.write_all(b"GET / HT").unwrap();
-        let half = smol::block_on(conn.read_request(&Limits::REQUEST, SOON, short));
-        assert!(matches!(half, Err(HeadError::Timeout { started: true })));
+        for bytes in [&b""[..], b"GET / HT"] {
+            client.write_all(bytes).unwrap();
+            let short = Duration::from_millis(1);
+            let head = smol::block_on(conn.read_request(&Limits::REQUEST, short));
+            assert!(matches!(head, Err(HeadError::Timeout)));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hydraneckwebrtc::{clock, exec};
 
 use crate::client::{self, PATIENCE, connect};
+use crate::program::noted;
 use crate::rig::{rig, until};
 
 /// Idle sockets opened at each role.
@@ -83,6 +84,33 @@ fn a_head_and_a_body_of_a_byte_a_second_time_out() {
         }
     });
     assert!(!rig.seen().contains("A10-slow-body"));
+}
+
+/// A part was forwarded, and then there is silence: the stream program is not kept waiting either.
+#[test]
+fn large_content_that_stalls_is_broken_off() {
+    let rig = rig();
+    let path = |role: &str| rig.path(&format!("mirror/A10-stall-{role}"));
+    let stalled = rig.roles().map(|(role, address)| {
+        let mut stream = connect(address);
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
+            path(role)
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&[b'x'; 100_000]).unwrap();
+        stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+        (role, stream)
+    });
+    for (role, mut stream) in stalled {
+        let got = client::finish(&mut stream, false);
+        assert_eq!(got.statuses(), [408], "{role}");
+        assert!(got.answers[0].closes() && got.closed, "{role}");
+        until(role, || {
+            rig.seen().contains(&noted("broken off", &path(role)))
+        });
+        assert!(!rig.seen().contains(&noted("whole", &path(role))), "{role}");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::client::{self, Got, find, latin1};
-use crate::rig::{Rig, rig};
+use crate::program::noted;
+use crate::rig::{Rig, rig, until};
 
 /// The verdict on a row.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +13,9 @@ pub(crate) enum Want {
     Pass,
     /// One answer with one of these statuses, then the end; nothing reached the stream program.
     Refuse(&'static [u16]),
+    /// One answer with one of these statuses, then the end; the stream program may have got a part
+    /// of the request, but its connection ended before that was whole.
+    BreakOff(&'static [u16]),
     /// The first request is legal and answered; what follows is refused so.
     ThenRefuse(&'static [u16]),
 }
@@ -63,7 +67,7 @@ pub(crate) enum Front {
 pub(crate) fn run(section: &str, rows: &[Row]) {
     let rig = rig();
     let mut wrong = Vec::new();
-    let mut unseen = Vec::new();
+    let (mut unseen, mut begun) = (Vec::new(), Vec::new());
     for row in rows {
         for (role, address) in rig.roles() {
             for front in [Front::Api, Front::Session] {
@@ -74,11 +78,20 @@ pub(crate) fn run(section: &str, rows: &[Row]) {
                 }
                 match (row.want, front) {
                     (Want::Refuse(_), Front::Session) => unseen.push(format!("{mark}-")),
+                    (Want::BreakOff(_), Front::Session) => {
+                        let target = rig.path(&format!("mirror/{mark}-first"));
+                        unseen.push(noted("whole", &target));
+                        unseen.push(format!("{mark}-second"));
+                        begun.push(noted("broken off", &target));
+                    }
                     (Want::ThenRefuse(_), Front::Session) => unseen.push(format!("{mark}-second")),
                     _ => {}
                 }
             }
         }
+    }
+    for ended in begun {
+        until(&ended, || rig.seen().contains(&ended));
     }
     let seen = rig.seen();
     let leaked = unseen.into_iter().filter(|mark| seen.contains(mark));
@@ -155,7 +168,7 @@ fn judge(row: &Row, front: Front, got: &Got) -> Result<(), String> {
         Front::Api => matches!(status, 200 | 204 | 405),
     };
     let fine = match row.want {
-        Want::Refuse(accepted) => {
+        Want::Refuse(accepted) | Want::BreakOff(accepted) => {
             statuses.len() == 1 && accepted.contains(&statuses[0]) && got.interim.is_empty()
         }
         // Refused by its head alone; what comes after it is left unread.
