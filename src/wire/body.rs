@@ -225,8 +225,11 @@ mod tests {
     use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
 
-    /// The pieces of a chunked body that came in one segment, and its trailers.
-    fn pieces(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, usize, Vec<u8>), BodyError> {
+    /// Pieces, number of trailers, and what was left unread.
+    type Taken = (Vec<Vec<u8>>, usize, Vec<u8>);
+
+    /// Takes a chunked body that came in one segment.
+    fn pieces(bytes: &[u8]) -> Result<Taken, BodyError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         far.write_all(bytes).unwrap();
