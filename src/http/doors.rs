@@ -17,12 +17,20 @@ pub struct Admission {
     pub per_address: usize,
 }
 
+impl Admission {
+    /// At most `total`, half of them from one address: nobody alone keeps the others out.
+    #[must_use]
+    pub fn of(total: usize) -> Self {
+        Self {
+            total,
+            per_address: total / 2,
+        }
+    }
+}
+
 impl Default for Admission {
     fn default() -> Self {
-        Self {
-            total: 20_000,
-            per_address: 10_000,
-        }
+        Self::of(20_000)
     }
 }
 

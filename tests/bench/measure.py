@@ -29,10 +29,24 @@ PORTS = {"origin": 9100, "tunnel-origin": 9101, "ours": 9110, "ours-html": 9111,
 MEDIA_RATE, MEDIA_SECONDS = 50_000_000 // 8, 10
 # Idle WebSockets held at once, whatever an idle connection costs on average.
 MANY = 10_000
-# Descriptors: two a tunnel in the proxies, and some.
+# Descriptors wanted for them.
 FILES = 65_536
 DOC = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "performance.md")
 BEGIN, END = "<!-- last run -->", "<!-- end of last run -->"
+
+
+def allow_files():
+    """As many descriptors as the rows need, or as many as may be had."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, hard)))
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def tunnels_held():
+    """How many of the wanted tunnels a process has descriptors for: two each, and some of its own."""
+    return min(MANY, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50) // 2)
 
 
 def at(name):
@@ -51,7 +65,7 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600; se
 HAPROXY = """
 global
   nbthread {cores}
-  maxconn 30000
+  maxconn {tunnels}
 defaults
   mode http
   option http-keep-alive
@@ -127,7 +141,7 @@ class Fleet:
         crypt = f" ssl crt {self.crypt()[2]}" if name.endswith("-tls") else ""
         path = os.path.join(self.folder, name + ".cfg")
         with open(path, "w") as conf:
-            conf.write(text.format(cores=CORES, listen=at(name), upstream=at(upstream), crypt=crypt))
+            conf.write(text.format(cores=CORES, tunnels=tunnels_held(), listen=at(name), upstream=at(upstream), crypt=crypt))
         self.start(name, ["haproxy", "-db", "-f", path], name)
 
     def ours(self, name, upstream, *more):
@@ -319,7 +333,7 @@ def rows_idle(target, folder, count, wanted):
     for key, title, path, names, number in (
             ("idle", f"idle keep-alive connection, of {count:,}", "/1k.bin", ("ours", "haproxy", "nginx"), count),
             ("idle", f"idle tunnel, of {count:,}", "/idle", tunnels, count),
-            ("many", f"{MANY:,} idle WebSockets, the whole process", "/idle", tunnels, MANY)):
+            ("many", f"{tunnels_held():,} idle WebSockets, the whole process", "/idle", tunnels, tunnels_held() - 100)):
         if key not in wanted:
             continue
         cost = {}
@@ -417,7 +431,7 @@ def main():
     wanted = given.rows.split(",")
     folder = tempfile.mkdtemp(prefix="bench-")
     fleet = Fleet(given.target, folder)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
+    allow_files()
     tables = {"http": [], "latency": [], "tunnel": [], "media": [], "idle": []}
     try:
         if set(wanted) - {"idle", "many"}:
