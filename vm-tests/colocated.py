@@ -44,7 +44,7 @@ with subtest("a session streams through the controller's address"):
     url = created["stream_url"]
     assert created["session_id"] in url, created
     machine.succeed(f"curl -sf '{url}' | grep _neck")
-    found = json.loads(machine.succeed(f"python3 /etc/tests/signalling.py '{url}'"))
+    found = json.loads(machine.succeed(f"python3 /etc/tests/tools/signalling.py '{url}'"))
     address = machine.succeed("cat /run/hydraneckwebrtc-addresses/address").strip()
     assert any(f"turn:{address}:3478" in u for s in found["ice_servers"] for u in s["urls"]), found
     machine.succeed(f"curl -sf -X DELETE {auth} {API}/sessions/{created['session_id']}")

@@ -70,6 +70,8 @@ class Lan:
             ["link", "set", "eth1", "address", mac],
             ["addr", "add", address, "dev", "eth1"],
             ["link", "set", "eth1", "up"],
+            # Leads nowhere, but a browser and multicast want one.
+            ["route", "add", "default", "dev", "eth1"],
         ):
             host("ip", "-n", namespace, *command)
 
@@ -128,7 +130,8 @@ class Machine:
             "--boot",
             "--quiet",
             f"--directory={root}",
-            f"--machine={self.name}",
+            f"--machine={self.namespace}",
+            f"--hostname={self.name}",
             # The host's service manager, if there is one, is not involved.
             "--register=no",
             "--keep-unit",

@@ -4,8 +4,6 @@ let
   t = lib.types;
   option = type: default: lib.mkOption { inherit type default; };
   strings = option (t.listOf t.str) [ ];
-  ports = option (t.listOf t.port) [ ];
-  ranges = option (t.listOf (t.attrsOf t.port)) [ ];
   unit = {
     options = {
       enable = option t.bool true;
@@ -55,13 +53,6 @@ in
     networking.domain = option (t.nullOr t.str) null;
     networking.extraHosts = option t.lines "";
     networking.hostName = option t.str "nixos";
-    networking.firewall = {
-      enable = option t.bool true;
-      allowedTCPPortRanges = ranges;
-      allowedTCPPorts = ports;
-      allowedUDPPortRanges = ranges;
-      allowedUDPPorts = ports;
-    };
     security.acme = {
       acceptTerms = option t.bool false;
       defaults = option t.anything { };

@@ -11,6 +11,7 @@ let
     modules = [
       ./base.nix
       ./coturn.nix
+      ./firewall.nix
       ./wireguard.nix
     ]
     ++ modules;
