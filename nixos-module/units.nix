@@ -12,7 +12,9 @@ let
     "CREDENTIALS"
   ];
 
-  daemon = {
+  # SIGHUP reads certificates again; open connections go on.
+  daemon = kill: {
+    ExecReload = "${kill} -HUP $MAINPID";
     # server.connections_max is 4096, and a proxied connection is two descriptors, four at most.
     LimitNOFILE = 65536;
     NotifyAccess = "main";
@@ -91,6 +93,7 @@ rec {
     {
       exec,
       credentials,
+      kill ? "/bin/kill",
       lowPorts ? false,
       needsSecrets ? false,
     }:
@@ -104,7 +107,7 @@ rec {
       serviceConfig =
         hardening.service
         // (if lowPorts then hardening.lowPorts else { })
-        // daemon
+        // daemon kill
         // {
           ExecStart = exec;
           LoadCredential = credentials;
@@ -121,6 +124,7 @@ rec {
     {
       exec,
       credentials,
+      kill ? "/bin/kill",
       lowPorts ? false,
       needsAddresses ? false,
       needsSecrets ? false,
@@ -142,7 +146,7 @@ rec {
       serviceConfig =
         hardening.service
         // (if lowPorts then hardening.lowPorts else { })
-        // daemon
+        // daemon kill
         // {
           Delegate = true;
           # The worker in a leaf of its own lets sessions beside it have limits (systemd 254; an

@@ -161,7 +161,6 @@ def main():
         return Client(a.server, a.user or user, a.password or password)
 
     c = client()
-    everything = []
     if a.command in ("permission", "channel"):
         is_v6 = ipaddress.ip_address(a.argument).version == 6
         outcome = c.allocate(family=2 if is_v6 else None)
@@ -186,10 +185,6 @@ def main():
             held = [Client(a.server, user.user, user.password) for _ in range(int(a.argument))]
             answers = [k.allocate() for k in held]
             print(", ".join(f"{answers.count(word)} {word}" for word in sorted({*answers}, reverse=True)))
-            everything += held
-        for k in everything:
-            if k.relayed:
-                k.request(REFRESH, [(LIFETIME, struct.pack("!I", 0))])
     elif a.command == "outlive":
         print(c.allocate(lifetime=600), end=" ")
         time.sleep(max(0, a.ttl) + 2)

@@ -72,10 +72,17 @@ let
     };
   };
   nixosCertificates = machine {
-    services.hydraneckwebrtc.controller = {
-      enable = true;
-      domain = "neck.example.com";
-      tls = "security.acme";
+    security.acme.acceptTerms = true;
+    security.acme.certs."example.com".dnsProvider = "rfc2136";
+    services.hydraneckwebrtc = {
+      controller = {
+        enable = true;
+        domain = "neck.example.com";
+        tls = "security.acme";
+        acmeHost = "example.com";
+      };
+      worker.enable = true;
+      turn.acmeHost = "example.com";
     };
   };
   behindProxy = machine {
@@ -88,7 +95,8 @@ let
 
   service = m: name: m.checked.systemd.services.${name}.serviceConfig;
   unit = m: name: m.checked.systemd.services.${name};
-  settings = m: m.config.services.hydraneckwebrtc.worker.settings;
+  settingsOf = role: m: m.config.services.hydraneckwebrtc.${role}.settings;
+  settings = settingsOf "worker";
   coturn = m: m.checked.services.coturn;
   says = text: lib.any (lib.hasInfix text);
 
@@ -180,12 +188,37 @@ let
       has_a_sandbox = (service worker "coturn").ProtectSystem == "strict";
     };
     certificates_come_from_where_they_should = {
-      security_acme = lib.elem "tls-key:/var/lib/acme/neck.example.com/key.pem" (service nixosCertificates "hydraneckwebrtc-controller")
-      .LoadCredential;
+      built_in =
+        (settingsOf "controller" colocated).server.domain == "neck.example.com"
+        && !((settingsOf "controller" colocated).server ? tls);
+      security_acme =
+        (settingsOf "controller" nixosCertificates).server.tls == {
+          certificate = "/var/lib/acme/example.com/fullchain.pem";
+          private_key = "/var/lib/acme/example.com/key.pem";
+        };
+      read_by_group =
+        (service nixosCertificates "hydraneckwebrtc-controller").SupplementaryGroups == [ "acme" ]
+        && (service nixosCertificates "coturn").SupplementaryGroups == [ "acme" ];
+      no_copy_that_grows_old =
+        !(says "tls-" (service nixosCertificates "hydraneckwebrtc-controller").LoadCredential)
+        && !(says "tls-" (service nixosCertificates "coturn").LoadCredential);
+      after_the_first_certificate =
+        lib.elem "acme-example.com.service" (unit nixosCertificates "hydraneckwebrtc-controller").after
+        && lib.elem "acme-example.com.service" (unit nixosCertificates "hydraneckwebrtc-controller").wants
+        && lib.elem "acme-example.com.service" (unit nixosCertificates "coturn").after;
       renewal =
-        nixosCertificates.checked.security.acme.certs."neck.example.com".reloadServices == [
+        lib.sort (a: b: a < b) nixosCertificates.checked.security.acme.certs."example.com".reloadServices
+        == [
+          "coturn.service"
           "hydraneckwebrtc-controller.service"
         ];
+      reload_is_no_restart =
+        lib.hasSuffix "-HUP $MAINPID" (service nixosCertificates "hydraneckwebrtc-controller").ExecReload
+        && lib.hasSuffix "-USR2 $MAINPID" (service nixosCertificates "coturn").ExecReload;
+      relay_speaks_tls =
+        (coturn nixosCertificates).pkey == "/var/lib/acme/example.com/key.pem"
+        && !(coturn nixosCertificates).no-tls
+        && lib.elem "turns:neck.example.com:5349?transport=tcp" (settings nixosCertificates).turn.urls;
       proxy =
         behindProxy.config.services.hydraneckwebrtc.controller.settings.server.listen == "127.0.0.1:8080"
         &&

@@ -62,7 +62,7 @@ in
       }).checked.systemd.services;
   };
   two_services_on_one_port = {
-    says = [ "both listen on :8080" ];
+    says = [ "both listen on port 8080" ];
     value =
       (machine {
         services.hydraneckwebrtc.controller.enable = true;

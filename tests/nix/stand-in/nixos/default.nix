@@ -9,6 +9,7 @@
 let
   result = lib.evalModules {
     modules = [
+      ./acme.nix
       ./base.nix
       ./coturn.nix
       ./firewall.nix

@@ -35,14 +35,14 @@ let
     table inet nixos-fw {
       chain input {
         type filter hook input priority filter; policy drop;
-        iifname { ${lib.concatMapStringsSep ", " (i: "\"${i}\"") ([ "lo" ] ++ cfg.trustedInterfaces)} } accept
+        iifname { ${
+          lib.concatMapStringsSep ", " (i: "\"${i}\"") ([ "lo" ] ++ cfg.trustedInterfaces)
+        } } accept
         ct state { established, related } accept
         icmp type echo-request accept
         icmpv6 type != nd-redirect accept
     ${rules "" cfg}${
-      lib.concatStrings (
-        lib.mapAttrsToList (name: rules "iifname \"${name}\" ") cfg.interfaces
-      )
+      lib.concatStrings (lib.mapAttrsToList (name: rules "iifname \"${name}\" ") cfg.interfaces)
     }
       }
     }
