@@ -120,6 +120,8 @@ let
         # In base ten even with a leading zero, which toInt refuses.
         lib.toIntBase10 (lib.last (lib.splitString ":" server.listen))
       );
+  # 0 where the role is served nowhere, which an assertion refuses.
+  portOf = settings: lib.head (portsOf settings ++ [ 0 ]);
   listensLow = settings: lib.any (port: port < 1024) (portsOf settings);
   isLoopback =
     { server, ... }:
@@ -340,7 +342,7 @@ in
           assertion =
             !colocated || lib.intersectLists (portsOf controller.settings) (portsOf worker.settings) == [ ];
           message = ''
-            services.hydraneckwebrtc: controller and worker both listen on port ${toString (lib.head (portsOf worker.settings))}.
+            services.hydraneckwebrtc: controller and worker both listen on port ${toString (portOf worker.settings)}.
             Give one of them another settings.server.listen.
           '';
         }
@@ -363,7 +365,7 @@ in
             if worker.url != null then
               worker.url
             else if controller.enable then
-              "http://127.0.0.1:${toString (lib.head (portsOf worker.settings))}"
+              "http://127.0.0.1:${toString (portOf worker.settings)}"
             else
               null # the program takes the machine's address on the way to the controller
           );
