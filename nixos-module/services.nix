@@ -240,14 +240,12 @@ in
     })
 
     (mkIf (allGenerated != [ ]) {
-      systemd.services.hydraneckwebrtc-secrets = fromPlain (
-        units.secrets {
-          exec = pkgs.writeShellScript "hydraneckwebrtc-secrets" (
-            builtins.readFile ../systemd/hydraneckwebrtc-secrets
-          );
-          names = allGenerated;
-        }
-      );
+      systemd.services.hydraneckwebrtc-secrets = units.secrets {
+        exec = pkgs.writeShellScript "hydraneckwebrtc-secrets" (
+          builtins.readFile ../systemd/hydraneckwebrtc-secrets
+        );
+        names = allGenerated;
+      };
     })
 
     (mkIf (worker.enable || cfg.turn.enable) {

@@ -38,6 +38,9 @@ let
     StartLimitIntervalSec = 60;
   };
 
+  # What prepares a start runs as often as there are starts; those have the limit.
+  noLimit.StartLimitIntervalSec = 0;
+
   documentation = [ "https://github.com/cederikdotcom/hydraneckwebrtc" ];
   addressesUnit = "hydraneckwebrtc-addresses.service";
   secretsUnit = "hydraneckwebrtc-secrets.service";
@@ -46,17 +49,18 @@ rec {
   # Where generated secrets are kept, readable by root alone.
   secretsDirectory = "/var/lib/hydraneckwebrtc-secrets";
 
-  # Writes each named secret once; a secret that exists is never touched.
+  # Writes each named secret once; a secret that exists is never touched. Runs before every start
+  # of who needs it and does not stay active: a change of it stops nobody, and a role that is added
+  # later finds its secrets.
   secrets =
     { exec, names }:
     {
       description = "Secrets of hydraneckwebrtc, generated once";
       inherit documentation;
-      unitConfig = { };
+      unitConfig = noLimit;
       serviceConfig = hardening.base // {
         ExecStart = "${exec} ${builtins.concatStringsSep " " names}";
         PrivateNetwork = true;
-        RemainAfterExit = true;
         RestrictAddressFamilies = "none";
         StateDirectory = "hydraneckwebrtc-secrets";
         StateDirectoryMode = "0700";
@@ -71,7 +75,7 @@ rec {
       description = "Addresses of this machine, for hydraneckwebrtc and its relay";
       inherit documentation;
       inherit (online) after wants;
-      unitConfig = { };
+      unitConfig = noLimit;
       serviceConfig = hardening.base // {
         ExecStart = "${exec} ${builtins.concatStringsSep " " tunnels}";
         # Netlink alone, and only of the network it has to look at.

@@ -50,13 +50,17 @@ with subtest("secrets are root's alone, and in no file of the configuration"):
 with subtest("generated secrets survive a restart of everything"):
     before = machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/*")
     machine.succeed(
-        "systemctl restart hydraneckwebrtc-secrets.service hydraneckwebrtc-controller.service hydraneckwebrtc.service coturn.service"
+        "systemctl restart hydraneckwebrtc-controller.service hydraneckwebrtc.service coturn.service"
     )
     machine.wait_for_unit("hydraneckwebrtc.service")
     assert machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/*") == before
 
+with subtest("what prepares a start does not stay active, so that a new version of it stops nobody"):
+    for unit in ("hydraneckwebrtc-addresses.service", "hydraneckwebrtc-secrets.service"):
+        machine.require_unit_state(unit, "inactive")
+
 with subtest("an empty secret is a failure with a name, once"):
-    machine.succeed("systemctl stop hydraneckwebrtc-controller.service hydraneckwebrtc-secrets.service")
+    machine.succeed("systemctl stop hydraneckwebrtc-controller.service")
     machine.succeed("cp /var/lib/hydraneckwebrtc-secrets/admin-token /run/admin-token")
     machine.succeed("truncate -s 0 /var/lib/hydraneckwebrtc-secrets/admin-token")
     machine.fail("systemctl start hydraneckwebrtc-controller.service")
