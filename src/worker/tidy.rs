@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Worker;
-use crate::body::Body;
 use crate::body::sunshine::Credentials;
+use crate::body::{Body, Departure};
 use crate::ids::SessionId;
 use crate::{clock, exec};
 
@@ -78,8 +78,14 @@ pub(super) fn visited(worker: &Arc<Worker>, body: &Body) {
 }
 
 /// A session has left a body; it may have been the last to use a client that is no longer wanted.
-pub(super) fn left(worker: &Arc<Worker>, body: &Body, session: &SessionId) {
-    if !worker.settings.rules.pair_once {
+/// What it could not undo, because the body was away, is owed: to the next session there, or to a
+/// later round.
+pub(super) fn left(worker: &Arc<Worker>, body: &Body, session: &SessionId, departure: &Departure) {
+    if !departure.left.is_empty() {
+        worker.tidy.again(body.ip());
+        let (worker, body) = (Arc::clone(worker), body.clone());
+        exec::spawn(async move { owed(&worker, &body).await }).detach();
+    } else if !worker.settings.rules.pair_once {
         spawn(worker, body, Some(session.clone()));
     }
 }
@@ -90,6 +96,15 @@ fn spawn(worker: &Arc<Worker>, body: &Body, leaving: Option<SessionId>) {
         once(&worker, &body, leaving.as_ref()).await;
     })
     .detach();
+}
+
+async fn owed(worker: &Arc<Worker>, body: &Body) {
+    for pause in &ROUNDS[1..] {
+        clock::sleep(*pause).await;
+        if once(worker, body, None).await {
+            return;
+        }
+    }
 }
 
 fn configured(worker: &Worker) -> Option<Credentials> {
