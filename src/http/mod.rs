@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod keyed;
 pub mod openapi;
 pub mod reply;
+pub mod role;
 pub mod router;
 pub mod server;
 pub mod sse;

@@ -337,7 +337,7 @@ pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
 pub(super) async fn leave(worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     if let Some(body) = &stage.body {
         let departure = body.leave(&live.traces(), LEAVE).await;
-        tidy::left(&worker, body, &live.id, &departure);
+        tidy::left(&worker, body, &departure);
     }
     live.report(Input::BodyLeft).await;
 }
