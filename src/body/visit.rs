@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bodies::Bodies;
 use super::experience::{self, Agent, DESKTOP, Launch};
-use super::identity::{self, Identity, SEEDED_HOST};
+use super::identity::{self, Identity};
 use super::pairing::{self, PairingError};
 use super::program::{Program, ProgramError};
 use super::reachability::{self, Reach, Unreachable};
@@ -134,17 +134,16 @@ impl Body {
         }
     }
 
-    /// A `data.json` for a stream program that need not pair, if an identity is kept.
-    pub async fn seed(&self, user: &str) -> Option<String> {
-        if !self.bodies.rules.pair_once {
-            return None;
+    /// The kept identity that spares a new stream program its pairing.
+    pub async fn kept(&self) -> Option<Identity> {
+        match self.bodies.rules.pair_once {
+            true => self.identity().await,
+            false => None,
         }
-        let identity = self.identity().await?;
-        Some(identity::seed(&identity, user))
     }
 
-    /// Pairs the stream program with the body, unless it was seeded and the body remembers. A
-    /// handshake that fails before Sunshine took the PIN, as when Sunshine restarts, is tried
+    /// Pairs the stream program with the body, unless it was `seeded` with the body as that host
+    /// and the body remembers. A handshake that fails before Sunshine took the PIN, as when Sunshine restarts, is tried
     /// once more: of such a one nothing is left that the user's name would run into.
     ///
     /// # Errors
@@ -154,17 +153,17 @@ impl Body {
         &self,
         program: &Program,
         traces: &Traces,
-        seeded: bool,
+        seeded: Option<u32>,
         within: Duration,
     ) -> Result<Paired, PairingError> {
         let deadline = clock::now() + within;
         let late = || PairingError::Late(within, false);
-        if seeded {
-            let apps = clock::by(deadline, program.apps(SEEDED_HOST)).await;
+        if let Some(host_id) = seeded {
+            let apps = clock::by(deadline, program.apps(host_id)).await;
             match apps.map_err(|_| late())? {
                 Ok(_) => {
                     return Ok(Paired {
-                        host_id: SEEDED_HOST,
+                        host_id,
                         fresh: false,
                     });
                 }

@@ -27,4 +27,4 @@ pub mod workspace;
 #[cfg(test)]
 mod process_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

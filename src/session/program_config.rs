@@ -3,8 +3,7 @@
 //! Pure: from [`Settings`] to JSON. The fork's keys are written for all generations, since unknown
 //! keys are ignored; `relay_only` and `nat_1to1` together never connect, so [`Reach`] holds one.
 
-mod data;
-
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,8 +15,10 @@ use super::program::{Generation, Program};
 use crate::ids::SessionId;
 use crate::secret::Secret;
 
-use data::USER_ROLE;
-
+/// Ids of the seeded records; the program draws its own at random from 32 bits.
+const ADMIN_ROLE: u32 = 0;
+const USER_ROLE: u32 = 1;
+const SEED_USER: u32 = 1;
 /// The id of the seeded host, for the stream page's `hostId`.
 pub const SEED_HOST: u32 = 1;
 
@@ -57,23 +58,22 @@ pub enum VideoSize {
     Named(String),
 }
 
-/// A body that this worker is paired with already, so that the session needs no pairing.
-#[derive(Clone, Debug)]
+/// A body that this worker is paired with already, so that the session needs no pairing. Prints
+/// without its key.
+#[derive(Clone)]
 pub struct Seed {
     /// The `client_unique_id` that was paired.
     pub client_unique_id: String,
-    /// The body's address.
-    pub address: String,
-    /// The body's GameStream HTTP port.
-    pub http_port: u16,
-    /// The body's name.
-    pub name: String,
-    /// The key that was paired, PEM.
-    pub client_private_key: Secret,
-    /// Its certificate, PEM.
-    pub client_certificate: String,
-    /// The body's certificate, PEM.
-    pub server_certificate: String,
+    /// The host's fields but its owner: `address`, `http_port`, `pair_info`, `cache`.
+    pub host: Map<String, Value>,
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seed")
+            .field("client_unique_id", &self.client_unique_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a session's stream program is told.
@@ -212,32 +212,79 @@ impl Settings {
         }
         Value::Object(settings)
     }
+
+    fn data_without_roles(&self, seed: &Seed) -> Value {
+        json!({
+            "version": "2",
+            "users": { SEED_USER.to_string(): {
+                "role": "User",
+                "name": self.user,
+                "password": null,
+                "client_unique_id": seed.client_unique_id,
+            } },
+            "hosts": hosts(Some(seed)),
+        })
+    }
+
+    fn data_with_roles(&self) -> Value {
+        let role = |ty: &str| {
+            json!({
+                "name": ty,
+                "ty": ty,
+                "default_settings": self.page_settings(),
+                "permissions": {
+                    "allow_add_hosts": true,
+                    "maximum_bitrate_kbps": null,
+                    "allow_codec_h264": true,
+                    "allow_codec_h265": true,
+                    "allow_codec_av1": true,
+                    "allow_hdr": true,
+                    "allow_transport_webrtc": true,
+                    "allow_transport_websockets": true,
+                },
+            })
+        };
+        let users = match &self.seed {
+            Some(seed) => json!({ SEED_USER.to_string(): {
+                "role_id": USER_ROLE,
+                "name": self.user,
+                "password": null,
+                "client_unique_id": seed.client_unique_id,
+            } }),
+            None => json!({}),
+        };
+        json!({
+            "version": "3",
+            "users": users,
+            "hosts": hosts(self.seed.as_ref()),
+            "roles": {
+                ADMIN_ROLE.to_string(): role("Admin"),
+                USER_ROLE.to_string(): role("User"),
+            },
+            "default_role_id": USER_ROLE,
+        })
+    }
+}
+
+fn hosts(seed: Option<&Seed>) -> Value {
+    let host = |seed: &Seed| {
+        let mut host = seed.host.clone();
+        host.insert("owner".into(), SEED_USER.into());
+        (SEED_HOST.to_string(), Value::Object(host))
+    };
+    Value::Object(seed.map(host).into_iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::testing;
-
-    fn program(generation: Generation) -> Program {
-        Program {
-            executable: "/opt/x/web-server".into(),
-            args: Vec::new(),
-            static_dir: None,
-            streamer: "/opt/x/streamer".into(),
-            generation,
-        }
-    }
+    use crate::session::testing::{self, program};
 
     fn seed() -> Seed {
+        let host = json!({"address": "10.0.0.5", "pair_info": {"client_private_key": "KEY"}});
         Seed {
             client_unique_id: "0123".into(),
-            address: "10.0.0.5".into(),
-            http_port: 47_989,
-            name: "body".into(),
-            client_private_key: Secret::new("KEY"),
-            client_certificate: "CERT".into(),
-            server_certificate: "BODY".into(),
+            host: host.as_object().unwrap().clone(),
         }
     }
 

@@ -9,8 +9,9 @@ use crate::body::program::{Program as Api, USER_HEADER};
 use crate::body::{Body, Paired};
 use crate::protocol::Phase;
 use crate::session::lifecycle::{Input, Run};
-use crate::session::program::Generation;
-use crate::session::program_config::{IceServer, Reach, Settings as ProgramSettings, path_prefix};
+use crate::session::program_config::{
+    IceServer, Reach, SEED_HOST, Seed, Settings as ProgramSettings, path_prefix,
+};
 use crate::session::running::Exit;
 use crate::{clock, exec, ids};
 
@@ -41,7 +42,8 @@ pub(super) struct Stage {
 #[derive(Debug, Default)]
 struct Shared {
     ice_disconnected: Option<Duration>,
-    seeded: bool,
+    /// As which host the body was in the program's first `data.json`.
+    seeded: Option<u32>,
     paired: Option<Paired>,
 }
 
@@ -135,16 +137,18 @@ async fn prepare_and_spawn(
         settings.ice_server_script = Some(script);
         files = parts;
     }
-    let seed = match (&stage.body, worker.program.generation) {
-        (Some(body), Generation::Fork) => body.seed(&live.program_user).await,
-        _ => None,
-    };
+    if let Some(body) = &stage.body {
+        settings.seed = body.kept().await.map(|identity| Seed {
+            client_unique_id: identity.unique_id().to_owned(),
+            host: identity.host(),
+        });
+    }
     let (dir, program, existing) = (
         worker.sessions_dir.clone(),
         worker.program.clone(),
         live.workspace.clone(),
     );
-    let seeded = seed.is_some();
+    let seeded = settings.seed.as_ref().map(|_| SEED_HOST);
     let workspace = smol::unblock(move || {
         let fresh = !existing.path().exists();
         let workspace = if fresh {
@@ -155,11 +159,8 @@ async fn prepare_and_spawn(
         for (name, content, mode) in &files {
             workspace.write_file(name, content, *mode)?;
         }
-        workspace.configure(&program, &settings)?;
         // A restart in place keeps the data of the run before, where the pairing is.
-        if let (true, Some(data)) = (fresh, seed) {
-            workspace.write_data(&data)?;
-        }
+        workspace.configure(&program, &settings)?;
         Ok::<_, crate::session::workspace::WorkspaceError>((workspace, fresh))
     });
     let (workspace, fresh) = workspace.await.map_err(|e| e.to_string())?;
