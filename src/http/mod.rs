@@ -19,6 +19,7 @@ pub mod keyed;
 mod listen;
 pub mod openapi;
 pub mod reply;
+pub mod role;
 pub mod router;
 pub mod server;
 pub mod sse;
