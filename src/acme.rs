@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
-use rustls_acme::{AccountCache, AcmeConfig, CertCache, EventOk};
+use rustls_acme::{AccountCache, AcmeConfig, CertCache, EventError, EventOk};
 use smol::stream::StreamExt as _;
 
 use crate::config;
@@ -101,8 +101,14 @@ pub fn start(domain: &str, settings: &config::Acme, stop: Stop) -> Result<Acme, 
                     continue;
                 }
                 Err(error) => {
-                    log::error!(target: "tls", "no new certificate for {domain} yet: {error}");
-                    Some(format!("no new certificate for {domain} yet: {error}"))
+                    let problem = match &error {
+                        EventError::AccountCacheStore(_) | EventError::CertCacheStore(_) => {
+                            format!("what the authority gave for {domain} cannot be kept: {error}")
+                        }
+                        _ => format!("no new certificate for {domain} yet: {error}"),
+                    };
+                    log::error!(target: "tls", "{problem}");
+                    Some(problem)
                 }
             };
             *told.lock().unwrap_or_else(PoisonError::into_inner) = now;

@@ -14,6 +14,7 @@ mod role;
 mod sessions;
 mod signals;
 mod table;
+mod trial;
 mod update;
 mod workers;
 

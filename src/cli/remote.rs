@@ -241,7 +241,7 @@ fn of_config(config: &Config) -> (Result<String, &'static str>, Secret) {
 }
 
 /// An address to connect to for one that is listened on.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         return (IpAddr::from(Ipv4Addr::LOCALHOST), address.port()).into();
     }

@@ -146,8 +146,8 @@ impl Proxy {
             Ok((leg, answer)) => self.deliver(exchange, leg, answer, upstream, policy).await,
             Err(Fault::Client(error)) => self.refuse_content(exchange, &error).await,
             Err(fault) => {
-                log::warn!(target: "proxy", "{upstream}: {fault}; {} {} request_id={}",
-                    exchange.head.method.as_str(), exchange.head.path(), exchange.id);
+                log::warn!(target: "proxy", request_id = exchange.id.as_str();
+                    "{upstream}: {fault}; {} {}", exchange.head.method.as_str(), exchange.head.path());
                 let status = match fault {
                     Fault::Silent | Fault::Connect(ClientError::Timeout(_)) => 504,
                     _ => 502,

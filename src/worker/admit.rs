@@ -129,8 +129,8 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
         settings.mic_enabled,
     );
     let (live, inbox) = Live::new(id, wish, slot.into(), program_user(), tag, clock::wall());
-    log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
-        live.id, body.ip(), live.port, call.request_id);
+    log::info!(target: "worker", session = live.id.as_str(), request_id = call.request_id.as_str();
+        "admitted body={} port={}", body.ip(), live.port);
     worker.roster.add(&live);
     worker.publish("session_created", &live.id, serde_json::Map::new());
     let life = Lifecycle::new(clock::now(), settings.life, false);
