@@ -42,7 +42,7 @@ fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> Exi
     // Before anything that a new binary may fail at.
     let trial = place.as_ref().and_then(Trial::of);
     let code = configured(role, path, keep_sessions, place, trial.as_ref());
-    trial.map_or(code, |trial| trial.code(code))
+    trial.map_or(code, |trial| trial.end(code))
 }
 
 fn configured(

@@ -10,13 +10,16 @@ use smol::channel::Sender;
 
 use super::EX_RESTART;
 use super::remote::reachable;
-use crate::clock;
 use crate::http::client::{Client, ClientError, Outgoing};
 use crate::tls::Trust;
 use crate::update::{Place, Version, trial};
+use crate::{clock, exec};
 
 /// Wait for the process's own answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Before another try: what hindered the first may pass, as a port that is still taken does.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// This process is a new binary's, and on trial.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub(super) struct Trial {
 
 impl Trial {
     /// The trial that this start belongs to, if any. When the binary was taken back instead, the
-    /// old one takes this process's place, so that a supervisor with a limit of starts sees none.
+    /// old one takes this process's place.
     pub(super) fn of(place: &Place) -> Option<Self> {
         match trial::start(place, &Version::own()) {
             trial::Start::Normal => None,
@@ -34,22 +37,22 @@ impl Trial {
                 place: place.clone(),
             }),
             trial::Start::RolledBack => {
-                let arguments = std::env::args_os().skip(1);
-                let error = Command::new(place.exe()).args(arguments).exec();
-                log::error!(target: "updater", "cannot start {}: {error}", place.exe().display());
+                become_installed(place);
                 std::process::exit(EX_RESTART.into());
             }
         }
     }
 
-    /// The exit code of a process on trial: whatever it failed at, the next start must come, until
-    /// the old binary is back. Other exit codes may tell systemd not to try again.
-    pub(super) fn code(&self, code: ExitCode) -> ExitCode {
-        if code == ExitCode::SUCCESS {
-            code
-        } else {
-            ExitCode::from(EX_RESTART)
+    /// What a process on trial ends with. A failure starts it once more, in its own place: a
+    /// supervisor may refuse another start after this exit code, or after so many starts, and the
+    /// old binary would never come back.
+    pub(super) fn end(&self, code: ExitCode) -> ExitCode {
+        if code == ExitCode::SUCCESS || code == ExitCode::from(EX_RESTART) {
+            return code;
         }
+        exec::block_on(clock::sleep(PAUSE));
+        become_installed(&self.place);
+        ExitCode::from(EX_RESTART)
     }
 
     /// Looks whether the process answers when it has run for a while, and asks for a restart when
@@ -74,6 +77,14 @@ impl Trial {
     }
 }
 
+/// Puts the installed binary, with the same arguments, in this process's place; returns when that
+/// fails.
+fn become_installed(place: &Place) {
+    let arguments = std::env::args_os().skip(1);
+    let error = Command::new(place.exe()).args(arguments).exec();
+    log::error!(target: "updater", "cannot start {}: {error}", place.exe().display());
+}
+
 /// Whether the process behind this address is alive.
 async fn answers(address: SocketAddr, is_tls: bool) -> Result<(), String> {
     let scheme = if is_tls { "https" } else { "http" };
@@ -95,7 +106,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::exec;
     use crate::http::reply::Reply;
     use crate::http::server::{Admission, Api, Listener};
 
@@ -123,12 +133,11 @@ mod tests {
     }
 
     #[test]
-    fn on_trial_every_failure_asks_for_another_start() {
+    fn a_process_that_did_not_fail_ends_as_it_would_without_a_trial() {
         let place = Place::at("/proc/self/exe".as_ref()).unwrap();
         let trial = Trial { place };
-        for code in [1, 2, 69, 78] {
-            assert_eq!(trial.code(ExitCode::from(code)), ExitCode::from(EX_RESTART));
+        for code in [ExitCode::SUCCESS, ExitCode::from(EX_RESTART)] {
+            assert_eq!(trial.end(code), code);
         }
-        assert_eq!(trial.code(ExitCode::SUCCESS), ExitCode::SUCCESS);
     }
 }
