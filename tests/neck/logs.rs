@@ -6,7 +6,7 @@ use crate::support::*;
 
 /// The lines of a log that carry this request's id.
 fn of_request(log: &str, id: &str) -> Vec<Value> {
-    let lines = log.lines().map(|l| serde_json::from_str::<Value>(l));
+    let lines = log.lines().map(serde_json::from_str::<Value>);
     let lines = lines.map(|l| l.expect("each line is a JSON object"));
     lines.filter(|l| l["request_id"] == id).collect()
 }

@@ -17,6 +17,7 @@ mod api_input;
 mod bodies;
 mod capacity;
 mod chaos;
+mod commands;
 mod demo;
 mod faults;
 mod fleet;
