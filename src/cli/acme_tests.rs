@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -19,7 +19,11 @@ use crate::tls::{Fingerprint, Trust};
 const DOMAIN: &str = "neck.test";
 /// Longest wait for what is to come by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Validity of Pebble's certificates where they are to be renewed: at two thirds of it.
+/// Longest wait for one answer.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Validity of Pebble's certificates, seconds: longer than any test.
+const LONG: u64 = 3_600;
+/// The same where they are to be renewed: at two thirds of it.
 const SHORT: u64 = 6;
 
 /// Processes that end with the test.
@@ -101,34 +105,66 @@ fn pebble(dir: &Path, tls_port: u16, validity: u64) -> (Running, u16) {
     (Running(vec![names, server]), port)
 }
 
-/// The way to an authority, which can be cut.
+/// A way to somebody, which can be cut, lead nowhere, or to somebody else.
 struct Way {
     port: u16,
-    is_open: Arc<AtomicBool>,
+    target: Arc<AtomicU16>,
+    state: Arc<AtomicU8>,
+    /// Connections that nobody speaks on.
+    mute: Arc<AtomicUsize>,
 }
+
+const OPEN: u8 = 0;
+/// Connections are hung up.
+const CUT: u8 = 1;
+/// Connections stand, and nobody speaks.
+const MUTE: u8 = 2;
 
 impl Way {
     fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let is_open = Arc::new(AtomicBool::new(true));
-        let open = Arc::clone(&is_open);
+        let target = Arc::new(AtomicU16::new(target));
+        let to = Arc::clone(&target);
+        let state = Arc::new(AtomicU8::new(OPEN));
+        let now = Arc::clone(&state);
+        let mute = Arc::new(AtomicUsize::new(0));
+        let held = Arc::clone(&mute);
         std::thread::spawn(move || {
+            let mut kept = Vec::new();
             for near in listener.incoming().flatten() {
-                if open.load(Ordering::SeqCst)
-                    && let Ok(far) = TcpStream::connect(("127.0.0.1", target))
-                {
-                    let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
-                    std::thread::spawn(move || carry(near, far));
-                    std::thread::spawn(move || carry(back.0, back.1));
+                match now.load(Ordering::SeqCst) {
+                    OPEN => {
+                        let Ok(far) = TcpStream::connect(("127.0.0.1", to.load(Ordering::SeqCst)))
+                        else {
+                            continue;
+                        };
+                        let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                        std::thread::spawn(move || carry(near, far));
+                        std::thread::spawn(move || carry(back.0, back.1));
+                    }
+                    MUTE => {
+                        kept.push(near);
+                        held.fetch_add(1, Ordering::SeqCst);
+                    }
+                    _ => {}
                 }
             }
         });
-        Self { port, is_open }
+        Self {
+            port,
+            target,
+            state,
+            mute,
+        }
     }
 
-    fn open(&self, is_open: bool) {
-        self.is_open.store(is_open, Ordering::SeqCst);
+    fn is(&self, state: u8) {
+        self.state.store(state, Ordering::SeqCst);
+    }
+
+    fn leads_to(&self, target: u16) {
+        self.target.store(target, Ordering::SeqCst);
     }
 
     fn directory(&self) -> String {
@@ -149,14 +185,12 @@ fn settings(dir: &Path, directory: &str) -> crate::config::Acme {
     Config::parse(&yaml, None).unwrap().config.server.acme
 }
 
-/// Serves with ACME's certificates on that port.
-fn serve(acme: &Acme, port: u16, stop: Stop) {
-    let listener = Listener::bind(([127, 0, 0, 1], port).into()).unwrap();
-    serve_at(acme, listener, stop);
-}
-
-fn serve_at(acme: &Acme, listener: Listener, stop: Stop) {
+/// Serves with ACME's certificates; answers the port.
+fn serve(acme: &Acme, stop: Stop) -> u16 {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = listener.local_addr().unwrap().port();
     start(certified(listener, None, Some(acme)), stop);
+    port
 }
 
 fn start(listener: Listener, stop: Stop) {
@@ -172,7 +206,7 @@ struct Visitor(StreamOwned<ClientConnection, TcpStream>);
 impl Visitor {
     fn connect(port: u16) -> io::Result<Self> {
         let tcp = TcpStream::connect(("127.0.0.1", port))?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(SILENCE))?;
         let config = tls::client(&Trust::Pinned(None)).unwrap();
         let name = ServerName::try_from(DOMAIN).unwrap();
         let mut stream = StreamOwned::new(ClientConnection::new(config, name).unwrap(), tcp);
@@ -216,22 +250,31 @@ fn in_the_end<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
 
 /// The first visitor to whom another certificate than `old` is shown.
 fn visitor(port: u16, old: Option<Fingerprint>) -> Option<Visitor> {
-    in_the_end(|| {
-        let came = Visitor::connect(port).ok()?;
-        (came.certificate() != old).then_some(came)
-    })
+    let mut last = None;
+    let came = in_the_end(|| match Visitor::connect(port) {
+        Ok(came) => (came.certificate() != old).then_some(came),
+        Err(error) => {
+            last = Some(error);
+            None
+        }
+    });
+    if came.is_none() {
+        eprintln!("the last visitor failed with {last:?}");
+    }
+    came
 }
 
 #[test]
 fn a_certificate_is_renewed_before_it_ends_and_open_connections_go_on() {
     let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
     std::fs::create_dir(&dir).unwrap();
-    let port = free_tcp();
-    let (_running, authority) = pebble(&dir, port, SHORT);
+    let proof = Way::to(0);
+    let (_running, authority) = pebble(&dir, proof.port, SHORT);
     let directory = format!("https://localhost:{authority}/dir");
     let (_stopper, stop) = exec::stop();
     let acme = acme::start(DOMAIN, &settings(&dir, &directory), stop.clone()).unwrap();
-    serve(&acme, port, stop);
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
     let first = visitor(port, None);
     let mut first = first.unwrap_or_else(|| panic!("no certificate: {:?}", acme.problem()));
     let old = first.certificate();
@@ -244,49 +287,71 @@ fn a_certificate_is_renewed_before_it_ends_and_open_connections_go_on() {
     assert!(second.is_some(), "no renewal: {:?}", acme.problem());
     assert!(first.is_served(), "the renewal ended an open connection");
     assert_eq!(first.certificate(), old);
-    std::fs::remove_dir_all(dir).unwrap();
+    let _ = std::fs::remove_dir_all(dir);
 }
 
 #[test]
 fn without_its_authority_a_domain_serves_what_it_has_says_so_and_tries_again() {
     let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
     std::fs::create_dir(&dir).unwrap();
-    let port = free_tcp();
-    let (_running, authority) = pebble(&dir, port, SHORT);
+    let proof = Way::to(0);
+    let (_running, authority) = pebble(&dir, proof.port, SHORT);
     let way = Way::to(authority);
     let settings = settings(&dir, &way.directory());
     let (stopper, stop) = exec::stop();
     let acme = acme::start(DOMAIN, &settings, stop.clone()).unwrap();
-    serve(&acme, port, stop);
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
     let first = visitor(port, None);
     let old = first.map(|v| v.certificate());
     assert!(old.is_some(), "no certificate: {:?}", acme.problem());
     let old = old.flatten();
     drop(stopper);
-    way.open(false);
-    // The next process starts while the authority is away. The port of the first is still needed:
-    // there the authority looks.
+    way.is(CUT);
+    // The next process starts while the authority is away.
     let (_stopper, stop) = exec::stop();
     let cached = std::fs::read_dir(dir.join("cache")).unwrap().count();
     assert_eq!(cached, 2, "account and certificate");
     let acme = acme::start(DOMAIN, &settings, stop.clone()).unwrap();
-    let bound = in_the_end(|| Listener::bind(([127, 0, 0, 1], port).into()).ok());
-    serve_at(&acme, bound.unwrap(), stop);
-    assert!(visitor(port, None).is_some());
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
+    assert!(visitor(port, None).is_some(), "{:?}", acme.problem());
     let problem = in_the_end(|| acme.problem()).unwrap_or_default();
     assert!(problem.contains(DOMAIN), "{problem}");
     assert!(
         visitor(port, None).is_some(),
         "nothing is served any more: {problem}"
     );
-    way.open(true);
+    way.is(OPEN);
     assert!(
         visitor(port, old).is_some_and(|v| v.certificate().is_some()),
         "{:?}",
         acme.problem()
     );
     assert!(in_the_end(|| acme.problem().is_none().then_some(())).is_some());
-    std::fs::remove_dir_all(dir).unwrap();
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+#[test]
+fn an_authority_that_takes_a_connection_and_says_nothing_is_asked_anew() {
+    let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
+    std::fs::create_dir(&dir).unwrap();
+    let proof = Way::to(0);
+    let (_running, authority) = pebble(&dir, proof.port, LONG);
+    let way = Way::to(authority);
+    way.is(MUTE);
+    let settings = settings(&dir, &way.directory());
+    let (_stopper, stop) = exec::stop();
+    // An order takes two seconds.
+    let silence = Duration::from_secs(6);
+    let acme = acme::start_with(DOMAIN, &settings, stop.clone(), silence).unwrap();
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
+    let asked = in_the_end(|| (way.mute.load(Ordering::SeqCst) > 0).then_some(()));
+    assert!(asked.is_some(), "the authority was not asked");
+    way.is(OPEN);
+    assert!(visitor(port, None).is_some(), "{:?}", acme.problem());
+    let _ = std::fs::remove_dir_all(dir);
 }
 
 #[test]
@@ -314,5 +379,5 @@ fn certificate_files_that_change_are_read_again_and_open_connections_go_on() {
     authority(&dir);
     assert!(visitor(port, old).is_some(), "the new files are not served");
     assert!(first.is_served(), "the new files ended an open connection");
-    std::fs::remove_dir_all(dir).unwrap();
+    let _ = std::fs::remove_dir_all(dir);
 }
