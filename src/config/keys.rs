@@ -302,7 +302,8 @@ fn worker(s: &Section<'_>) -> Worker {
 }
 
 fn update(s: &Section<'_>) -> Update {
-    const INTERVAL: RangeInclusive<Duration> = secs(60)..=secs(30 * 24 * 60 * 60);
+    /// The release server bears a look every 5 s of a fleet that waits for a fix.
+    const INTERVAL: RangeInclusive<Duration> = secs(5)..=secs(30 * 24 * 60 * 60);
     Update {
         enabled: s.flag(
             "enabled",

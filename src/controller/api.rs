@@ -192,8 +192,8 @@ async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
     }
     let outcome = controller.fleet().drain(call.param("id"), deadline);
     let events = outcome.map_err(|e| fleet_failure(&e))?;
-    log::info!(target: "controller", "drain worker={} deadline={} request_id={}", call.param("id"),
-        wish.deadline.as_deref().unwrap_or("none"), call.request_id);
+    log::info!(target: "controller", request_id = call.request_id.as_str();
+        "drain worker={} deadline={}", call.param("id"), wish.deadline.as_deref().unwrap_or("none"));
     controller.announce(events);
     let worker = controller.fleet().worker(clock::now(), call.param("id"));
     Ok(Reply::json(202, &worker))
@@ -206,7 +206,7 @@ async fn undrain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failu
     }
     let outcome = controller.fleet().undrain(call.param("id"));
     controller.announce(outcome.map_err(|e| fleet_failure(&e))?);
-    log::info!(target: "controller", "undrain worker={} request_id={}", call.param("id"), call.request_id);
+    log::info!(target: "controller", request_id = call.request_id.as_str(); "undrain worker={}", call.param("id"));
     Ok(Reply::empty(204))
 }
 
@@ -257,8 +257,8 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
     .header("x-request-id", call.request_id.as_str())
     .within(DELETE_WITHIN);
     let answer = controller.client.send(order).await.map_err(|error| {
-        log::warn!(target: "controller", "cannot end session={id} worker={}: {error} request_id={}",
-            route.worker_id, call.request_id);
+        log::warn!(target: "controller", session = id.as_str(), request_id = call.request_id.as_str();
+            "cannot end it on worker={}: {error}", route.worker_id);
         Failure::new(
             502,
             "worker_unreachable",

@@ -147,8 +147,8 @@ impl Exchange {
         match handler.answer(call).await {
             Ok(reply) => self.answer(reply).await,
             Err(failure) => {
-                log::debug!(target: "http", "{} {} -> {failure} request_id={}",
-                    self.head.method.as_str(), self.head.path(), self.id);
+                log::debug!(target: "http", request_id = self.id.as_str();
+                    "{} {} -> {failure}", self.head.method.as_str(), self.head.path());
                 self.answer_failure(failure).await
             }
         }

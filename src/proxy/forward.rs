@@ -71,8 +71,8 @@ impl Proxy {
             Ok(asked) => self.answer(exchange, asked, upstream, policy).await,
             Err(Fault::Client(error)) => self.refuse_content(exchange, &error).await,
             Err(fault) => {
-                log::warn!(target: "proxy", "{upstream}: {fault}; {} {} request_id={}",
-                    exchange.head.method.as_str(), exchange.head.path(), exchange.id);
+                log::warn!(target: "proxy", request_id = exchange.id.as_str();
+                    "{upstream}: {fault}; {} {}", exchange.head.method.as_str(), exchange.head.path());
                 self.counters.answered(fault.status());
                 refuse(exchange, policy, fault.status()).await
             }

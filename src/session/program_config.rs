@@ -13,14 +13,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use self::data::USER_ROLE;
 use super::program::{Generation, Program};
 use crate::ids::SessionId;
 use crate::secret::Secret;
 
-/// Ids of the seeded records; the program draws its own at random from 32 bits.
-const ADMIN_ROLE: u32 = 0;
-const USER_ROLE: u32 = 1;
-const SEED_USER: u32 = 1;
 /// The id of the seeded host, for the stream page's `hostId`.
 pub const SEED_HOST: u32 = 1;
 
