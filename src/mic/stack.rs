@@ -53,15 +53,22 @@ pub(super) fn core(bind: IpAddr, now: Instant) -> rtc::shared::error::Result<RTC
         .build(now)
 }
 
-/// A socket on `bind`, on a port of the range when there is one. The socket is the claim: the
-/// kernel knows which ports are free.
+/// A socket on `bind` that does not block, on a port of the range when there is one. The socket is
+/// the claim: the kernel knows which ports are free.
 pub(super) fn bound(
     bind: IpAddr,
     ports: Option<&RangeInclusive<u16>>,
 ) -> Result<UdpSocket, PeerError> {
-    let Some(range) = ports else {
-        return UdpSocket::bind((bind, 0)).map_err(|e| PeerError::Bind(bind, e));
+    let failed = |e| PeerError::Bind(bind, e);
+    let socket = match ports {
+        None => UdpSocket::bind((bind, 0)).map_err(failed)?,
+        Some(range) => first_free(bind, range)?,
     };
+    socket.set_nonblocking(true).map_err(failed)?;
+    Ok(socket)
+}
+
+fn first_free(bind: IpAddr, range: &RangeInclusive<u16>) -> Result<UdpSocket, PeerError> {
     for port in range.clone() {
         match UdpSocket::bind((bind, port)) {
             Ok(socket) => return Ok(socket),
@@ -70,4 +77,30 @@ pub(super) fn bound(
         }
     }
     Err(PeerError::NoPort(range.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn ports_come_from_the_range_and_return_to_it() {
+        // A range that is free now: the kernel names its first port.
+        let socket = bound(LOOPBACK, None).unwrap();
+        let first = socket.local_addr().unwrap().port();
+        let range = first..=first;
+        let full = bound(LOOPBACK, Some(&range)).err();
+        assert!(matches!(full, Some(PeerError::NoPort(_))), "{full:?}");
+        drop(socket);
+        let again = bound(LOOPBACK, Some(&range)).unwrap();
+        assert_eq!(again.local_addr().unwrap().port(), first);
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_named() {
+        let error = bound("192.0.2.1".parse().unwrap(), None).err();
+        assert!(error.unwrap().to_string().contains("192.0.2.1"));
+    }
 }

@@ -8,6 +8,9 @@ use webrtc_util::marshal::Unmarshal as _;
 use super::offer::tests::{BROWSER, body};
 use super::speaker::Speaker;
 use super::*;
+use std::time::Duration;
+
+use crate::exec;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Longest wait for something that must come; never met unless it is broken.
