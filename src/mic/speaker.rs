@@ -1,6 +1,6 @@
-//! A browser's part for tests and measurements: a peer that offers one Opus track and sends.
-//! Shared with `examples/mic_bench.rs`, so nothing of the crate is used here.
-#![allow(unreachable_pub)] // a module of two crates
+//! A browser's part for tests: a peer that offers one Opus track and sends.
+
+#![allow(unreachable_pub)] // reads as a crate's API does
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -145,7 +145,6 @@ impl Speaker {
     }
 
     /// Closes it.
-    #[allow(dead_code)] // the measurement lets its process end
     pub async fn close(&self) -> Outcome<()> {
         Ok(self.peer.close().await?)
     }
