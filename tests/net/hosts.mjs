@@ -65,12 +65,14 @@ export class Hosts {
     }));
     for (const [n, [host, address, endpoint]] of ends.entries()) {
       const [far, farAddress] = ends[1 - n];
-      this.start(host, ['wireguard-go', '--foreground', 'wg0']);
-      await until(() => this.ip(host, 'link', 'show', 'wg0'), `the tunnel's interface on ${host}`);
-      this.in(host, 'wg', 'set', 'wg0', 'private-key', keys[host].file, 'listen-port', String(WIREGUARD_PORT),
+      // Its control socket has the interface's name, in a directory that all hosts share.
+      const wg = `wg${process.pid}${n}`;
+      this.start(host, ['wireguard-go', '--foreground', wg]);
+      await until(() => this.in(host, 'wg', 'show', wg), `the tunnel's interface on ${host}`);
+      this.in(host, 'wg', 'set', wg, 'private-key', keys[host].file, 'listen-port', String(WIREGUARD_PORT),
         'peer', keys[far].open, 'allowed-ips', `${farAddress}/32`, 'endpoint', `${endpoint}:${WIREGUARD_PORT}`, 'persistent-keepalive', '5');
-      this.ip(host, 'addr', 'add', `${address}/24`, 'dev', 'wg0');
-      this.ip(host, 'link', 'set', 'wg0', 'up');
+      this.ip(host, 'addr', 'add', `${address}/24`, 'dev', wg);
+      this.ip(host, 'link', 'set', wg, 'up');
     }
   }
 

@@ -20,6 +20,7 @@ const TYPE = 97; // another than the browser's 111
 const PATIENCE_MS = 60000;
 
 let hosts, browser, sink, path, worker, session;
+let isDone = false; // else the programs' logs are shown
 const patiently = (look, what) => until(look, what, PATIENCE_MS);
 
 /** coturn as docs/debian.md sets it up: it relays to the worker and to nobody else. */
@@ -98,6 +99,7 @@ mic: {payload_type: ${TYPE}, port_start: ${MIC_FIRST}}
   browser = await launch([`--unsafely-treat-insecure-origin-as-secure=${CONTROLLER}`]);
 });
 after(async () => {
+  if (hosts && !isDone) for (const { child, log } of hosts.programs) console.log(`\n--- ${child.spawnargs.slice(4).join(' ')}\n${log.slice(-4000)}`);
   await browser?.close();
   await hosts?.close();
 });
@@ -106,6 +108,8 @@ after(async () => {
 async function visit() {
   const context = await browser.newContext({ permissions: ['microphone'] });
   const page = await context.newPage();
+  page.on('console', (message) => { if (message.type() === 'error') console.log(message.text()); });
+  page.on('pageerror', (error) => console.log(String(error)));
   await page.addInitScript(() => {
     const Real = window.RTCPeerConnection;
     window.neckTestPeers = [];
@@ -113,7 +117,7 @@ async function visit() {
       constructor(...words) { super(...words); window.neckTestPeers.push(this); }
     };
   });
-  await page.goto(`${CONTROLLER}/session/${session.session_id}/stream.html`);
+  await page.goto(session.stream_url);
   const mic = page.locator('#hydraneck .mic');
   const sent = () => page.evaluate(async () => {
     let packets = 0;
@@ -183,4 +187,5 @@ test('a voice crosses four hosts: nothing lost, doubled or overtaken, and only t
   const final = await counted();
   assert.equal(figure('sent'), final.packets, metrics.match(/^.*mic_packets.*$/gm)?.join('\n'));
   assert.equal(figure('lost'), final.missing);
+  isDone = true;
 });
