@@ -102,9 +102,9 @@ impl Machine {
     }
 
     /// Posts a voice's offer; gives the answer's SDP.
-    pub(super) fn offer(&self, session: &str, offer: &str) -> Outcome<String> {
+    pub(super) fn offer(&self, session: &str, offer: &[u8]) -> Outcome<String> {
         let target = format!("/session/{session}/mic/offer");
-        let answer = self.call("POST", &target, Some(serde_json::from_str(offer)?))?;
+        let answer = self.call("POST", &target, Some(serde_json::from_slice(offer)?))?;
         Ok(answer["sdp"].as_str().ok_or("no sdp")?.to_owned())
     }
 

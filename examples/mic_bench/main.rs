@@ -8,9 +8,9 @@
 
 mod machine;
 mod reference;
-mod voice;
+#[path = "../../src/mic/speaker.rs"]
+mod speaker;
 
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 use hydraneckwebrtc::clock;
 
 use machine::Machine;
-use voice::Voice;
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use speaker::{Outcome, Speaker};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// One Opus frame.
 const FRAME: Duration = Duration::from_millis(20);
+/// Its samples at 48 kHz.
+const SAMPLES: u32 = 960;
 /// Bytes of a frame at 32 kbit/s, the page's bit rate.
 const FRAME_BYTES: usize = 80;
 /// RTP header as the uplink writes it.
@@ -72,15 +72,20 @@ fn measure(
 ) -> Outcome<()> {
     let mut voices = Vec::new();
     for (n, session) in machine.sessions.iter().take(count).enumerate() {
-        let (mut voice, offer) = Voice::offering(1_000 + n as u32)?;
-        voice.take(&machine.offer(session, &offer)?)?;
-        // The first would lose patience while the last offer.
-        for voice in &mut voices {
-            Voice::serve(voice)?;
-        }
+        let (mut voice, offer) = Speaker::offering(LOOPBACK, 1_000 + n as u32, clock::now())?;
+        voice.take(&machine.offer(session, &offer)?, clock::now())?;
         voices.push(voice);
+        // The first would lose patience while the last offer.
+        serve(&mut voices)?;
     }
-    voice::connect(&mut voices, CONNECT)?;
+    let deadline = clock::now() + CONNECT;
+    while !voices.iter().all(Speaker::is_connected) {
+        if clock::now() > deadline {
+            return Err("not all microphones came up".into());
+        }
+        serve(&mut voices)?;
+        pause(Duration::from_millis(2));
+    }
     let plain = count.div_ceil(PER_PLAIN);
     let said = Arc::new(Said::new(count + plain, frames));
     let listening = {
@@ -91,7 +96,10 @@ fn measure(
     speak(&mut voices, plain, sink, &said)?;
     let (after, span) = (machine.nanos()?, clock::now() - start);
     let delays = listening.join().map_err(|_| "the body failed")??;
-    voices.into_iter().for_each(Voice::close);
+    for voice in &mut voices {
+        voice.close()?;
+        voice.flush();
+    }
     let (mut ours, mut direct): (Vec<_>, Vec<_>) = delays.into_iter().partition(|d| d.0 < count);
     let packets = ours.len() as f64;
     let [mic, process] = [0, 1].map(|n| (after[n] - before[n]) as f64 / 1e3 / packets.max(1.0));
@@ -109,6 +117,11 @@ fn measure(
         percentile(&mut direct, 0.99),
     );
     Ok(())
+}
+
+fn serve(voices: &mut [Speaker]) -> Outcome<()> {
+    let now = clock::now();
+    voices.iter_mut().try_for_each(|voice| voice.serve(now))
 }
 
 /// When each frame of each voice was sent, in nanoseconds since the start.
@@ -145,15 +158,18 @@ impl Said {
 }
 
 /// All voices say all frames. They are spread over the frame's time, as visitors are.
-fn speak(voices: &mut [Voice], plain: usize, sink: &UdpSocket, said: &Said) -> Outcome<()> {
+fn speak(voices: &mut [Speaker], plain: usize, sink: &UdpSocket, said: &Said) -> Outcome<()> {
     let (straight, target) = (UdpSocket::bind((LOOPBACK, 0))?, sink.local_addr()?);
     let (count, start) = (voices.len(), clock::now());
     for frame in 0..said.frames {
         for (n, voice) in voices.iter_mut().enumerate() {
-            voice.serve()?;
+            voice.serve(clock::now())?;
             let due = start + FRAME * u32::from(frame) + FRAME * n as u32 / count as u32;
             pause(due.saturating_duration_since(clock::now()));
-            voice.say(frame, &content(n, frame, 0), || said.note(n, frame))?;
+            let timestamp = u32::from(frame) * SAMPLES;
+            voice.say(frame, timestamp, content(n, frame, 0), clock::now())?;
+            said.note(n, frame);
+            voice.flush();
             if n % PER_PLAIN == 0 && n / PER_PLAIN < plain {
                 // In a pause of the others, as they are in each other's.
                 pause(FRAME / (2 * count as u32));

@@ -8,7 +8,7 @@ use super::owner::Owner;
 use super::peer::{Asks, Ending, Peer};
 
 /// Largest datagram received: above every path MTU that DTLS and SRTP use.
-const DATAGRAM_MAX: usize = 2048;
+pub(super) const DATAGRAM_MAX: usize = 2048;
 
 /// One microphone that is served.
 pub(super) struct Line {
@@ -32,9 +32,12 @@ impl Line {
     }
 
     /// Takes one datagram. Says when the line wants to be served again if that has changed.
-    pub(super) fn receive(&mut self, now: Instant) -> Result<Option<Instant>, Ending> {
-        let mut buffer = [0_u8; DATAGRAM_MAX];
-        let (n, from) = match self.socket.recv_from(&mut buffer) {
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8; DATAGRAM_MAX],
+        now: Instant,
+    ) -> Result<Option<Instant>, Ending> {
+        let (n, from) = match self.socket.recv_from(buffer) {
             Ok(datagram) => datagram,
             // Nothing after all, or an ICMP answer to something that was sent: the path may
             // still come back.

@@ -14,7 +14,9 @@ use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::RTCMessage;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
+use rtc::peer_connection::transport::{
+    CandidateConfig, CandidateHostConfig, RTCDtlsTransportState, RTCIceCandidate,
+};
 use rtc::sansio::Protocol as _;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
@@ -221,10 +223,22 @@ impl Peer {
                 _ => {}
             }
         }
+        if self.connected && self.is_hung_up() {
+            return Err(Ending::Closed);
+        }
         if self.deadline <= now {
             return Err(self.gone(Ending::Idle));
         }
         Ok(self.connected && !was_connected)
+    }
+
+    /// Whether the browser's DTLS has said goodbye: the core still counts as connected then,
+    /// until checks fail.
+    fn is_hung_up(&mut self) -> bool {
+        let receiver = self.core.get_receivers().next();
+        let receiver = receiver.and_then(|id| self.core.rtp_receiver(id));
+        let transport = receiver.as_ref().and_then(|receiver| receiver.transport());
+        transport.is_some_and(|dtls| dtls.state() == RTCDtlsTransportState::Closed)
     }
 
     fn gone(&self, how: Ending) -> Ending {
@@ -294,6 +308,7 @@ impl Kind {
 mod tests {
     use super::super::offer::OPUS_WISHES;
     use super::super::offer::tests::{BROWSER, body};
+    use super::super::speaker::Speaker;
     use super::*;
     use crate::clock;
     use proptest::prelude::{ProptestConfig, any};
@@ -388,6 +403,115 @@ mod tests {
         let heard = taken.iter().filter(|asks| **asks == Asks::Hearing).count();
         assert_eq!(heard, STREAMS_MAX);
         assert_eq!(peer.take(&sound(0), from, clock::now()), Asks::Hearing);
+    }
+
+    const IDLE: Duration = Duration::from_secs(60);
+    /// A step of virtual time: finer than any timer of ICE and DTLS.
+    const STEP: Duration = Duration::from_millis(20);
+
+    /// A peer and a browser on a path of no length, in virtual time.
+    struct Call {
+        peer: Peer,
+        speaker: Speaker,
+        now: Instant,
+    }
+
+    impl Call {
+        fn up() -> Self {
+            let now = clock::now();
+            let (mut speaker, offer) = Speaker::offering(local().ip(), 7, now).unwrap();
+            let offer = Offer::parse(&offer).unwrap();
+            let (peer, answer) = Peer::answering(offer, local(), IDLE, now).unwrap();
+            speaker.take(&answer.sdp, now).unwrap();
+            let mut call = Self { peer, speaker, now };
+            let mut connected = 0;
+            for _ in 0..500 {
+                connected += usize::from(call.step().unwrap());
+            }
+            assert_eq!(connected, 1, "it connects once, within ten seconds");
+            call
+        }
+
+        /// Both sides do what is due. Whether the peer has just connected.
+        fn step(&mut self) -> Result<bool, Ending> {
+            self.now += STEP;
+            self.speaker.settle(self.now).unwrap();
+            while let Some((datagram, _)) = self.speaker.said() {
+                self.peer.take(&datagram, self.speaker.local(), self.now);
+            }
+            let settled = self.peer.settle(self.now);
+            while let Some((datagram, to)) = self.peer.said() {
+                assert_eq!(to, self.speaker.local(), "it speaks to the browser alone");
+                self.speaker.hear(&datagram, local(), self.now);
+            }
+            settled
+        }
+
+        /// Steps until the peer ends, and how long that took.
+        fn runs_out(&mut self) -> (Ending, Duration) {
+            let start = self.now;
+            loop {
+                if let Err(ending) = self.step() {
+                    return (ending, self.now - start);
+                }
+                assert!(self.now - start < 2 * IDLE, "it does not end");
+            }
+        }
+    }
+
+    #[test]
+    fn sound_is_only_heard_and_moves_the_end_away() {
+        let mut call = Call::up();
+        for sequence in 0..3_000 {
+            call.step().unwrap();
+            let frame = vec![1, 2, 3];
+            call.speaker
+                .say(sequence, u32::from(sequence) * 960, frame, call.now)
+                .unwrap();
+            let (datagram, _) = call.speaker.said().unwrap();
+            let from = call.speaker.local();
+            assert_eq!(call.peer.take(&datagram, from, call.now), Asks::Hearing);
+            let Some(Heard::Packet(packet)) = call.peer.heard(call.now) else {
+                panic!("packet {sequence} is not heard");
+            };
+            assert_eq!(packet.header.sequence_number, sequence);
+            assert_eq!(packet.payload[..], [1, 2, 3]);
+            assert!(call.peer.heard(call.now).is_none());
+        }
+        let (ending, after) = call.runs_out();
+        assert_eq!(ending, Ending::Idle);
+        assert!((IDLE..=IDLE + 2 * STEP).contains(&after), "{after:?}");
+    }
+
+    #[test]
+    fn a_goodbye_ends_it_at_once() {
+        let mut call = Call::up();
+        call.speaker.close().unwrap();
+        assert_eq!(call.runs_out(), (Ending::Closed, STEP));
+    }
+
+    #[test]
+    fn a_browser_that_falls_silent_is_gone_within_ten_seconds() {
+        let mut call = Call::up();
+        let start = call.now;
+        let ending = loop {
+            call.now += STEP;
+            while call.peer.said().is_some() {}
+            if let Err(ending) = call.peer.settle(call.now) {
+                break ending;
+            }
+        };
+        assert_eq!(ending, Ending::Disconnected);
+        assert!(call.now - start < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_browser_that_never_comes_is_waited_for_fifteen_seconds() {
+        let (mut peer, _) = answering(offer()).unwrap();
+        let mut now = clock::now();
+        assert_eq!(peer.settle(now + CONNECT_WITHIN / 2), Ok(false));
+        now += CONNECT_WITHIN + STEP;
+        assert_eq!(peer.settle(now), Err(Ending::NeverConnected));
     }
 
     proptest::proptest! {
