@@ -278,6 +278,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn offers_as_chromium_and_firefox_make_them_pass_under_their_own_payload_types() {
+        for (recorded, opus) in [
+            (include_str!("../../tests/fuzz/offers/chromium.json"), 111),
+            (include_str!("../../tests/fuzz/offers/firefox.json"), 109),
+        ] {
+            let offer = Offer::parse(recorded.as_bytes()).unwrap();
+            assert_eq!(offer.opus, [opus]);
+            assert!(!offer.sdp().contains("candidate"));
+        }
+    }
+
+    #[test]
     fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
         let without = |part: &str| {
             let lines: Vec<&str> = BROWSER.lines().filter(|l| !l.contains(part)).collect();
@@ -332,6 +344,14 @@ pub(super) mod tests {
                         "{BROWSER}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\n"
                     ),
                 ),
+                "not_only_audio",
+            ),
+            (
+                "a hundred tracks",
+                {
+                    let section = &BROWSER[BROWSER.find("m=audio").unwrap()..];
+                    body("offer", &format!("{BROWSER}{}", section.repeat(99)))
+                },
                 "not_only_audio",
             ),
             ("no opus", swap("opus/48000/2", "speex/48000/2"), "no_opus"),

@@ -341,6 +341,22 @@ mod tests {
     }
 
     #[test]
+    fn a_firefox_is_answered_under_its_own_payload_type() {
+        let firefox = include_str!("../../tests/fuzz/offers/firefox.json");
+        let (_, answer) = answering(Offer::parse(firefox.as_bytes()).unwrap()).unwrap();
+        assert!(
+            answer.sdp.contains("a=rtpmap:109 opus/48000/2"),
+            "{}",
+            answer.sdp
+        );
+        assert!(
+            answer.sdp.contains(&format!("a=fmtp:109 {OPUS_WISHES}")),
+            "{}",
+            answer.sdp
+        );
+    }
+
+    #[test]
     fn an_offer_without_opus_at_the_core_still_names_the_offer() {
         let torn = BROWSER
             .replace("a=mid:0\r\n", "")
