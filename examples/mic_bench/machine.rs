@@ -160,12 +160,8 @@ impl Drop for Machine {
     }
 }
 
-/// CPU nanoseconds of the calling thread.
-pub(super) fn thread_nanos() -> Outcome<u64> {
-    nanos_of("/proc/thread-self")
-}
-
-fn nanos_of(path: &str) -> Outcome<u64> {
+/// CPU nanoseconds of a thread.
+pub(super) fn nanos_of(path: &str) -> Outcome<u64> {
     let text = fs::read_to_string(format!("{path}/schedstat"))?;
     Ok(text.split(' ').next().ok_or("no schedstat")?.parse()?)
 }

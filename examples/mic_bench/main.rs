@@ -1,10 +1,10 @@
 //! What a microphone costs: CPU of the worker per packet, and the delay that it adds.
 //!
 //! `tests/bench/mic [--seconds N] [COUNTS]`. Drives the real worker with real sessions: voices are
-//! DTLS-SRTP connections of the sans-IO core, all bodies are one socket of this process. Beside
-//! them, plain datagrams go straight to that socket, so that the machine's own noise is seen in
-//! the same seconds; bare SRTP and a plain relay of one receive and one send are measured in the
-//! same run, because absolute figures say more about the machine than about a worker.
+//! DTLS-SRTP connections of the sans-IO core, all bodies are one socket of this process. Absolute
+//! figures say more about the machine than about a worker, so each voice has a twin that says the
+//! same at the same pace through the least that a relay can be, and both are counted in the same
+//! seconds.
 
 mod machine;
 mod reference;
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use hydraneckwebrtc::clock;
 
 use machine::Machine;
+use reference::{Least, Twin};
 use speaker::{Outcome, Speaker};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -30,8 +31,6 @@ const SAMPLES: u32 = 960;
 const FRAME_BYTES: usize = 80;
 /// RTP header as the uplink writes it.
 const HEADER: usize = 12;
-/// Voices for each stream of plain datagrams.
-const PER_PLAIN: usize = 10;
 /// Longest wait for a connection of all voices: a hundred handshakes on a loaded machine.
 const CONNECT: Duration = Duration::from_secs(30);
 
@@ -52,10 +51,10 @@ fn main() -> Outcome<()> {
     let sink = UdpSocket::bind((LOOPBACK, 0))?;
     let machine = Machine::start(most, sink.local_addr()?.port())?;
     let srtp = reference::srtp()?;
-    println!("bare SRTP: {srtp:.2} us a packet");
+    println!("bare SRTP: {srtp:.2} us a packet; CPU in us a packet, delays in us:");
     println!(
-        "microphones  packets  lost  core_%  mic_us  process_us  plain_relay_us  beyond_srtp_us  beyond_both_us  \
-         p50_us  p99_us  direct_p50_us  direct_p99_us"
+        "microphones  packets  lost  core_%  thread  process  least  beyond_srtp  beyond_least     \
+         p50     p99  least_p50  least_p99"
     );
     for count in counts {
         measure(&machine, &sink, usize::from(count), seconds * 50, srtp)?;
@@ -86,35 +85,36 @@ fn measure(
         serve(&mut voices)?;
         pause(Duration::from_millis(2));
     }
-    let plain = count.div_ceil(PER_PLAIN);
-    let said = Arc::new(Said::new(count + plain, frames));
+    let mut least = Least::start(count, sink.local_addr()?)?;
+    let said = Arc::new(Said::new(2 * count, frames));
     let listening = {
         let (said, sink) = (said.clone(), sink.try_clone()?);
         std::thread::spawn(move || listen(&sink, &said))
     };
-    let (before, start) = (machine.nanos()?, clock::now());
-    speak(&mut voices, plain, sink, &said)?;
-    let (after, span) = (machine.nanos()?, clock::now() - start);
+    let (before, least_before, start) = (machine.nanos()?, least.nanos()?, clock::now());
+    speak(&mut voices, &mut least.twins, &said)?;
+    let (after, least_after, span) = (machine.nanos()?, least.nanos()?, clock::now() - start);
     let delays = listening.join().map_err(|_| "the body failed")??;
     for voice in &mut voices {
         voice.close()?;
         voice.flush();
     }
-    let (mut ours, mut direct): (Vec<_>, Vec<_>) = delays.into_iter().partition(|d| d.0 < count);
-    let packets = ours.len() as f64;
-    let [mic, process] = [0, 1].map(|n| (after[n] - before[n]) as f64 / 1e3 / packets.max(1.0));
-    let floor = reference::plain(50 * count as u32)?;
+    let (mut ours, mut twins): (Vec<_>, Vec<_>) = delays.into_iter().partition(|d| d.0 < count);
+    let per = |nanos: u64, packets: usize| nanos as f64 / 1e3 / packets.max(1) as f64;
+    let [thread, process] = [0, 1].map(|n| per(after[n] - before[n], ours.len()));
+    let floor = per(least_after - least_before, twins.len());
     println!(
-        "{count:11}  {:7}  {:4}  {:6.2}  {mic:6.1}  {process:10.1}  {floor:14.1}  {:14.1}  {:14.1}  {:6}  {:6}  {:13}  {:13}",
+        "{count:11}  {:7}  {:4}  {:6.2}  {thread:6.1}  {process:7.1}  {floor:5.1}  {:11.1}  {:12.1}  \
+         {:6}  {:6}  {:9}  {:9}",
         ours.len(),
         count * usize::from(frames) - ours.len(),
-        mic * packets / span.as_secs_f64() / 1e4,
-        mic - srtp,
-        mic - srtp - floor,
+        thread * ours.len() as f64 / span.as_secs_f64() / 1e4,
+        thread - srtp,
+        thread - floor,
         percentile(&mut ours, 0.5),
         percentile(&mut ours, 0.99),
-        percentile(&mut direct, 0.5),
-        percentile(&mut direct, 0.99),
+        percentile(&mut twins, 0.5),
+        percentile(&mut twins, 0.99),
     );
     Ok(())
 }
@@ -157,37 +157,36 @@ impl Said {
     }
 }
 
-/// All voices say all frames. They are spread over the frame's time, as visitors are.
-fn speak(voices: &mut [Speaker], plain: usize, sink: &UdpSocket, said: &Said) -> Outcome<()> {
-    let (straight, target) = (UdpSocket::bind((LOOPBACK, 0))?, sink.local_addr()?);
+/// All voices and their twins say all frames. They are spread over the frame's time, as visitors
+/// are.
+fn speak(voices: &mut [Speaker], twins: &mut [Twin], said: &Said) -> Outcome<()> {
     let (count, start) = (voices.len(), clock::now());
+    let until = |due| pause(Instant::saturating_duration_since(&due, clock::now()));
+    let turn = FRAME / count as u32;
     for frame in 0..said.frames {
-        for (n, voice) in voices.iter_mut().enumerate() {
+        let begin = start + FRAME * u32::from(frame);
+        for (n, (voice, twin)) in voices.iter_mut().zip(&mut *twins).enumerate() {
             voice.serve(clock::now())?;
-            let due = start + FRAME * u32::from(frame) + FRAME * n as u32 / count as u32;
-            pause(due.saturating_duration_since(clock::now()));
+            until(begin + turn * n as u32);
             let timestamp = u32::from(frame) * SAMPLES;
-            voice.say(frame, timestamp, content(n, frame, 0), clock::now())?;
+            voice.say(frame, timestamp, content(n, frame), clock::now())?;
             said.note(n, frame);
             voice.flush();
-            if n % PER_PLAIN == 0 && n / PER_PLAIN < plain {
-                // In a pause of the others, as they are in each other's.
-                pause(FRAME / (2 * count as u32));
-                let n = count + n / PER_PLAIN;
-                said.note(n, frame);
-                straight.send_to(&content(n, frame, HEADER), target)?;
-            }
+            // In a pause of the others, as they are in each other's.
+            until(begin + turn * n as u32 + turn / 2);
+            let n = count + n;
+            twin.say(frame, content(n, frame), || said.note(n, frame))?;
         }
     }
     Ok(())
 }
 
 /// A frame that says which it is.
-fn content(voice: usize, frame: u16, before: usize) -> Vec<u8> {
-    let mut content = vec![0; before];
+fn content(voice: usize, frame: u16) -> Vec<u8> {
+    let mut content = Vec::with_capacity(FRAME_BYTES);
     content.extend((voice as u32).to_be_bytes());
     content.extend(frame.to_be_bytes());
-    content.resize(before + FRAME_BYTES, 0);
+    content.resize(FRAME_BYTES, 0);
     content
 }
 

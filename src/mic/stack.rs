@@ -6,9 +6,8 @@ use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::Registry;
+use rtc::interceptor::{ReceiverReportBuilder, Registry, Slot};
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
-use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::transport::RTCDtlsRole;
@@ -44,12 +43,13 @@ pub(super) fn core(bind: IpAddr, now: Instant) -> rtc::shared::error::Result<RTC
         .with_include_loopback_candidate(bind.is_loopback())
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .build();
+    let reports = Registry::new().with(Slot::ReceiverReport, ReceiverReportBuilder::new().build());
     RTCPeerConnectionBuilder::new()
         .with_configuration(RTCConfigurationBuilder::new().build())
         .with_media_engine(media)
         .with_setting_engine(settings)
-        // Receiver reports tell the page how much was lost; nothing else is asked of it.
-        .with_interceptor_registry(configure_rtcp_reports(Registry::new()))
+        // They tell the page how much was lost; nothing else is asked of it.
+        .with_interceptor_registry(reports)
         .build(now)
 }
 

@@ -2,9 +2,8 @@
 //!
 //! Sound comes in small datagrams, fifty a second from each visitor. One thread with a readiness
 //! queue of its own takes them with two system calls each and wakes nobody else; tunnels and
-//! requests on the executor's threads do not delay it. When many speak at once it waits a moment
-//! and takes what has gathered: going to sleep and waking costs more than a packet. It takes
-//! orders from other threads by an inbox and a bell.
+//! requests on the executor's threads do not delay it. It takes orders from other threads by an
+//! inbox and a bell.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -29,12 +28,6 @@ const BELL: u64 = 0;
 /// Pause before an expired timer is served again, against spinning. DTLS and ICE count in tens
 /// of milliseconds at least.
 const TICK: Duration = Duration::from_millis(5);
-/// How long sound gathers when many speak at once: half of the millisecond that the way through
-/// the worker may add. Packets of a hundred microphones are 0.2 ms apart.
-const GATHER: Duration = Duration::from_micros(500);
-/// Rounds in a row that must have come within [`GATHER`] before sound gathers: chance alone
-/// makes three of them rarely at fifteen microphones.
-const QUICK_ROUNDS: u32 = 3;
 /// Pause after a wait that failed, against spinning.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -132,7 +125,6 @@ impl Desk {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
         let mut buffer = [0; DATAGRAM_MAX];
         let mut now = clock::now();
-        let mut pace = Pace::new(now);
         loop {
             events.clear();
             // A round takes microseconds: an alarm may be late by as much.
@@ -157,10 +149,6 @@ impl Desk {
                 }
             }
             self.ring(now);
-            if pace.gathers(events.len(), now) {
-                // Woken early, it looks early.
-                let _ = rustix::thread::nanosleep(&timespec(now + GATHER, now));
-            }
         }
     }
 
@@ -243,38 +231,6 @@ impl Desk {
     }
 }
 
-/// When to let sound gather.
-struct Pace {
-    last: Instant,
-    /// Rounds in a row that held or followed others closely.
-    quick: u32,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self {
-            last: now,
-            quick: 0,
-        }
-    }
-
-    /// Whether to wait before the next round, after one at `now` that took so many events.
-    fn gathers(&mut self, taken: usize, now: Instant) -> bool {
-        let is_quick = if self.quick >= QUICK_ROUNDS {
-            taken > 1
-        } else {
-            now.saturating_duration_since(self.last) < GATHER
-        };
-        self.last = now;
-        self.quick = if is_quick {
-            self.quick.saturating_add(1)
-        } else {
-            0
-        };
-        self.quick >= QUICK_ROUNDS
-    }
-}
-
 /// Runs a step of one line, whose panic ends that line and no other.
 fn guarded<T>(step: impl FnOnce() -> Result<T, Ending>) -> Result<T, Ending> {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
@@ -301,37 +257,5 @@ mod tests {
         let outcome: Result<(), Ending> = guarded(|| panic!("on purpose"));
         assert_eq!(outcome, Err(Ending::Broken));
         assert_eq!(guarded(|| Ok(7)), Ok(7));
-    }
-
-    /// Rounds of a stream with this distance between packets; how many of them gathered.
-    fn gathered(distance: Duration) -> (u32, u32) {
-        let start = clock::now();
-        let (mut pace, mut now) = (Pace::new(start), start);
-        let (mut gathered, mut rounds, mut taken) = (0, 0, 0);
-        for packet in 1..1_000 {
-            let at = start + distance * packet;
-            taken += 1;
-            if at < now {
-                continue;
-            }
-            now = at;
-            rounds += 1;
-            if pace.gathers(taken, now) {
-                gathered += 1;
-                now += GATHER;
-            }
-            taken = 0;
-        }
-        (gathered, rounds)
-    }
-
-    #[test]
-    fn sound_gathers_only_where_many_speak_at_once() {
-        for few in [1, 15] {
-            let (gathered, rounds) = gathered(Duration::from_millis(20) / few);
-            assert_eq!((gathered, rounds), (0, 999), "{few} microphones");
-        }
-        let (gathered, rounds) = gathered(Duration::from_millis(20) / 100);
-        assert!(gathered > 300 && rounds < 400, "{gathered} of {rounds}");
     }
 }
