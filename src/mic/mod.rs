@@ -10,7 +10,9 @@ pub mod peer;
 pub mod rebase;
 pub mod uplink;
 
+mod answer;
 mod bucket;
+mod datagram;
 mod error;
 mod line;
 mod owner;
@@ -28,9 +30,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+pub use self::answer::Answer;
 pub use self::error::{MicError, PeerError};
 use self::line::Line;
-pub use self::offer::{Answer, OFFER_MAX, Offer, OfferError};
+pub use self::offer::{OFFER_MAX, Offer, OfferError};
 use self::owner::Owner;
 use self::peer::Peer;
 pub use self::settings::MicSettings;

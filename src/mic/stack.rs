@@ -14,8 +14,8 @@ use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 
+use super::answer::OPUS_WISHES;
 use super::error::PeerError;
-use super::offer::OPUS_WISHES;
 
 /// Payload type under which Opus is registered; the answer follows the offer's.
 const OPUS_TYPE: u8 = 111;
