@@ -74,6 +74,12 @@ impl Bodies {
         }
     }
 
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The body at that address.
     ///
     /// # Errors
@@ -81,6 +87,11 @@ impl Bodies {
     pub fn body(&self, ip: IpAddr, credentials: Credentials) -> Result<Body, Forbidden> {
         let ip = self.rules.allowed.check(ip)?;
         Ok(Body::new(ip, credentials, self.clone()))
+    }
+
+    /// Bodies that this worker has met: only there it can have left something.
+    pub async fn met(&self) -> Vec<IpAddr> {
+        self.pins.bodies().await
     }
 
     /// Bodies on which this worker has a kept identity.

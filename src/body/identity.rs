@@ -13,10 +13,6 @@ use serde_json::{Map, Value, json};
 
 use super::files::Shelf;
 
-/// Ids of the one user and the one host in a seeded `data.json`.
-const SEEDED_USER: u32 = 1;
-/// The host's id in a seeded `data.json`.
-pub const SEEDED_HOST: u32 = 1;
 /// Longest text that is taken out of a `data.json`; a 4096-bit key has 3.3 kB.
 const PEM_MAX: usize = 16 * 1024;
 
@@ -49,7 +45,8 @@ impl fmt::Debug for Identity {
 }
 
 /// The identity that a stream program got when it paired with `ip` as `client`; `None` while its
-/// `data.json` is half written, or holds none. Reads versions 2 and 3.
+/// `data.json` is half written, or holds none. Reads versions 2, 3 and 4, which has one client for
+/// all users.
 #[must_use]
 pub fn harvest(data_json: &str, ip: IpAddr, client: &str) -> Option<Identity> {
     let data: Value = serde_json::from_str(data_json).ok()?;
@@ -73,7 +70,9 @@ pub fn harvest(data_json: &str, ip: IpAddr, client: &str) -> Option<Identity> {
     let users = data.get("users").and_then(Value::as_object);
     let owner = host.get("owner").map(Value::to_string).unwrap_or_default();
     let user = users.and_then(|u| u.get(&owner).or_else(|| u.values().next()));
-    let unique_id = user.and_then(|u| u.get("client_unique_id")?.as_str());
+    let unique_id = user
+        .or(Some(&data))
+        .and_then(|u| u.get("client_unique_id")?.as_str());
     Some(Identity {
         client: client.to_owned(),
         unique_id: unique_id.unwrap_or(client).to_owned(),
@@ -84,26 +83,28 @@ pub fn harvest(data_json: &str, ip: IpAddr, client: &str) -> Option<Identity> {
     })
 }
 
-/// A `data.json` (version 2, which later generations read too) with one user and the paired body.
-#[must_use]
-pub fn seed(identity: &Identity, user: &str) -> String {
-    let keyed = |id: u32, value: Value| Value::Object(Map::from_iter([(id.to_string(), value)]));
-    let user = json!({
-        "role": "User",
-        "name": user,
-        "password": null,
-        "client_unique_id": identity.unique_id,
-    });
-    let host = json!({
-        "owner": SEEDED_USER,
-        "address": identity.address,
-        "http_port": identity.http_port,
-        "pair_info": identity.pair_info,
-        "cache": identity.cache,
-    });
-    let users = keyed(SEEDED_USER, user);
-    let hosts = keyed(SEEDED_HOST, host);
-    json!({"version": "2", "users": users, "hosts": hosts}).to_string()
+impl Identity {
+    /// The `client_unique_id` that was paired.
+    #[must_use]
+    pub fn unique_id(&self) -> &str {
+        &self.unique_id
+    }
+
+    /// The paired body as `data.json` holds it, the client's private key with it; without the
+    /// `owner` that some versions want.
+    #[must_use]
+    pub fn host(&self) -> Map<String, Value> {
+        let fields = [
+            ("address", json!(self.address)),
+            ("http_port", json!(self.http_port)),
+            ("pair_info", json!(self.pair_info)),
+            ("cache", self.cache.clone()),
+        ];
+        fields
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect()
+    }
 }
 
 /// A kept identity cannot be read or written.
@@ -206,19 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn what_one_program_got_another_is_given() {
+    fn what_a_program_got_is_kept_whatever_its_version_writes() {
         let ip = IP.parse().unwrap();
         for version in ["2", "3"] {
             let identity = harvest(&data(version, pems()), ip, "neck").unwrap();
-            let seeded: Value = serde_json::from_str(&seed(&identity, "new-user")).unwrap();
-            assert_eq!(seeded["version"], "2");
-            assert_eq!(seeded["users"]["1"]["name"], "new-user");
-            assert_eq!(seeded["users"]["1"]["client_unique_id"], "uid");
-            assert_eq!(seeded["hosts"]["1"]["owner"], 1);
-            assert_eq!(seeded["hosts"]["1"]["http_port"], 48_000);
-            assert_eq!(seeded["hosts"]["1"]["pair_info"], pems());
-            assert_eq!(harvest(&seeded.to_string(), ip, "neck"), Some(identity));
+            assert_eq!(identity.unique_id(), "uid");
+            let host = identity.host();
+            assert_eq!(host["http_port"], 48_000);
+            assert_eq!(host["pair_info"], pems());
+            assert_eq!(host["cache"]["name"], "b");
         }
+        let host = json!({"address": IP, "http_port": 1, "pair_info": pems(), "cache": {"name": "b", "mac": null}});
+        let four = json!({"version": "4", "client_unique_id": "one", "hosts": {"7": host}});
+        let identity = harvest(&four.to_string(), ip, "neck").unwrap();
+        assert_eq!(identity.unique_id(), "one");
     }
 
     #[test]

@@ -16,7 +16,9 @@ pub mod program;
 pub mod reachability;
 pub mod sunshine;
 
+mod tidy;
 mod visit;
 
 pub use bodies::{Bodies, Ports, Rules};
+pub use tidy::Tidied;
 pub use visit::{Body, Departure, Paired, StreamTarget, TargetError, Traces};

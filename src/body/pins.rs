@@ -89,6 +89,12 @@ impl PinStore {
         .await
     }
 
+    /// Bodies with a pinned certificate.
+    pub async fn bodies(&self) -> Vec<IpAddr> {
+        let shelf = self.0.clone();
+        smol::unblock(move || shelf.bodies()).await
+    }
+
     /// The error that says what to do about a changed certificate.
     #[must_use]
     pub fn changed(&self, ip: IpAddr) -> PinError {

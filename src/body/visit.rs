@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::bodies::Bodies;
 use super::experience::{self, Agent, DESKTOP, Launch};
-use super::identity::{self, Identity, SEEDED_HOST};
+use super::identity::{self, Identity};
 use super::pairing::{self, PairingError};
 use super::program::{Program, ProgramError};
 use super::reachability::{self, Reach, Unreachable};
-use super::sunshine::{Credentials, Sunshine, SunshineError};
+use super::sunshine::{Credentials, Sunshine};
 use crate::{clock, ids};
 
 /// Handshakes that are tried: the second one for a Sunshine that restarted in the first.
@@ -28,10 +28,10 @@ const DATA_MAX: u64 = 1024 * 1024;
 /// One body, for one session.
 #[derive(Clone, Debug)]
 pub struct Body {
-    ip: IpAddr,
-    sunshine: Sunshine,
+    pub(super) ip: IpAddr,
+    pub(super) sunshine: Sunshine,
     agent: Agent,
-    bodies: Bodies,
+    pub(super) bodies: Bodies,
 }
 
 /// What a session leaves on a body until [`Body::leave`]; for the ledger.
@@ -134,17 +134,16 @@ impl Body {
         }
     }
 
-    /// A `data.json` for a stream program that need not pair, if an identity is kept.
-    pub async fn seed(&self, user: &str) -> Option<String> {
-        if !self.bodies.rules.pair_once {
-            return None;
+    /// The kept identity that spares a new stream program its pairing.
+    pub async fn kept(&self) -> Option<Identity> {
+        match self.bodies.rules.pair_once {
+            true => self.identity().await,
+            false => None,
         }
-        let identity = self.identity().await?;
-        Some(identity::seed(&identity, user))
     }
 
-    /// Pairs the stream program with the body, unless it was seeded and the body remembers. A
-    /// handshake that fails before Sunshine took the PIN, as when Sunshine restarts, is tried
+    /// Pairs the stream program with the body, unless it was `seeded` with the body as that host
+    /// and the body remembers. A handshake that fails before Sunshine took the PIN, as when Sunshine restarts, is tried
     /// once more: of such a one nothing is left that the user's name would run into.
     ///
     /// # Errors
@@ -154,17 +153,17 @@ impl Body {
         &self,
         program: &Program,
         traces: &Traces,
-        seeded: bool,
+        seeded: Option<u32>,
         within: Duration,
     ) -> Result<Paired, PairingError> {
         let deadline = clock::now() + within;
         let late = || PairingError::Late(within, false);
-        if seeded {
-            let apps = clock::by(deadline, program.apps(SEEDED_HOST)).await;
+        if let Some(host_id) = seeded {
+            let apps = clock::by(deadline, program.apps(host_id)).await;
             match apps.map_err(|_| late())? {
                 Ok(_) => {
                     return Ok(Paired {
-                        host_id: SEEDED_HOST,
+                        host_id,
                         fresh: false,
                     });
                 }
@@ -353,34 +352,7 @@ impl Body {
         departure
     }
 
-    /// Unpairs clients of this worker that no live session of `live` and no kept identity owns.
-    ///
-    /// # Errors
-    /// See [`SunshineError`].
-    pub async fn sweep(&self, live: &[String]) -> Result<Vec<String>, SunshineError> {
-        let kept = self.identity().await.map(|i| i.client);
-        let prefix = self.bodies.prefix.clone();
-        let dead = |name: &str| {
-            let owned = kept.as_deref() == Some(name) || live.iter().any(|l| l == name);
-            name.starts_with(&prefix) && !owned
-        };
-        self.sunshine.unpair(dead).await
-    }
-
-    /// Unpairs every client of this worker and forgets the kept identity (`doctor --unpair`).
-    ///
-    /// # Errors
-    /// See [`SunshineError`]; the identity stays while its client may.
-    pub async fn forget(&self) -> Result<Vec<String>, SunshineError> {
-        let prefix = self.bodies.prefix.clone();
-        let gone = self.sunshine.unpair(|n| n.starts_with(&prefix)).await?;
-        if let Err(error) = self.bodies.identities.forget(self.ip).await {
-            log::warn!(target: "pairing", body:% = self.ip; "{error}");
-        }
-        Ok(gone)
-    }
-
-    async fn identity(&self) -> Option<Identity> {
+    pub(super) async fn identity(&self) -> Option<Identity> {
         match self.bodies.identities.load(self.ip).await {
             Ok(identity) => identity,
             Err(error) => {

@@ -235,7 +235,7 @@ pub(super) fn bodies(s: &Section<'_>) -> Bodies {
         pair_once: s.flag(
             "pair_once",
             true,
-            "Pair with a body once and remember it, instead of at every session.",
+            "Pair with a body once and remember it, instead of at every session; turned off, the remembered client is taken off the body.",
         ),
         close_foreign_app: s.flag(
             "close_foreign_app",

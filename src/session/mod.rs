@@ -26,4 +26,4 @@ pub mod workspace;
 #[cfg(test)]
 mod process_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

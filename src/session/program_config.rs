@@ -3,6 +3,7 @@
 //! Pure: from [`Settings`] to JSON. The fork's keys are written for all generations, since unknown
 //! keys are ignored; `relay_only` and `nat_1to1` together never connect, so [`Reach`] holds one.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -57,23 +58,22 @@ pub enum VideoSize {
     Named(String),
 }
 
-/// A body that this worker is paired with already, so that the session needs no pairing.
-#[derive(Clone, Debug)]
+/// A body that this worker is paired with already, so that the session needs no pairing. Prints
+/// without its key.
+#[derive(Clone)]
 pub struct Seed {
     /// The `client_unique_id` that was paired.
     pub client_unique_id: String,
-    /// The body's address.
-    pub address: String,
-    /// The body's GameStream HTTP port.
-    pub http_port: u16,
-    /// The body's name.
-    pub name: String,
-    /// The key that was paired, PEM.
-    pub client_private_key: Secret,
-    /// Its certificate, PEM.
-    pub client_certificate: String,
-    /// The body's certificate, PEM.
-    pub server_certificate: String,
+    /// The host's fields but its owner: `address`, `http_port`, `pair_info`, `cache`.
+    pub host: Map<String, Value>,
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seed")
+            .field("client_unique_id", &self.client_unique_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a session's stream program is told.
@@ -267,46 +267,24 @@ impl Settings {
 }
 
 fn hosts(seed: Option<&Seed>) -> Value {
-    let Some(seed) = seed else {
-        return json!({});
+    let host = |seed: &Seed| {
+        let mut host = seed.host.clone();
+        host.insert("owner".into(), SEED_USER.into());
+        (SEED_HOST.to_string(), Value::Object(host))
     };
-    json!({ SEED_HOST.to_string(): {
-        "owner": SEED_USER,
-        "address": seed.address,
-        "http_port": seed.http_port,
-        "pair_info": {
-            "client_private_key": seed.client_private_key.expose(),
-            "client_certificate": seed.client_certificate,
-            "server_certificate": seed.server_certificate,
-        },
-        "cache": { "name": seed.name, "mac": null },
-    } })
+    Value::Object(seed.map(host).into_iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::testing;
-
-    fn program(generation: Generation) -> Program {
-        Program {
-            executable: "/opt/x/web-server".into(),
-            args: Vec::new(),
-            static_dir: None,
-            streamer: "/opt/x/streamer".into(),
-            generation,
-        }
-    }
+    use crate::session::testing::{self, program};
 
     fn seed() -> Seed {
+        let host = json!({"address": "10.0.0.5", "pair_info": {"client_private_key": "KEY"}});
         Seed {
             client_unique_id: "0123".into(),
-            address: "10.0.0.5".into(),
-            http_port: 47_989,
-            name: "body".into(),
-            client_private_key: Secret::new("KEY"),
-            client_certificate: "CERT".into(),
-            server_certificate: "BODY".into(),
+            host: host.as_object().unwrap().clone(),
         }
     }
 

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use async_process::Child;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+use smol::Async;
 use smol::lock::Mutex;
-use smol::{Async, Task};
 
 use super::cgroup::Cgroup;
 use super::processes::Identity;
+use super::session_log::{self, Copying, Flush};
 use super::tree::Tree;
 use crate::clock;
 use crate::ids::SessionId;
@@ -68,6 +69,7 @@ pub struct Running {
     tree: Tree,
     pidfd: Async<OwnedFd>,
     exit: OnceLock<Exit>,
+    flush: Option<Flush>,
     held: Mutex<Held>,
 }
 
@@ -75,7 +77,7 @@ pub struct Running {
 #[derive(Debug, Default)]
 struct Held {
     child: Option<Child>,
-    copying: Option<Task<()>>,
+    copying: Option<Copying>,
     ended: Option<Ended>,
 }
 
@@ -86,7 +88,7 @@ impl Running {
         tree: Tree,
         leader: Identity,
         child: Option<Child>,
-        copying: Option<Task<()>>,
+        copying: Option<Copying>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             id,
@@ -94,6 +96,7 @@ impl Running {
             tree,
             pidfd: Async::new_nonblocking(leader.pidfd()?)?,
             exit: OnceLock::new(),
+            flush: copying.as_ref().map(Copying::flush),
             held: Mutex::new(Held {
                 child,
                 copying,
@@ -156,6 +159,16 @@ impl Running {
         }
     }
 
+    /// The last `max_bytes` of what its session has printed, with all that the process wrote before
+    /// it ended: empty when there was nothing.
+    pub async fn last_words(&self, max_bytes: u32) -> String {
+        if let Some(flush) = &self.flush {
+            let _ = clock::by(clock::now() + COLLECT_DEADLINE, flush.flushed()).await;
+        }
+        let workspace = self.tree.workspace.clone();
+        smol::unblock(move || session_log::tail(&workspace, max_bytes)).await
+    }
+
     /// Looks how the process ended without reaping it.
     fn peek(&self) -> Option<Exit> {
         let unknown = || (!self.leader.is_alive()).then_some(Exit::Unknown);
@@ -208,7 +221,7 @@ impl Running {
                 let _ = clock::by(collect, child.status()).await;
             }
             if let Some(copying) = held.copying.take() {
-                let _ = clock::by(collect, copying).await;
+                let _ = clock::by(collect, copying.end()).await;
             }
             held.ended = Some(ended.clone());
         } else {

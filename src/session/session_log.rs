@@ -12,7 +12,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
-use smol::{Async, Task};
+use smol::channel::{Receiver, Sender, bounded};
+use smol::{Async, Task, future};
 
 use crate::exec;
 use crate::ids::SessionId;
@@ -25,6 +26,8 @@ const PIPE_FILE: &str = "session.pipe";
 const PIPE_BYTES: usize = 1024 * 1024;
 /// Copied in one go.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Waiting for one flush at a time is enough: a session has one end of its process.
+const FLUSHES_MAX: usize = 1;
 
 /// The worker's end of a session's output.
 #[derive(Debug)]
@@ -71,44 +74,135 @@ impl SessionLog {
         })
     }
 
-    /// Copies until every writer is gone. Dropping the task stops the copying.
-    pub fn copy(self, id: SessionId) -> Task<()> {
-        exec::spawn(async move {
-            let Self {
-                workspace,
-                pipe,
-                max_bytes,
-            } = self;
-            let path = workspace.join(LOG_FILE);
-            let cut_short = |error: io::Error| {
+    /// Copies until every writer is gone. Dropping it stops the copying.
+    pub fn copy(self, id: SessionId) -> Copying {
+        let (flush, flushes) = bounded(FLUSHES_MAX);
+        let task = exec::spawn(async move {
+            if let Err(error) = self.copy_all(&id, &flushes).await {
                 log::warn!(target: "session", session = id.as_str(); "{LOG_FILE} is cut short: {error}");
-            };
-            let opened = smol::unblock(move || Bounded::open(&path, max_bytes)).await;
-            let mut file = opened.map_err(cut_short).ok();
-            let mut chunk = vec![0_u8; CHUNK_BYTES];
-            loop {
-                let mut source = pipe.get_ref();
-                let n = match pipe.read_with(|_| source.read(&mut chunk)).await {
-                    Ok(0) => break,
-                    Ok(n) => n,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(e) => return cut_short(e),
-                };
-                let Some(mut open) = file.take().filter(|f| !f.is_full()) else {
-                    // Full, or the disk refused: the process must not notice, so discard.
-                    smol::future::yield_now().await;
-                    continue;
-                };
-                // Writing may wait for the disk, which no executor thread should.
-                let written = smol::unblock(move || {
-                    let written = open.write(&chunk[..n]).map(|()| open);
-                    (written, chunk)
-                })
-                .await;
-                chunk = written.1;
-                file = written.0.map_err(cut_short).ok();
             }
-        })
+        });
+        Copying { task, flush }
+    }
+
+    async fn copy_all(self, id: &SessionId, flushes: &Receiver<Sender<()>>) -> io::Result<()> {
+        let Self {
+            workspace,
+            pipe,
+            max_bytes,
+        } = self;
+        let path = workspace.join(LOG_FILE);
+        let cut_short = |error: io::Error| {
+            log::warn!(target: "session", session = id.as_str(); "{LOG_FILE} is cut short: {error}");
+        };
+        let opened = smol::unblock(move || Bounded::open(&path, max_bytes)).await;
+        let mut file = opened.map_err(cut_short).ok();
+        let mut chunk = vec![0_u8; CHUNK_BYTES];
+        let mut flushing: Option<Flushing> = None;
+        loop {
+            let n = match next(&pipe, &mut chunk, flushes, &mut flushing).await {
+                Ok(0) => return Ok(()),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            let Some(mut open) = file.take().filter(|f| !f.is_full()) else {
+                // Full, or the disk refused: the process must not notice, so discard.
+                future::yield_now().await;
+                continue;
+            };
+            // Writing may wait for the disk, which no executor thread should.
+            let written = smol::unblock(move || {
+                let written = open.write(&chunk[..n]).map(|()| open);
+                (written, chunk)
+            })
+            .await;
+            chunk = written.1;
+            file = written.0.map_err(cut_short).ok();
+        }
+    }
+}
+
+/// Somebody waits until what is in the pipe has been copied.
+struct Flushing {
+    /// Dropped when it has been.
+    _done: Sender<()>,
+    /// Bytes to copy for it at most: what the pipe holds, however fast others print on.
+    left: usize,
+}
+
+/// Reads the next chunk, and ends a flush when the pipe is empty.
+async fn next(
+    pipe: &Async<File>,
+    chunk: &mut [u8],
+    flushes: &Receiver<Sender<()>>,
+    flushing: &mut Option<Flushing>,
+) -> io::Result<usize> {
+    let mut source = pipe.get_ref();
+    loop {
+        if let Some(wanted) = flushing {
+            match source.read(chunk) {
+                Ok(n) if n < wanted.left => {
+                    wanted.left -= n;
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => *flushing = None,
+                last => {
+                    *flushing = None;
+                    return last;
+                }
+            }
+        }
+        let read = async { Some(pipe.read_with(|_| source.read(chunk)).await) };
+        let asked = async {
+            match flushes.recv().await {
+                Ok(done) => {
+                    let left = PIPE_BYTES;
+                    *flushing = Some(Flushing { _done: done, left });
+                    None
+                }
+                // Nobody holds the copying any more: only the pipe is left to wait for.
+                Err(_) => future::pending().await,
+            }
+        };
+        if let Some(read) = future::or(read, asked).await {
+            return read;
+        }
+    }
+}
+
+/// The copying of a session's output.
+#[derive(Debug)]
+pub struct Copying {
+    task: Task<()>,
+    flush: Sender<Sender<()>>,
+}
+
+impl Copying {
+    /// Asks for flushes while another waits for the end.
+    #[must_use]
+    pub fn flush(&self) -> Flush {
+        Flush(self.flush.clone())
+    }
+
+    /// Waits until every writer is gone and all is copied.
+    pub async fn end(self) {
+        self.task.await;
+    }
+}
+
+/// Sees to it that what a process has printed is in the file.
+#[derive(Clone, Debug)]
+pub struct Flush(Sender<Sender<()>>);
+
+impl Flush {
+    /// Waits until all that is in the pipe now is in the file, or is discarded beyond its bound.
+    pub async fn flushed(&self) {
+        let (done, is_done) = bounded(1);
+        if self.0.send(done).await.is_ok() {
+            // Closed when it is done, and when the copying has ended.
+            let _: Result<(), _> = is_done.recv().await;
+        }
     }
 }
 
@@ -178,7 +272,7 @@ mod tests {
             output.write_all(part).unwrap();
         }
         drop(output);
-        exec::block_on(task);
+        exec::block_on(task.end());
         std::fs::read_to_string(scratch.path().join(LOG_FILE)).unwrap()
     }
 
@@ -200,10 +294,49 @@ mod tests {
             let task = log.copy(SessionId::random().unwrap());
             output.write_all(word).unwrap();
             drop(output);
-            exec::block_on(task);
+            exec::block_on(task.end());
         }
         assert_eq!(tail(scratch.path(), 100), "first second");
         assert_eq!(tail(scratch.path(), 6), "second");
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_is_in_the_pipe_and_not_for_more() {
+        let scratch = Scratch::new();
+        let (log, mut output) = SessionLog::create(scratch.path(), 10_000_000).unwrap();
+        let copying = log.copy(SessionId::random().unwrap());
+        let flush = copying.flush();
+        for size in 1..200 {
+            let text = vec![b'x'; size * 7];
+            output.write_all(&text).unwrap();
+            output.write_all(b"the end").unwrap();
+            exec::block_on(flush.flushed());
+            assert_eq!(tail(scratch.path(), 7), "the end", "{size}");
+        }
+        // The writer is still there: a flush ends all the same, also with nothing in the pipe.
+        exec::block_on(flush.flushed());
+        drop(output);
+        exec::block_on(copying.end());
+        exec::block_on(flush.flushed());
+    }
+
+    #[test]
+    fn a_flush_ends_although_somebody_prints_on_without_end() {
+        let scratch = Scratch::new();
+        let (log, mut output) = SessionLog::create(scratch.path(), 1_000).unwrap();
+        let copying = log.copy(SessionId::random().unwrap());
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    output.write_all(&[b'x'; 4_096]).unwrap();
+                }
+                drop(output);
+            });
+            exec::block_on(copying.flush().flushed());
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        exec::block_on(copying.end());
     }
 
     #[test]
@@ -215,7 +348,7 @@ mod tests {
         // Four times what the pipe holds: this returns only when somebody reads.
         output.write_all(&vec![b'x'; 4 * PIPE_BYTES]).unwrap();
         drop(output);
-        exec::block_on(task);
+        exec::block_on(task.end());
         assert_eq!(tail(scratch.path(), 10), "");
     }
 }

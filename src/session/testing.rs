@@ -149,3 +149,14 @@ pub(crate) fn settings(port: u16) -> Settings {
         seed: None,
     }
 }
+
+/// A stream program of that generation, to render files for.
+pub(crate) fn program(generation: Generation) -> Program {
+    Program {
+        executable: "/opt/x/web-server".into(),
+        args: Vec::new(),
+        static_dir: None,
+        streamer: "/opt/x/streamer".into(),
+        generation,
+    }
+}

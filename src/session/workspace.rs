@@ -191,14 +191,6 @@ impl Workspace {
         Ok(())
     }
 
-    /// Writes the program's own `data.json`, for one that need not pair. Blocking.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn write_data(&self, data: &str) -> Result<(), WorkspaceError> {
-        write(&self.path.join("server/data.json"), data.as_bytes())
-    }
-
     /// Writes a file of ours beside the program's, with that mode. Blocking.
     ///
     /// # Errors

@@ -132,7 +132,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
                 .map_err(|e| e.to_string())?,
         );
         live.set_running(Some(Arc::clone(&running)));
-        steps::watch(worker, &live, running, run);
+        steps::watch(&live, running, run);
     }
     let life = Lifecycle::adopted(clock::now(), live.age(), settings.life, snapshot);
     // Nobody is to see it start again.

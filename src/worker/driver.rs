@@ -97,7 +97,7 @@ impl Driver {
             Action::LeaveBody => {
                 // A pairing in flight is cancelled; leaving itself nothing cancels.
                 self.step = None;
-                exec::spawn(steps::leave(live, self.stage.clone())).detach();
+                exec::spawn(steps::leave(worker, live, self.stage.clone())).detach();
             }
             Action::RemoveWorkspace => {
                 exec::spawn(steps::remove_workspace(worker, live)).detach();

@@ -19,6 +19,7 @@ mod metrics;
 mod roster;
 mod settings;
 mod steps;
+mod tidy;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,6 +117,8 @@ pub struct Worker {
     program: Program,
     sessions_dir: SessionsDir,
     bodies: Bodies,
+    /// Which bodies were tidied.
+    tidy: tidy::Tidy,
     machine: machine::Sight,
     counters: metrics::Counters,
     /// One record for each ended session, to the NPS service.
@@ -210,6 +213,7 @@ impl Worker {
                 program,
                 sessions_dir,
                 bodies: Bodies::new(settings.rules.clone()),
+                tidy: tidy::Tidy::default(),
                 machine: machine::Sight::new(machine),
                 counters: metrics::Counters::default(),
                 outbox,
@@ -235,6 +239,7 @@ impl Worker {
         log::info!(target: "worker", "started version={} worker_id={} process_id={}",
             crate::protocol::VERSION, worker.settings.worker_id, worker.process_id);
         adopt::adopt_or_reap(&worker).await;
+        tidy::at_start(&worker);
         exec::spawn(crate::session::inherited::reap()).detach();
         heartbeat::start(&worker, kicked, stop);
         Ok(worker)

@@ -1,19 +1,18 @@
 //! The steps of a session's life: each does one thing and says how it went.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::live::Live;
-use super::{Worker, ice};
+use super::{Worker, ice, tidy};
 use crate::body::program::{Program as Api, USER_HEADER};
 use crate::body::{Body, Paired};
 use crate::protocol::Phase;
 use crate::session::lifecycle::{Input, Run};
-use crate::session::program::Generation;
-use crate::session::program_config::{IceServer, Reach, Settings as ProgramSettings, path_prefix};
+use crate::session::program_config::{
+    IceServer, Reach, SEED_HOST, Seed, Settings as ProgramSettings, path_prefix,
+};
 use crate::session::running::Exit;
-use crate::session::session_log;
 use crate::{clock, exec, ids};
 
 /// Wait for the stream program's first answer; it needs 25 to 40 ms, a loaded machine more.
@@ -43,7 +42,8 @@ pub(super) struct Stage {
 #[derive(Debug, Default)]
 struct Shared {
     ice_disconnected: Option<Duration>,
-    seeded: bool,
+    /// As which host the body was in the program's first `data.json`.
+    seeded: Option<u32>,
     paired: Option<Paired>,
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn spawn(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, ru
             log::info!(target: "session", session = live.id.as_str();
                 "stream process pid={} port={}", running.pid(), live.port);
             live.set_running(Some(Arc::clone(&running)));
-            watch(&worker, &live, running, run);
+            watch(&live, running, run);
             live.report(Input::Spawned(run)).await;
         }
         Err(why) => live.report(Input::SpawnFailed(run, why)).await,
@@ -99,36 +99,22 @@ pub(super) async fn spawn(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, ru
 }
 
 /// Tells the session when its stream process ends.
-pub(super) fn watch(
-    worker: &Arc<Worker>,
-    live: &Arc<Live>,
-    running: Arc<crate::session::running::Running>,
-    run: Run,
-) {
-    let (live, workspace) = (
-        Arc::clone(live),
-        worker.sessions_dir.of(&live.id).path().to_owned(),
-    );
+pub(super) fn watch(live: &Arc<Live>, running: Arc<crate::session::running::Running>, run: Run) {
+    let live = Arc::clone(live);
     exec::spawn(async move {
         let how = match running.exited().await {
             Exit::Code(code) => format!("it exited with code {code}"),
             Exit::Signal(signal) => format!("it was killed by signal {signal}"),
             Exit::Unknown => "it is gone".to_owned(),
         };
-        let why = with_tail(how, workspace).await;
+        let words = running.last_words(TAIL).await;
+        let why = match words.trim() {
+            "" => how,
+            words => format!("{how}; its last words: {words}"),
+        };
         live.report(Input::ProcessExited(run, why)).await;
     })
     .detach();
-}
-
-async fn with_tail(how: String, workspace: PathBuf) -> String {
-    let tail = smol::unblock(move || session_log::tail(&workspace, TAIL)).await;
-    let tail = tail.trim();
-    if tail.is_empty() {
-        how
-    } else {
-        format!("{how}; its last words: {tail}")
-    }
 }
 
 async fn prepare_and_spawn(
@@ -143,16 +129,18 @@ async fn prepare_and_spawn(
         settings.ice_server_script = Some(script);
         files = parts;
     }
-    let seed = match (&stage.body, worker.program.generation) {
-        (Some(body), Generation::Fork) => body.seed(&live.program_user).await,
-        _ => None,
-    };
+    if let Some(body) = &stage.body {
+        settings.seed = body.kept().await.map(|identity| Seed {
+            client_unique_id: identity.unique_id().to_owned(),
+            host: identity.host(),
+        });
+    }
     let (dir, program, id) = (
         worker.sessions_dir.clone(),
         worker.program.clone(),
         live.id.clone(),
     );
-    let seeded = seed.is_some();
+    let seeded = settings.seed.as_ref().map(|_| SEED_HOST);
     let workspace = smol::unblock(move || {
         let existing = dir.of(&id);
         let fresh = !existing.path().exists();
@@ -160,11 +148,8 @@ async fn prepare_and_spawn(
         for (name, content, mode) in &files {
             workspace.write_file(name, content, *mode)?;
         }
-        workspace.configure(&program, &settings)?;
         // A restart in place keeps the data of the run before, where the pairing is.
-        if let (true, Some(data)) = (fresh, seed) {
-            workspace.write_data(&data)?;
-        }
+        workspace.configure(&program, &settings)?;
         Ok::<_, crate::session::workspace::WorkspaceError>((workspace, fresh))
     });
     let (workspace, fresh) = workspace.await.map_err(|e| e.to_string())?;
@@ -296,6 +281,7 @@ async fn pair_and_target(
         .map_err(|e| e.to_string())?;
     traces.streamed = true;
     live.set_traces(traces);
+    tidy::visited(worker, body);
     let (host, app) = (target.host_id, target.app_id);
     Ok(format!(
         "{}/stream.html?hostId={host}&appId={app}",
@@ -335,9 +321,10 @@ pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
     live.report(Input::TreeGone(run)).await;
 }
 
-pub(super) async fn leave(live: Arc<Live>, stage: Stage) {
+pub(super) async fn leave(worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     if let Some(body) = &stage.body {
         body.leave(&live.traces(), LEAVE).await;
+        tidy::left(&worker, body, &live.id);
     }
     live.report(Input::BodyLeft).await;
 }

@@ -14,6 +14,7 @@
 mod support;
 
 mod api_input;
+mod bodies;
 mod capacity;
 mod chaos;
 mod demo;

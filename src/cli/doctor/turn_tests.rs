@@ -28,7 +28,16 @@ fn free_port() -> u16 {
     socket.local_addr().unwrap().port()
 }
 
+/// Starts one. Its port may have been taken by another test since it was seen free: then another
+/// one is tried.
 fn coturn(more: &[&str]) -> Coturn {
+    (0..3)
+        .map(|_| launch(more))
+        .find(answers)
+        .expect("coturn answers on one of three ports")
+}
+
+fn launch(more: &[&str]) -> Coturn {
     let port = free_port();
     let dir = std::env::temp_dir().join(format!("neck-coturn-{}", crate::ids::label()));
     std::fs::create_dir(&dir).unwrap();
@@ -54,16 +63,20 @@ fn coturn(more: &[&str]) -> Coturn {
         .stderr(Stdio::null())
         .spawn()
         .expect("coturn is installed: apt-get install coturn");
-    let coturn = Coturn { child, port, dir };
-    let deadline = clock::now() + Duration::from_secs(10);
-    let answers = async {
-        let mut client = Client::open("127.0.0.1", port).await.unwrap();
-        while client.bind().await.is_err() {
-            assert!(clock::now() < deadline, "coturn does not answer");
+    Coturn { child, port, dir }
+}
+
+fn answers(coturn: &Coturn) -> bool {
+    let deadline = clock::now() + Duration::from_secs(20);
+    exec::block_on(async {
+        let mut client = Client::open("127.0.0.1", coturn.port).await.unwrap();
+        while clock::now() < deadline {
+            if client.bind().await.is_ok() {
+                return true;
+            }
         }
-    };
-    exec::block_on(answers);
-    coturn
+        false
+    })
 }
 
 fn findings(port: u16, secret: &str) -> Vec<Finding> {

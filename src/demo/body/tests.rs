@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{DemoBody, Faults, Options};
+use crate::body::identity::Identity;
 use crate::body::networks::{Allowed, Machine};
 use crate::body::pairing::PairingError;
 use crate::body::program::Program;
@@ -17,6 +18,9 @@ use crate::body::sunshine::Credentials;
 use crate::body::{Bodies, Body, Paired, Ports, Rules, Traces};
 use crate::ids;
 use crate::secret::Secret;
+use crate::session::program::Generation;
+use crate::session::program_config::{SEED_HOST, Seed};
+use crate::session::testing;
 use program::{PREFIX, StreamProgram};
 
 const LONG: Duration = Duration::from_secs(40);
@@ -77,10 +81,25 @@ impl Stage {
         self.bodies.body(ip, credentials).unwrap()
     }
 
-    fn program(&self, seed: Option<String>) -> (StreamProgram, Program) {
+    /// The worker starts again with other rules.
+    fn change(&mut self, change: impl FnOnce(&mut Rules)) {
+        let mut rules = self.bodies.rules().clone();
+        change(&mut rules);
+        self.bodies = Bodies::new(rules);
+    }
+
+    fn program(&self, kept: Option<Identity>) -> (StreamProgram, Program) {
+        self.program_of(Generation::Fork, kept)
+    }
+
+    fn program_of(
+        &self,
+        generation: Generation,
+        kept: Option<Identity>,
+    ) -> (StreamProgram, Program) {
         let data_json = self.dir.join(format!("{}.json", ids::label()));
-        if let Some(seed) = seed {
-            std::fs::write(&data_json, seed).unwrap();
+        if let Some(kept) = kept {
+            std::fs::write(&data_json, seeded(&kept, generation).to_string()).unwrap();
         }
         let double = StreamProgram::start(data_json);
         let user = format!("neck-{}", ids::label());
@@ -93,7 +112,7 @@ impl Stage {
         let body = self.body();
         let (_double, program) = self.program(None);
         let traces = body.traces(None);
-        let paired = body.pair(&program, &traces, false, LONG).await;
+        let paired = body.pair(&program, &traces, None, LONG).await;
         (traces, paired)
     }
 
@@ -112,4 +131,15 @@ impl Stage {
             .filter(|c| c.ends_with("POST /api/pin"))
             .count()
     }
+}
+
+/// The `data.json` that a session starts with when an identity is kept.
+fn seeded(kept: &Identity, generation: Generation) -> serde_json::Value {
+    let mut settings = testing::settings(8_080);
+    settings.seed = Some(Seed {
+        client_unique_id: kept.unique_id().to_owned(),
+        host: kept.host(),
+    });
+    let program = testing::program(generation);
+    settings.render(&program).data.unwrap()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{Answers, Faults, Options};
-use super::{LEAVE, LONG, stage, with};
+use super::{Generation, LEAVE, LONG, SEED_HOST, stage, with};
 use crate::body::pairing::PairingError;
 use crate::body::sunshine::SunshineError;
 use crate::exec;
@@ -84,7 +84,7 @@ fn a_pairing_without_end_ends_at_its_deadline() {
     let body = stage.body();
     let (_double, program) = stage.program(None);
     let within = Duration::from_millis(700);
-    let paired = exec::block_on(body.pair(&program, &body.traces(None), false, within));
+    let paired = exec::block_on(body.pair(&program, &body.traces(None), None, within));
     assert!(
         matches!(paired, Err(PairingError::Late(_, false))),
         "{paired:?}"
@@ -124,8 +124,10 @@ fn among_a_hundred_clients_only_ours_are_unpaired() {
         let (live, _) = stage.pair().await;
         let (dead, _) = stage.pair().await;
         assert_eq!(stage.demo.clients().len(), 102);
-        let gone = stage.body().sweep(&[live.client.clone().unwrap()]).await;
-        assert_eq!(gone.unwrap(), [dead.client.unwrap()]);
+        let names = vec![live.client.clone().unwrap()];
+        let tidied = stage.body().tidy(|| names, LONG).await.unwrap();
+        assert_eq!(tidied.unpaired, [dead.client.unwrap()]);
+        assert!(!tidied.is_in_use);
         let departure = stage.body().leave(&live, LEAVE).await;
         assert_eq!(departure.unpaired, [live.client.unwrap()]);
     });
@@ -139,10 +141,10 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
     let stage = with(Options::default(), |rules| rules.pair_once = true);
     exec::block_on(async {
         let body = stage.body();
-        assert_eq!(body.seed("u").await, None);
+        assert_eq!(body.kept().await, None);
         let (double, program) = stage.program(None);
         let first = body.traces(None);
-        body.pair(&program, &first, false, LONG).await.unwrap();
+        body.pair(&program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         assert_eq!(
             body.leave(&first, LEAVE).await.unpaired,
@@ -150,16 +152,45 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         );
         assert_eq!(stage.pins(), 1);
 
-        let (_double, program) = stage.program(body.seed("u2").await);
-        let second = body.traces(None);
-        let paired = body.pair(&program, &second, true, LONG).await.unwrap();
-        assert!(!paired.fresh);
-        assert!(body.target(&program, &paired, None, None).await.is_ok());
-        body.leave(&second, LEAVE).await;
+        for generation in [Generation::Fork, Generation::Roles] {
+            let (_double, program) = stage.program_of(generation, body.kept().await);
+            let second = body.traces(None);
+            let seeded = Some(SEED_HOST);
+            let paired = body.pair(&program, &second, seeded, LONG).await.unwrap();
+            assert!(!paired.fresh);
+            assert!(body.target(&program, &paired, None, None).await.is_ok());
+            body.leave(&second, LEAVE).await;
+        }
         assert_eq!(stage.pins(), 1, "no second dance");
         assert_eq!(stage.demo.clients(), [first.client.unwrap()]);
-        assert_eq!(body.sweep(&[]).await.unwrap(), Vec::<String>::new());
+        let tidied = body.tidy(Vec::new, LONG).await.unwrap();
+        assert_eq!(tidied, crate::body::Tidied::default());
     });
+}
+
+#[test]
+fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_use_it() {
+    let mut stage = with(Options::default(), |rules| rules.pair_once = true);
+    exec::block_on(async {
+        let body = stage.body();
+        let (double, program) = stage.program(None);
+        let first = body.traces(None);
+        body.pair(&program, &first, None, LONG).await.unwrap();
+        assert!(body.keep(&first, &double.data_json, LONG).await);
+        body.leave(&first, LEAVE).await;
+
+        stage.change(|rules| rules.pair_once = false);
+        let body = stage.body();
+        let other = || vec!["a seeded session's name".to_owned()];
+        let tidied = body.tidy(other, LONG).await.unwrap();
+        assert!(tidied.is_in_use && tidied.unpaired.is_empty());
+        assert_eq!(stage.demo.clients().len(), 1);
+        let tidied = body.tidy(Vec::new, LONG).await.unwrap();
+        assert_eq!(tidied.unpaired, [first.client.unwrap()]);
+        assert!(!tidied.is_in_use);
+        assert_eq!(stage.bodies.kept().await, Vec::<std::net::IpAddr>::new());
+    });
+    assert!(stage.demo.clients().is_empty());
 }
 
 #[test]
@@ -169,13 +200,16 @@ fn a_body_that_forgot_us_is_paired_with_anew() {
         let body = stage.body();
         let (double, program) = stage.program(None);
         let first = body.traces(None);
-        body.pair(&program, &first, false, LONG).await.unwrap();
+        body.pair(&program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         stage.demo.state.unpair(|_| true);
 
-        let (double, program) = stage.program(body.seed("u2").await);
+        let (double, program) = stage.program(body.kept().await);
         let second = body.traces(None);
-        let paired = body.pair(&program, &second, true, LONG).await.unwrap();
+        let paired = body
+            .pair(&program, &second, Some(SEED_HOST), LONG)
+            .await
+            .unwrap();
         assert!(paired.fresh && paired.host_id != 1);
         assert!(body.keep(&second, &double.data_json, LONG).await);
         assert_eq!(stage.demo.clients(), [second.client.clone().unwrap()]);
@@ -195,7 +229,7 @@ fn a_sunshine_that_restarts_during_pairing_is_paired_with_when_it_is_back() {
         let body = stage.body();
         let (_double, program) = stage.program(None);
         let traces = body.traces(None);
-        let paired = body.pair(&program, &traces, false, LONG).await.unwrap();
+        let paired = body.pair(&program, &traces, None, LONG).await.unwrap();
         assert!(body.target(&program, &paired, None, None).await.is_ok());
         assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
     });
@@ -210,7 +244,7 @@ fn stale_pairings_without_end_end_at_the_deadline_with_the_remedy() {
     let body = stage.body();
     let (_double, program) = stage.program(None);
     let within = Duration::from_secs(1);
-    let paired = exec::block_on(body.pair(&program, &body.traces(None), false, within));
+    let paired = exec::block_on(body.pair(&program, &body.traces(None), None, within));
     let error = paired.unwrap_err();
     assert!(matches!(error, PairingError::Late(_, true)), "{error:?}");
     assert!(error.to_string().contains("restart Sunshine"), "{error}");

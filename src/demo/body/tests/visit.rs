@@ -28,7 +28,7 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         program.ready(LONG).await.unwrap();
         phase("ready");
         let mut traces = body.traces(Some(launch.clone()));
-        let paired = body.pair(&program, &traces, false, LONG).await.unwrap();
+        let paired = body.pair(&program, &traces, None, LONG).await.unwrap();
         assert!(paired.fresh);
         phase("pair");
         assert_eq!(body.launch(&launch).await, Vec::<String>::new());
@@ -160,7 +160,7 @@ fn a_missing_app_is_an_error_when_it_was_asked_for_and_the_desktop_otherwise() {
         let body = stage.body();
         let (_double, program) = stage.program(None);
         let paired = body
-            .pair(&program, &body.traces(None), false, LONG)
+            .pair(&program, &body.traces(None), None, LONG)
             .await
             .unwrap();
         let launch = Launch::new(Some("Mars"), "x", "s1");
@@ -199,7 +199,7 @@ fn a_foreign_app_is_closed_when_configured() {
         let body = stage.body();
         let (_double, program) = stage.program(None);
         let paired = body
-            .pair(&program, &body.traces(None), false, LONG)
+            .pair(&program, &body.traces(None), None, LONG)
             .await
             .unwrap();
         body.target(&program, &paired, None, None).await.unwrap();
