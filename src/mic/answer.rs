@@ -44,4 +44,10 @@ impl Answer {
             sdp: kept,
         }
     }
+
+    /// How many addresses it names: none where the only section was refused.
+    pub(super) fn candidates(&self) -> usize {
+        let is_one = |line: &&str| line.starts_with("a=candidate:");
+        self.sdp.lines().filter(is_one).count()
+    }
 }

@@ -130,6 +130,10 @@ impl Peer {
             .local_description()
             .ok_or_else(|| PeerError::Stack("no local description".into()))?;
         let answer = Answer::of(&answer.sdp, &offer.opus);
+        if answer.candidates() != 1 {
+            let why = "nothing in it can be agreed on, offer opus/48000/2".to_owned();
+            return Err(PeerError::Offer(OfferError::BadSdp(why)));
+        }
         let peer = Self {
             core,
             local,

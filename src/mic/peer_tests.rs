@@ -51,6 +51,25 @@ fn a_firefox_is_answered_under_its_own_payload_type() {
 }
 
 #[test]
+fn an_offer_that_the_core_would_answer_with_nothing_is_refused() {
+    for (from, to) in [
+        ("opus/48000/2", "opus/4800/2"),
+        ("UDP/TLS/RTP/SAVPF 111", "UDP/TLS/RTP/SAVPF 112"),
+        ("m=audio 50001", "m=audio x"),
+    ] {
+        let torn = BROWSER.replace(from, to);
+        let outcome = match Offer::parse(&body("offer", &torn)) {
+            Ok(offer) => answering(offer).map(|(_, answer)| answer.candidates()),
+            Err(error) => Err(PeerError::Offer(error)),
+        };
+        match outcome {
+            Ok(1) | Err(PeerError::Offer(_)) => {}
+            other => panic!("{to}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn an_offer_without_opus_at_the_core_still_names_the_offer() {
     let torn = BROWSER
         .replace("a=mid:0\r\n", "")
