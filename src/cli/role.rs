@@ -88,9 +88,10 @@ async fn serve(
     };
     let port = listener.local_addr().map_or(0, |a| a.port());
     let started = match role {
-        Role::Controller => match Controller::start(config, stop.clone()) {
+        Role::Controller => match Controller::start(config, stop.clone()).await {
             Ok(controller) => Running::Controller(controller),
-            Err(error) => return fail(&error.to_string(), EX_CONFIG),
+            Err(error) if error.is_configuration() => return fail(&error.to_string(), EX_CONFIG),
+            Err(error) => return fail(&error.to_string(), EX_UNAVAILABLE),
         },
         Role::Worker => match Worker::start(config, &[port], stop.clone()).await {
             Ok(worker) => Running::Worker(worker),
@@ -106,10 +107,7 @@ async fn serve(
     if let Some(files) = files.clone() {
         exec::spawn(files.watch(stop.clone())).detach();
     }
-    let admission = Admission {
-        total: config.server.connections_max,
-        ..Admission::default()
-    };
+    let admission = Admission::of(config.server.connections_max);
     let serving = exec::spawn(listener.serve(started.service(), admission, stop.clone(), GRACE));
     log::info!(target: role.as_str(), "listening on port {port}");
     notify(&[sd_notify::NotifyState::Ready]);
@@ -167,6 +165,9 @@ async fn serve(
         // A renewed binary takes the sessions over.
         let keep = config.sessions.keep_on_shutdown || code != ExitCode::SUCCESS;
         worker.shutdown(keep, END_SESSIONS).await;
+    }
+    if let Running::Controller(controller) = &*started {
+        controller.farewell().await;
     }
     drop(stopper);
     serving.await;
