@@ -18,6 +18,7 @@ mod bodies;
 mod capacity;
 mod chaos;
 mod clocks;
+mod dashboard;
 mod demo;
 mod faults;
 mod fleet;

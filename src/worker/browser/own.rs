@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::asset_reply;
 use crate::clock;
 use crate::http::audit::Caller;
+use crate::http::auth::{self, Asking};
 use crate::http::{Call, Failure, Handler, Reply};
 use crate::page::{self, SessionInfo};
 use crate::protocol::{EndReason, PageStats, Status};
@@ -88,20 +89,10 @@ impl Own {
 /// A browser says where its request comes from; other pages have no business here. Programs send
 /// no `Origin`.
 fn check_origin(call: &Call) -> Result<(), Failure> {
-    let Some(origin) = call.header("origin") else {
-        return Ok(());
-    };
-    let host = origin
-        .strip_prefix("https://")
-        .or_else(|| origin.strip_prefix("http://"));
-    if host.is_some_and(|h| h.eq_ignore_ascii_case(&call.host)) {
-        return Ok(());
+    if Asking::Whole(call).is_foreign() {
+        return Err(auth::foreign());
     }
-    Err(Failure::new(
-        403,
-        "forbidden_origin",
-        "requests of other origins are refused",
-    ))
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -28,16 +28,21 @@ pub struct Node {
 impl Node {
     /// Starts it and waits until it answers.
     pub fn start(role: &'static str, dir: PathBuf, port: u16, config: Value) -> Self {
-        let mut node = Self {
+        let mut node = Self::at_rest(role, dir, port, config);
+        node.restart();
+        node
+    }
+
+    /// One that is not started yet.
+    pub fn at_rest(role: &'static str, dir: PathBuf, port: u16, config: Value) -> Self {
+        Self {
             at: loopback(port),
             dir,
             config,
             env: Vec::new(),
             role,
             child: None,
-        };
-        node.restart();
-        node
+        }
     }
 
     /// Starts it again after it was stopped, and waits until it answers.
