@@ -12,7 +12,6 @@ use crate::clock;
 use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
 use crate::http::client::Outgoing;
-use crate::http::hub::Hub;
 use crate::http::role::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
@@ -38,15 +37,11 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
 
 /// The dashboard: the operators' calls once more, for who is signed in.
 pub(super) fn desk(controller: &Arc<Controller>) -> Desk {
-    let router = controller
-        .dashboard
-        .router()
-        .secured(Method::Get, "/api/v1/board", bind(controller, board))
-        .secured(
-            Method::Get,
-            "/api/v1/events",
-            bind(controller, |c, call| async move { c.hub.listen(&call) }),
-        );
+    let router = controller.dashboard.router().secured(
+        Method::Get,
+        "/api/v1/board",
+        bind(controller, board),
+    );
     Desk(operate(router, controller))
 }
 
@@ -92,6 +87,11 @@ fn operate(router: Router, controller: &Arc<Controller>) -> Router {
             "/api/v1/sessions/:id",
             bind(controller, delete),
         )
+        .secured(
+            Method::Get,
+            "/api/v1/events",
+            bind(controller, |c, call| async move { c.hub.listen(&call) }),
+        )
 }
 
 /// What the dashboard shows.
@@ -122,10 +122,6 @@ impl Role for Controller {
 
     fn are_metrics_public(&self) -> bool {
         self.settings.metrics_public
-    }
-
-    fn hub(&self) -> &Hub {
-        &self.hub
     }
 }
 
@@ -192,8 +188,8 @@ async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
     }
     let outcome = controller.fleet().drain(call.param("id"), deadline);
     let events = outcome.map_err(|e| fleet_failure(&e))?;
-    log::info!(target: "controller", request_id = call.request_id.as_str();
-        "drain worker={} deadline={}", call.param("id"), wish.deadline.as_deref().unwrap_or("none"));
+    log::info!(target: "controller", "drain worker={} deadline={} request_id={}", call.param("id"),
+        wish.deadline.as_deref().unwrap_or("none"), call.request_id);
     controller.announce(events);
     let worker = controller.fleet().worker(clock::now(), call.param("id"));
     Ok(Reply::json(202, &worker))
@@ -206,7 +202,7 @@ async fn undrain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failu
     }
     let outcome = controller.fleet().undrain(call.param("id"));
     controller.announce(outcome.map_err(|e| fleet_failure(&e))?);
-    log::info!(target: "controller", request_id = call.request_id.as_str(); "undrain worker={}", call.param("id"));
+    log::info!(target: "controller", "undrain worker={} request_id={}", call.param("id"), call.request_id);
     Ok(Reply::empty(204))
 }
 
@@ -257,8 +253,8 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
     .header("x-request-id", call.request_id.as_str())
     .within(DELETE_WITHIN);
     let answer = controller.client.send(order).await.map_err(|error| {
-        log::warn!(target: "controller", session = id.as_str(), request_id = call.request_id.as_str();
-            "cannot end it on worker={}: {error}", route.worker_id);
+        log::warn!(target: "controller", "cannot end session={id} worker={}: {error} request_id={}",
+            route.worker_id, call.request_id);
         Failure::new(
             502,
             "worker_unreachable",

@@ -1,11 +1,10 @@
-//! What the APIs of both roles have in common: signs of life, figures and events.
+//! What the APIs of both roles have in common: signs of life and figures.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use http_types::Method;
 
-use super::hub::Hub;
 use super::router::Router;
 use super::{Call, Failure, Handler, Reply};
 use crate::protocol::Health;
@@ -26,9 +25,6 @@ pub trait Role: Send + Sync + 'static {
 
     /// Whether anybody may read them.
     fn are_metrics_public(&self) -> bool;
-
-    /// `GET /api/v1/events`.
-    fn hub(&self) -> &Hub;
 }
 
 /// Adds what every role answers.
@@ -59,11 +55,6 @@ pub fn common<R: Role>(router: Router, role: &Arc<R>) -> Router {
             "/metrics",
             !role.are_metrics_public(),
             bind(role, |r, _| async move { Ok(r.metrics()) }),
-        )
-        .secured(
-            Method::Get,
-            "/api/v1/events",
-            bind(role, |r, call| async move { r.hub().listen(&call) }),
         )
 }
 

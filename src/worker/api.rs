@@ -9,7 +9,6 @@ use serde::Deserialize;
 use super::{Worker, admit, health, metrics};
 use crate::clock;
 use crate::http::auth::Bearer;
-use crate::http::hub::Hub;
 use crate::http::role::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
@@ -55,6 +54,11 @@ pub(super) fn router(worker: &Arc<Worker>) -> Router {
                 Ok(Reply::empty(204))
             }),
         )
+        .secured(
+            Method::Get,
+            "/api/v1/events",
+            bind(worker, |w, call| async move { w.hub.listen(&call) }),
+        )
 }
 
 impl Role for Worker {
@@ -72,10 +76,6 @@ impl Role for Worker {
 
     fn are_metrics_public(&self) -> bool {
         self.settings.metrics_public
-    }
-
-    fn hub(&self) -> &Hub {
-        &self.hub
     }
 }
 
