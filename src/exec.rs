@@ -60,7 +60,9 @@ fn lanes() -> &'static [Lane] {
         let lanes: &'static [Lane] = lanes.leak();
         // async-io opens its descriptors at its first use and cannot without them: not when they
         // have run out and a timer is needed to wait for better times.
-        smol::block_on(smol::Timer::after(Duration::ZERO));
+        // Only a timer that is not over yet needs them.
+        let timer = smol::Timer::after(Duration::from_secs(3_600));
+        smol::block_on(smol::future::poll_once(timer));
         for (n, lane) in lanes.iter().enumerate() {
             let run = move || {
                 HERE.set(Some(n));
