@@ -37,13 +37,6 @@ pub(super) struct Pass {
     expires: u64,
 }
 
-impl Pass {
-    /// When it is good no more.
-    pub(super) fn ends(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.expires)
-    }
-}
-
 /// Issues passes, reads them, takes them back.
 pub(super) struct Passes {
     key: hmac::Key,

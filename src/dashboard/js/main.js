@@ -4,8 +4,6 @@
 const LOOK_MS = 5000;
 /** Least time between two looks, however much happens. */
 const LOOK_MIN_MS = 1000;
-/** Longest of the browser's timers. */
-const TIMER_MAX_MS = 2147483647;
 
 const wishes = {
   worker: { filter: '', order: 'name', page: 0 },
@@ -136,8 +134,5 @@ setInterval(() => {
   workers.tick();
   sessions.tick();
 }, 1000);
-// The pass runs out at a known time: the next call would be refused anyway.
-const left = Date.parse(document.querySelector('meta[name=neck-until]').content) - Date.now();
-if (left > 0 && left < TIMER_MAX_MS) setTimeout(signedOut, left + 1000);
 show(byId('plain'), !window.isSecureContext);
 look();
