@@ -15,6 +15,7 @@ pub mod worker;
 // domains
 pub mod body;
 pub mod dashboard;
+pub mod etcd;
 pub mod mic;
 pub mod proxy;
 pub mod records;

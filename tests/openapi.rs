@@ -54,7 +54,8 @@ fn the_document_has_every_route_of_both_roles_and_no_other() {
             .config
     };
     let (_stopper, stop) = exec::stop();
-    let controller = Controller::start(&config(Role::Controller), stop.clone()).expect("starts");
+    let controller =
+        exec::block_on(Controller::start(&config(Role::Controller), stop.clone())).expect("starts");
     let worker =
         exec::block_on(Worker::start(&config(Role::Worker), &[8080], stop)).expect("starts");
     let mut served = BTreeSet::new();

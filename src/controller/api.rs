@@ -8,7 +8,7 @@ use http_types::Method;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::FleetError;
-use super::{Controller, create, health, metrics};
+use super::{Controller, create, health, metrics, relay};
 use crate::clock;
 use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
@@ -144,18 +144,29 @@ where
 async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let beat: Heartbeat = call.json()?;
     let worker_id = beat.worker_id.clone();
+    let shared = controller.shared.as_ref();
+    let news = shared.and_then(|shared| shared.news_of(&beat));
     let outcome = controller
         .fleet()
         .heartbeat(clock::now(), controller.wall(), beat);
     controller.counters.beat(outcome.is_ok());
-    let beat = outcome.map_err(|error| {
+    let mut beat = outcome.map_err(|error| {
         log::warn!(target: "controller", "refused a heartbeat: {error} peer={}", call.peer);
         fleet_failure(&error)
     })?;
     if let Some(replaced) = beat.replaced {
         log::info!(target: "controller", "worker={worker_id} replaced its process {replaced}");
     }
+    if let Some(shared) = shared {
+        let drain = shared.drain_of(&worker_id);
+        let changes = controller.fleet().ordered(&worker_id, drain);
+        beat.events.extend(changes);
+        shared.complete(&worker_id, &mut beat.reply);
+    }
     controller.announce(beat.events);
+    if let (Some(shared), Some(news), true) = (shared, news, beat.is_fresh) {
+        shared.heard(news);
+    }
     Ok(Reply::json(200, &beat.reply))
 }
 
@@ -186,6 +197,11 @@ async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
         .as_deref()
         .map(crate::http::call::deadline)
         .transpose()?;
+    if let Some(shared) = &controller.shared {
+        known(&controller, &call)?;
+        let order = Some(deadline.map(clock::rfc3339));
+        shared.order(call.param("id"), order).await?;
+    }
     let outcome = controller.fleet().drain(call.param("id"), deadline);
     let events = outcome.map_err(|e| fleet_failure(&e))?;
     log::info!(target: "controller", "drain worker={} deadline={} request_id={}", call.param("id"),
@@ -196,10 +212,23 @@ async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
 }
 
 async fn undrain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    if let Some(shared) = &controller.shared {
+        known(&controller, &call)?;
+        shared.order(call.param("id"), None).await?;
+    }
     let outcome = controller.fleet().undrain(call.param("id"));
     controller.announce(outcome.map_err(|e| fleet_failure(&e))?);
     log::info!(target: "controller", "undrain worker={} request_id={}", call.param("id"), call.request_id);
     Ok(Reply::empty(204))
+}
+
+/// Refuses an order for a worker that nobody knows, before the other controllers hear of it.
+fn known(controller: &Controller, call: &Call) -> Result<(), Failure> {
+    let worker_id = call.param("id").to_owned();
+    match controller.fleet().worker(clock::now(), &worker_id) {
+        Some(_) => Ok(()),
+        None => Err(fleet_failure(&FleetError::UnknownWorker { worker_id })),
+    }
 }
 
 #[derive(Serialize)]
@@ -211,6 +240,7 @@ struct Owned {
 
 async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let id = session_id(&controller, &call)?;
+    relay::look_up(&controller, &id).await?;
     let found = controller
         .fleet()
         .session(&id)
@@ -226,6 +256,7 @@ async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failu
 
 async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let id = session_id(&controller, &call)?;
+    relay::look_up(&controller, &id).await?;
     let route = controller.fleet().session_owner(&id);
     let Some(route) = route else {
         return Err(unknown_session(&controller, &id));
@@ -252,6 +283,9 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
             let reason = (answer.status == 204).then_some(EndReason::Deleted);
             let events = controller.fleet().session_gone(&id, reason);
             controller.announce(events);
+            if let Some(shared) = &controller.shared {
+                shared.ended(&id);
+            }
             if answer.status == 204 {
                 Ok(Reply::empty(204))
             } else {
