@@ -10,6 +10,8 @@ const wishes = {
   session: { filter: '', order: 'age', page: 0, status: '' },
 };
 let board, boardAt, processId, lostAt;
+/** Whether nobody answered, or events were missed, since the last look. */
+let hasGap = false;
 let isLooking = false, isWanted = false, lookedAt = 0, lookTimer;
 
 /** Seconds since `at` by the controller's clock. */
@@ -70,10 +72,12 @@ function showBoard(next) {
   board = next;
   boardAt = performance.now();
   const { process_id: now } = board.health.extra;
-  if (processId && processId !== now) {
-    feed.note('The controller was restarted');
+  // Several controllers may serve one fleet: another one that answers is news only after a gap.
+  if (hasGap && processId && processId !== now) {
+    feed.note('The controller was restarted, or another one took over');
     stream.restart();
   }
+  hasGap = false;
   processId = now;
   summary.show(board);
   workers.show(board.workers, el('div', {}, el('strong', {}, 'No worker yet'),
@@ -90,6 +94,7 @@ function setLink(state) {
   document.body.classList.toggle('stale', state === 'away');
   const banner = byId('away');
   if (state === 'away') {
+    hasGap = true;
     lostAt = Date.now();
     const seen = boardAt !== undefined && lostAt - (performance.now() - boardAt);
     const since = seen ? ` What you see is from ${clockTime(new Date(seen).toISOString())}.` : '';
@@ -115,7 +120,10 @@ const stream = follow({
   event(event) {
     if (event.name === 'missed') {
       // At the first opening that only means that history is longer than what is kept.
-      if (opened > 1) feed.note('Some events were missed');
+      if (opened > 1) {
+        feed.note('Some events were missed');
+        hasGap = true;
+      }
     } else {
       feed.event(event);
     }
