@@ -5,7 +5,7 @@
 
 use crate::http::Reply;
 
-/// The page for who is signed in; `{nonce}`, `{proof}` and `{until}` are filled in.
+/// The page for who is signed in; `{nonce}` and `{proof}` are filled in.
 pub(super) const BOARD: &str = include_str!("board.html");
 /// The page that asks for the token; `{nonce}` and `{again}` are filled in.
 pub(super) const SIGN_IN: &str = include_str!("signin.html");

@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
 use super::{Dashboard, assets};
-use crate::clock;
 use crate::http::auth::Asking;
 use crate::http::{Call, Failure, Reply};
 
@@ -42,8 +41,7 @@ pub(super) fn show(dashboard: &Dashboard, call: &Call) -> Result<Reply, Failure>
     };
     let html = assets::BOARD
         .replace("{nonce}", &nonce)
-        .replace("{proof}", &dashboard.passes.proof(&pass))
-        .replace("{until}", &clock::rfc3339(pass.ends()));
+        .replace("{proof}", &dashboard.passes.proof(&pass));
     Ok(document(html, &nonce))
 }
 
@@ -64,11 +62,13 @@ impl Window {
         let (mode, dest) = (field("sec-fetch-mode"), field("sec-fetch-dest"));
         let site = field("sec-fetch-site");
         Self {
-            is_own: match (mode, dest) {
-                (Some(mode), Some(dest)) => mode == "navigate" && dest == "document",
-                (None, None) => !call.secure,
-                _ => false,
-            },
+            // What a page asked to have fetched ahead is no window yet.
+            is_own: field("sec-purpose").is_none()
+                && match (mode, dest) {
+                    (Some(mode), Some(dest)) => mode == "navigate" && dest == "document",
+                    (None, None) => !call.secure,
+                    _ => false,
+                },
             is_inner: dest.is_some_and(|dest| dest != "document"),
             is_from_elsewhere: matches!(site, Some("cross-site" | "same-site")),
         }

@@ -1,6 +1,6 @@
 //! Passes: what a browser holds in place of the token once somebody has signed in.
 //!
-//! A pass is signed with a key that comes from the admin token, so that it is good at every replica
+//! A pass is signed with a key that comes from the admin token, so that it is good at every controller
 //! and after every restart, and worthless once the token is another. It has two halves: the cookie,
 //! which scripts cannot read, and the proof, which only the dashboard's own document is given. The
 //! visitors' pages share our origin: their scripts can make the browser send the cookie, but they
@@ -35,13 +35,6 @@ pub(super) struct Pass {
     nonce: [u8; NONCE],
     /// Seconds since 1970.
     expires: u64,
-}
-
-impl Pass {
-    /// When it is good no more.
-    pub(super) fn ends(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.expires)
-    }
 }
 
 /// Issues passes, reads them, takes them back.

@@ -260,6 +260,16 @@ fn only_a_window_of_its_own_gets_the_proof() {
         assert_eq!(answer.status, 403, "{mode} {dest}");
         assert_eq!(meta(&answer, "neck-proof"), None);
     }
+    let mut ahead = NAVIGATION.to_vec();
+    ahead.extend([
+        ("Cookie", browser.cookie.as_str()),
+        ("Sec-Purpose", "prefetch;prerender"),
+    ]);
+    assert_eq!(
+        page(&controller, &ahead).status,
+        403,
+        "fetched ahead by a page"
+    );
     let policy = shown.field("content-security-policy").unwrap();
     for part in [
         "default-src 'none'",

@@ -4,14 +4,14 @@
 const LOOK_MS = 5000;
 /** Least time between two looks, however much happens. */
 const LOOK_MIN_MS = 1000;
-/** Longest of the browser's timers. */
-const TIMER_MAX_MS = 2147483647;
 
 const wishes = {
   worker: { filter: '', order: 'name', page: 0 },
   session: { filter: '', order: 'age', page: 0, status: '' },
 };
 let board, boardAt, processId, lostAt;
+/** Whether nobody answered, or events were missed, since the last look. */
+let hasGap = false;
 let isLooking = false, isWanted = false, lookedAt = 0, lookTimer;
 
 /** Seconds since `at` by the controller's clock. */
@@ -72,10 +72,12 @@ function showBoard(next) {
   board = next;
   boardAt = performance.now();
   const { process_id: now } = board.health.extra;
-  if (processId && processId !== now) {
-    feed.note('The controller was restarted');
+  // Several controllers may serve one fleet: another one that answers is news only after a gap.
+  if (hasGap && processId && processId !== now) {
+    feed.note('The controller was restarted, or another one took over');
     stream.restart();
   }
+  hasGap = false;
   processId = now;
   summary.show(board);
   workers.show(board.workers, el('div', {}, el('strong', {}, 'No worker yet'),
@@ -92,6 +94,7 @@ function setLink(state) {
   document.body.classList.toggle('stale', state === 'away');
   const banner = byId('away');
   if (state === 'away') {
+    hasGap = true;
     lostAt = Date.now();
     const seen = boardAt !== undefined && lostAt - (performance.now() - boardAt);
     const since = seen ? ` What you see is from ${clockTime(new Date(seen).toISOString())}.` : '';
@@ -117,7 +120,10 @@ const stream = follow({
   event(event) {
     if (event.name === 'missed') {
       // At the first opening that only means that history is longer than what is kept.
-      if (opened > 1) feed.note('Some events were missed');
+      if (opened > 1) {
+        feed.note('Some events were missed');
+        hasGap = true;
+      }
     } else {
       feed.event(event);
     }
@@ -136,8 +142,5 @@ setInterval(() => {
   workers.tick();
   sessions.tick();
 }, 1000);
-// The pass runs out at a known time: the next call would be refused anyway.
-const left = Date.parse(document.querySelector('meta[name=neck-until]').content) - Date.now();
-if (left > 0 && left < TIMER_MAX_MS) setTimeout(signedOut, left + 1000);
 show(byId('plain'), !window.isSecureContext);
 look();

@@ -103,14 +103,16 @@ let detailed;
 
 function details(row) {
   const list = el('dl', { class: 'facts' });
+  const address = el('div', { hidden: true });
   const box = dialog({
     title: row.experience ? foreign(row.experience) : 'Session', cancel: 'Close', onClose: () => { detailed = undefined; },
-    content: [list, ...(row.stream_url ? [linkBox('Stream address', row.stream_url, 'Whoever has it has the session.')] : [])],
+    content: [list, address],
   });
   const stop = el('button', { type: 'button', class: 'button danger', on: { click: () => end(row, box.close) } }, 'End session');
   box.buttons.append(stop);
-  detailed = { id: row.id, workerId: row.worker_id, list, stop };
+  detailed = { id: row.id, list, address, stop };
   showFacts(list, row);
+  showAddress(address, row);
 }
 
 function showFacts(list, row) {
@@ -142,10 +144,18 @@ function showFacts(list, row) {
   list.replaceChildren(...said.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, foreign(String(value)))]));
 }
 
+/** The stream's address, once it is known: a new session's comes with its worker's next word. */
+function showAddress(place, row) {
+  if (!row?.stream_url || place.hasChildNodes()) return;
+  place.append(linkBox('Stream address', row.stream_url, 'Whoever has it has the session.'));
+  show(place, true);
+}
+
 /** The open details as they are now. */
 async function refreshDetails() {
   const open = detailed;
   if (!open) return;
+  showAddress(open.address, board.sessions.rows.find((row) => row.id === open.id));
   const answer = await call('GET', `/sessions/${encodeURIComponent(open.id)}`);
   if (detailed !== open) return;
   if (answer.ok) showFacts(open.list, answer.data);
