@@ -147,7 +147,7 @@ def main():
         found = fleet(target, "place", workers, seconds)
         rows.append([f"{workers:,}", f"{found['placements_per_second']:,.0f}"])
         say(rows[-1])
-    out.append("Placements, made and ended, in one process on one core, the fleet two thirds full:\n\n"
+    out.append("Placements, made and ended, in a second of one core, the fleet two thirds full:\n\n"
                + table(["workers", "placements/s"], rows))
 
     rows = []

@@ -11,6 +11,7 @@ let
     modules = [
       ./base.nix
       ./coturn.nix
+      ./etcd.nix
       ./wireguard.nix
     ]
     ++ modules;
