@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::fleet::FleetError;
 use super::{Controller, create, health, metrics, relay};
 use crate::clock;
+use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
 use crate::http::client::Outgoing;
 use crate::http::router::Router;
@@ -23,7 +24,7 @@ const DELETE_WITHIN: Duration = Duration::from_secs(15);
 /// Every route of the API.
 pub(super) fn router(controller: &Arc<Controller>) -> Router {
     let bearer = Arc::new(Bearer::new(vec![controller.settings.token.clone()]));
-    Router::new(bearer)
+    let router = Router::new(bearer)
         .audit(Arc::clone(&controller.audit))
         .open(
             Method::Get,
@@ -50,18 +51,34 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
             bind(controller, |c, _| async move { Ok(metrics::metrics(&c)) }),
         )
         .secured(
+            Method::Post,
+            "/api/v1/workers/heartbeat",
+            bind(controller, heartbeat),
+        )
+        .unaudited();
+    operate(router, controller)
+}
+
+/// The dashboard: the operators' calls once more, for who is signed in.
+pub(super) fn desk(controller: &Arc<Controller>) -> Desk {
+    let router = controller.dashboard.router().secured(
+        Method::Get,
+        "/api/v1/board",
+        bind(controller, board),
+    );
+    Desk(operate(router, controller))
+}
+
+/// What operators do.
+fn operate(router: Router, controller: &Arc<Controller>) -> Router {
+    router
+        .secured(
             Method::Get,
             "/api/v1/workers",
             bind(controller, |c, _| async move {
                 Ok(Reply::json(200, &c.fleet().workers(clock::now())))
             }),
         )
-        .secured(
-            Method::Post,
-            "/api/v1/workers/heartbeat",
-            bind(controller, heartbeat),
-        )
-        .unaudited()
         .secured(
             Method::Post,
             "/api/v1/workers/:id/drain",
@@ -99,6 +116,19 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
             "/api/v1/events",
             bind(controller, |c, call| async move { c.hub.listen(&call) }),
         )
+}
+
+/// What the dashboard shows.
+async fn board(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let query = Query::of(&call)?;
+    let health = health::health(&controller);
+    let base = controller.base_url(&call.host, call.secure);
+    let now = clock::rfc3339(controller.wall());
+    let fleet = controller.fleet();
+    let workers = fleet.workers(clock::now());
+    let board = Board::new(&query, now, health, workers, fleet.each_session(), &base);
+    drop(fleet);
+    Ok(Reply::json(200, &board))
 }
 
 /// A handler that is given the controller.

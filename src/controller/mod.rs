@@ -23,6 +23,7 @@ use async_trait::async_trait;
 
 use crate::acme::Acme;
 use crate::config::Config;
+use crate::dashboard::{self, Dashboard, Desk};
 use crate::etcd::EtcdError;
 use crate::exec::{self, Stop};
 use crate::http::audit::{Audit, AuditError};
@@ -95,6 +96,7 @@ pub struct Controller {
     /// Present when other controllers serve the same fleet.
     shared: Option<Arc<Shared>>,
     audit: Arc<Audit>,
+    dashboard: Arc<Dashboard>,
     acme: OnceLock<Acme>,
     counters: metrics::Counters,
     settings: Settings,
@@ -129,6 +131,7 @@ impl Controller {
         let client = Client::new(&trust).map_err(ControllerError::Client)?;
         let audit =
             Audit::open(config.log.audit_file.as_deref()).map_err(ControllerError::Audit)?;
+        let audit = Arc::new(audit);
         let pace = Pace {
             heartbeat_interval: config.controller.heartbeat_interval,
             heartbeat_timeout: config.workers.heartbeat_timeout,
@@ -161,8 +164,9 @@ impl Controller {
                 Hub::default()
             },
             recent: recent::Recent::default(),
+            dashboard: Dashboard::new(config.server.admin_token.clone(), Arc::clone(&audit)),
+            audit,
             shared,
-            audit: Arc::new(audit),
             acme: OnceLock::new(),
             counters: metrics::Counters::default(),
             settings: Settings {
@@ -206,7 +210,8 @@ impl Controller {
     /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
     #[must_use]
     pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
-        api::router(self).table().collect()
+        let desk = api::desk(self);
+        api::router(self).table().chain(desk.0.table()).collect()
     }
 
     /// What a server serves.
@@ -214,6 +219,7 @@ impl Controller {
     pub fn service(self: &Arc<Self>) -> Arc<dyn Service> {
         Arc::new(Front {
             router: api::router(self),
+            desk: api::desk(self),
             controller: Arc::clone(self),
         })
     }
@@ -288,6 +294,7 @@ impl Controller {
 
 struct Front {
     router: Router,
+    desk: Desk,
     controller: Arc<Controller>,
 }
 
@@ -296,6 +303,9 @@ impl Service for Front {
     async fn serve(&self, exchange: Exchange) -> Done {
         if exchange.head.path().starts_with("/session/") {
             return relay::relay(&self.controller, exchange).await;
+        }
+        if dashboard::is_below(exchange.head.path()) {
+            return exchange.serve(&self.desk, dashboard::BODY_MAX).await;
         }
         exchange.serve(&self.router, API_BODY_MAX).await
     }

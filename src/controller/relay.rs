@@ -62,6 +62,7 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
         .map(str::to_owned);
     let policy = Policy {
         set: vec![("x-request-id", exchange.id.to_string())],
+        cookies: Some(&["mlSession"]),
         error_page: Some(Arc::new(move |_| page::unavailable(language.as_deref()))),
         ..Policy::default()
     };

@@ -385,6 +385,7 @@ impl Worker {
             max_sessions: max,
             wireguard: self.last.wireguard,
             last_heartbeat: clock::rfc3339(self.heard_wall),
+            drain_deadline: self.drain.clone().flatten(),
             load: if max == 0 {
                 1.0
             } else {
