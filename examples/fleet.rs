@@ -348,7 +348,7 @@ fn while_open(workers: &Workers, stream: TcpStream) -> Outcome<()> {
     loop {
         let mut line = String::new();
         stream.read_line(&mut line)?;
-        let n = line.split('/').nth(2).and_then(|n| n.parse::<usize>().ok());
+        let n = line.split('/').nth(1).and_then(|n| n.parse::<usize>().ok());
         let n = n.ok_or("no worker's path")?;
         let (_, length, closes) = head(&mut stream)?;
         let mut content = vec![0; length];
