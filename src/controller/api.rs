@@ -1,6 +1,5 @@
 //! The controller's REST API (api.md, "Controller").
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,11 @@ use crate::clock;
 use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
 use crate::http::client::Outgoing;
+use crate::http::role::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
-use crate::protocol::{EndReason, ErrorBody, Heartbeat, SessionView};
+use crate::protocol::{EndReason, ErrorBody, Health, Heartbeat, SessionView};
 
 /// Time a worker has for ending a session: it answers when nothing of it is left.
 const DELETE_WITHIN: Duration = Duration::from_secs(15);
@@ -24,32 +24,8 @@ const DELETE_WITHIN: Duration = Duration::from_secs(15);
 /// Every route of the API.
 pub(super) fn router(controller: &Arc<Controller>) -> Router {
     let bearer = Arc::new(Bearer::new(vec![controller.settings.token.clone()]));
-    let router = Router::new(bearer)
-        .audit(Arc::clone(&controller.audit))
-        .open(
-            Method::Get,
-            "/api/v1/health",
-            bind(controller, |c, _| async move {
-                Ok(Reply::json(200, &health::health(&c)))
-            }),
-        )
-        .open(Method::Get, "/livez", |_| async {
-            Ok(Reply::text(200, "text/plain", "alive\n"))
-        })
-        .open(Method::Get, "/api/v1/openapi.json", |_| async {
-            Ok(crate::http::openapi::reply())
-        })
-        .open(
-            Method::Get,
-            "/readyz",
-            bind(controller, |c, _| async move { health::ready(&c) }),
-        )
-        .route(
-            Method::Get,
-            "/metrics",
-            !controller.settings.metrics_public,
-            bind(controller, |c, _| async move { Ok(metrics::metrics(&c)) }),
-        )
+    let router = Router::new(bearer).audit(Arc::clone(&controller.audit));
+    let router = common(router, controller)
         .secured(
             Method::Post,
             "/api/v1/workers/heartbeat",
@@ -131,14 +107,22 @@ async fn board(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
     Ok(Reply::json(200, &board))
 }
 
-/// A handler that is given the controller.
-fn bind<F, Fut>(controller: &Arc<Controller>, handler: F) -> impl crate::http::Handler
-where
-    F: Fn(Arc<Controller>, Call) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Reply, Failure>> + Send + 'static,
-{
-    let controller = Arc::clone(controller);
-    move |call: Call| handler(Arc::clone(&controller), call)
+impl Role for Controller {
+    fn health(&self) -> Health {
+        health::health(self)
+    }
+
+    fn ready(&self) -> Result<Reply, Failure> {
+        health::ready(self)
+    }
+
+    fn metrics(self: &Arc<Self>) -> Reply {
+        metrics::metrics(self)
+    }
+
+    fn are_metrics_public(&self) -> bool {
+        self.settings.metrics_public
+    }
 }
 
 async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {

@@ -312,15 +312,17 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("outbox-{}", crate::ids::label()));
         let client = Client::new(&Trust::WebPki).unwrap();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let url = format!("http://{}/api/v1/ratings", listener.local_addr().unwrap());
-        let destination = || {
+        let at = listener.local_addr().unwrap();
+        let destination = |at: std::net::SocketAddr| {
             Some(Destination {
-                url: url.clone(),
+                url: format!("http://{at}/api/v1/ratings"),
                 token: None,
             })
         };
         let (first_stop, stop) = exec::stop();
-        let outbox = Outbox::open(dir.clone(), destination(), client.clone(), "nps", stop);
+        // Nobody listens there: what it was sending would arrive beside what the second one sends.
+        let nobody = destination(([127, 0, 0, 1], 1).into());
+        let outbox = Outbox::open(dir.clone(), nobody, client.clone(), "nps", stop);
         exec::block_on(outbox.put(&"one"));
         exec::block_on(outbox.put(&"two"));
         drop((outbox, first_stop));
@@ -329,9 +331,9 @@ mod tests {
         exec::spawn(listener.serve(service.clone(), Admission::default(), stop, Duration::ZERO))
             .detach();
         let (_second_stop, stop) = exec::stop();
-        let outbox = Outbox::open(dir.clone(), destination(), client, "nps", stop);
+        let outbox = Outbox::open(dir.clone(), destination(at), client, "nps", stop);
         exec::block_on(outbox.put(&"three"));
-        let deadline = clock::now() + Duration::from_secs(20);
+        let deadline = clock::now() + Duration::from_secs(60);
         while service.0.0.lock().unwrap().len() < 3 && clock::now() < deadline {
             exec::block_on(clock::sleep(Duration::from_millis(20)));
         }

@@ -7,6 +7,7 @@
 //! [`orphans`].
 
 pub mod cgroup;
+mod gate;
 pub mod inherited;
 pub mod ledger;
 pub mod lifecycle;

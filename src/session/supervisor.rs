@@ -1,22 +1,18 @@
 //! Starting stream processes, and taking over those of an earlier worker.
 //!
-//! A process starts as leader of its own process group, with a clean environment, in its session's
-//! directory. Where there is a cgroup it must be inside before its first instruction, or what it
-//! forks early would stay outside; so a shell starts in its place, waits for a word on stdin that it
-//! gets once it has been moved, and then becomes the program.
+//! Every process belongs to a tree that can be ended whole: a cgroup where there is one, else a
+//! process group; `gate` puts it there before it runs.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, PipeWriter, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_process::{Child, Command, Stdio};
+use async_process::{Child, Stdio};
 use rustix::process::{Signal, kill_process_group};
 
 use super::cgroup::{Cgroup, Cgroups, Limits};
+use super::gate;
 use super::ledger::Entry;
 use super::processes::{self, Identity};
 use super::program::{self, Program};
@@ -27,18 +23,8 @@ use super::workspace::Workspace;
 use crate::ids::SessionId;
 use crate::{clock, exec};
 
-/// Reads the word, then becomes `env -i NAME=VALUE... PROGRAM ARGUMENT...` (a shell may add to the
-/// environment). Without the word, because the worker died or gave up, it just ends.
-const GATE: &str =
-    r#"read -r go && [ "$go" = go ] && exec /usr/bin/env -i "$@" </dev/null; exit 125"#;
-const SHELL: &str = "/bin/sh";
-const ENV: &str = "/usr/bin/env";
-/// `PATH` when the worker has none.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Time to end a process whose create was cancelled, as for any session.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
-/// `LANG` when the worker has none.
-const DEFAULT_LANG: &str = "C.UTF-8";
 
 /// Why a stream process was not started.
 #[derive(Debug)]
@@ -118,7 +104,7 @@ impl Supervisor {
     /// A supervisor with cgroups where they can be had; says which way it goes.
     #[must_use]
     pub fn new(limits: Limits, log_max_bytes: u64) -> Self {
-        let cgroups = Cgroups::find().filter(|_| has_gate());
+        let cgroups = Cgroups::find().filter(|_| gate::is_there());
         match &cgroups {
             Some(found) if found.has_limits() => {
                 log::info!(target: "worker", "sessions run in cgroups with limits");
@@ -215,9 +201,9 @@ impl Supervisor {
                 }
             })?;
         let cgroup = self.cgroup(workspace.id(), &program.executable);
-        let environment = environment(workspace.path());
+        let environment = gate::environment(workspace.path());
         let gated = cgroup.and_then(|cgroup| {
-            match gated(program, workspace.path(), &environment, &output, &cgroup) {
+            match gate::through(program, workspace.path(), &environment, &output, &cgroup) {
                 Ok(child) => Some((child, Some(cgroup))),
                 Err(error) => {
                     log::warn!(target: "session", session = workspace.id().as_str(); "cannot start inside cgroup {cgroup}, a process group must do: {error}");
@@ -231,7 +217,7 @@ impl Supervisor {
             None => {
                 let mut command = std::process::Command::new(&program.executable);
                 command.args(&program.args).env_clear().envs(environment);
-                let child = launch(command, workspace.path(), Stdio::null(), &output);
+                let child = gate::launch(command, workspace.path(), Stdio::null(), &output);
                 (child.map_err(failed)?, None)
             }
         };
@@ -297,61 +283,6 @@ fn watch(
     Running::new(id, tree, leader, Some(child), Some(copying))
 }
 
-fn has_gate() -> bool {
-    [SHELL, ENV]
-        .iter()
-        .all(|path| program::is_executable(Path::new(path)).is_ok())
-}
-
-/// All that the program gets to know: a stray `BIND_ADDRESS` or `WEBRTC_PORT_RANGE` of the worker
-/// would override its configuration.
-fn environment(workspace: &Path) -> [(&'static str, OsString); 4] {
-    let own = |name: &str, default: &str| std::env::var_os(name).unwrap_or_else(|| default.into());
-    [
-        ("HOME", workspace.into()),
-        ("TMPDIR", workspace.join("tmp").into()),
-        ("PATH", own("PATH", DEFAULT_PATH)),
-        ("LANG", own("LANG", DEFAULT_LANG)),
-    ]
-}
-
-fn gated(
-    program: &Program,
-    workspace: &Path,
-    environment: &[(&str, OsString)],
-    output: &File,
-    cgroup: &Cgroup,
-) -> io::Result<Child> {
-    let (word, mut gate): (_, PipeWriter) = io::pipe()?;
-    let mut command = std::process::Command::new(SHELL);
-    command.args(["-c", GATE, "gate"]).env_clear();
-    for (name, value) in environment {
-        let mut pair = OsString::from(format!("{name}="));
-        pair.push(value);
-        command.arg(pair);
-    }
-    command.arg(&program.executable).args(&program.args);
-    let child = launch(command, workspace, Stdio::from(word), output)?;
-    cgroup.add(child.id())?;
-    gate.write_all(b"go\n")?;
-    Ok(child)
-}
-
-/// Starts `command` as leader of its own process group.
-fn launch(
-    mut command: std::process::Command,
-    workspace: &Path,
-    stdin: Stdio,
-    output: &File,
-) -> io::Result<Child> {
-    command.current_dir(workspace).process_group(0);
-    Command::from(command)
-        .stdin(stdin)
-        .stdout(Stdio::from(output.try_clone()?))
-        .stderr(Stdio::from(output.try_clone()?))
-        .spawn()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,21 +320,5 @@ mod tests {
         let running = exec::block_on(supervisor.spawn(&program, &workspace)).unwrap();
         let exit = exec::block_on(running.exited());
         assert_eq!(exit, crate::session::running::Exit::Code(5));
-    }
-
-    #[test]
-    fn a_gate_without_the_word_starts_nothing() {
-        let scratch = Scratch::new();
-        let program = scratch.script("program", "exit 0");
-        for word in ["", "g", "stop\n"] {
-            let input = scratch.path().join("word");
-            std::fs::write(&input, word).unwrap();
-            let status = std::process::Command::new(SHELL)
-                .args(["-c", GATE, "gate"])
-                .arg(&program)
-                .stdin(File::open(&input).unwrap())
-                .status();
-            assert_eq!(status.unwrap().code(), Some(125), "{word:?}");
-        }
     }
 }

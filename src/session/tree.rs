@@ -51,24 +51,29 @@ impl Tree {
         let mut pause = POLL;
         let left = loop {
             let tree = self.clone();
-            let (survivors, so_far) = smol::unblock(move || {
+            let (survivors, so_far, removed) = smol::unblock(move || {
                 let survivors = tree.strike(&mut killed);
-                (survivors, killed)
+                let removed = match &tree.cgroup {
+                    Some(cgroup) if survivors.is_empty() => cgroup.remove(),
+                    _ => Ok(()),
+                };
+                (survivors, killed, removed)
             })
             .await;
             killed = so_far;
-            if survivors.is_empty() || clock::now() >= deadline {
+            // A group that is busy holds one that was born or is dying while we looked.
+            if survivors.is_empty() && removed.is_ok() {
+                break survivors;
+            }
+            if clock::now() >= deadline {
+                if let (Some(cgroup), Err(error)) = (&self.cgroup, removed) {
+                    log::warn!(target: "cleanup", "cannot remove cgroup {cgroup}: {error}");
+                }
                 break survivors;
             }
             clock::sleep(pause).await;
             pause = (pause * 2).min(POLL_MAX);
         };
-        if let Some(cgroup) = &self.cgroup
-            && left.is_empty()
-            && let Err(error) = cgroup.remove()
-        {
-            log::warn!(target: "cleanup", "cannot remove cgroup {cgroup}: {error}");
-        }
         Killed { killed, left }
     }
 

@@ -1,6 +1,5 @@
 //! The worker's REST API (api.md, "Worker").
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,10 @@ use serde::Deserialize;
 use super::{Worker, admit, health, metrics};
 use crate::clock;
 use crate::http::auth::Bearer;
+use crate::http::role::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
-use crate::protocol::EndReason;
+use crate::protocol::{EndReason, Health};
 use crate::session::lifecycle::Input;
 
 /// Wait for a deleted session to be gone: two rounds of killing and leaving the body.
@@ -24,36 +24,13 @@ pub(super) fn router(worker: &Arc<Worker>) -> Router {
     let mut tokens = vec![("admin_token", worker.settings.token.clone())];
     let controller = worker.settings.controller.as_ref();
     tokens.extend(controller.map(|c| ("controller_token", c.token.clone())));
-    Router::new(Arc::new(Bearer::named(tokens)))
-        .audit(Arc::clone(&worker.audit))
-        .open(
-            Method::Get,
-            "/api/v1/health",
-            bind(worker, |w, _| async move {
-                Ok(Reply::json(200, &health::health(&w)))
-            }),
-        )
+    let bearer = Arc::new(Bearer::named(tokens));
+    let router = Router::new(bearer).audit(Arc::clone(&worker.audit));
+    common(router, worker)
         .open(Method::Get, "/admin", |_| async {
             let line = "this is a worker: the dashboard is the controller's, at its /admin\n";
             Ok(Reply::text(404, "text/plain; charset=utf-8", line))
         })
-        .open(Method::Get, "/livez", |_| async {
-            Ok(Reply::text(200, "text/plain", "alive\n"))
-        })
-        .open(Method::Get, "/api/v1/openapi.json", |_| async {
-            Ok(crate::http::openapi::reply())
-        })
-        .open(
-            Method::Get,
-            "/readyz",
-            bind(worker, |w, _| async move { health::ready(&w) }),
-        )
-        .route(
-            Method::Get,
-            "/metrics",
-            !worker.settings.metrics_public,
-            bind(worker, |w, _| async move { Ok(metrics::metrics(&w)) }),
-        )
         .secured(
             Method::Post,
             "/api/v1/sessions",
@@ -84,14 +61,22 @@ pub(super) fn router(worker: &Arc<Worker>) -> Router {
         )
 }
 
-/// A handler that is given the worker.
-pub(super) fn bind<F, Fut>(worker: &Arc<Worker>, handler: F) -> impl crate::http::Handler
-where
-    F: Fn(Arc<Worker>, Call) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Reply, Failure>> + Send + 'static,
-{
-    let worker = Arc::clone(worker);
-    move |call: Call| handler(Arc::clone(&worker), call)
+impl Role for Worker {
+    fn health(&self) -> Health {
+        health::health(self)
+    }
+
+    fn ready(&self) -> Result<Reply, Failure> {
+        health::ready(self)
+    }
+
+    fn metrics(self: &Arc<Self>) -> Reply {
+        metrics::metrics(self)
+    }
+
+    fn are_metrics_public(&self) -> bool {
+        self.settings.metrics_public
+    }
 }
 
 async fn session(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
@@ -112,7 +97,7 @@ async fn delete(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
         // It is ending already: whoever ended it has its answer.
         return Err(Failure::not_found("session"));
     }
-    log::info!(target: "worker", "delete session={} request_id={}", live.id, call.request_id);
+    log::info!(target: "worker", session = live.id.as_str(), request_id = call.request_id.as_str(); "delete");
     live.report(Input::EndRequested(EndReason::Deleted)).await;
     let gone = live.wait(|s| s.is_gone);
     match clock::by(clock::now() + DELETE_WITHIN, gone).await {

@@ -337,8 +337,8 @@ pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
 
 pub(super) async fn leave(worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     if let Some(body) = &stage.body {
-        body.leave(&live.traces(), LEAVE).await;
-        tidy::left(&worker, body, &live.id);
+        let departure = body.leave(&live.traces(), LEAVE).await;
+        tidy::left(&worker, body, &departure);
     }
     live.report(Input::BodyLeft).await;
 }

@@ -5,15 +5,15 @@
 //! state directory that was lost, a body that was away), and a kept client after
 //! `bodies.pair_once` was turned off.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Worker;
-use crate::body::Body;
 use crate::body::sunshine::Credentials;
-use crate::ids::SessionId;
+use crate::body::{Body, Departure};
 use crate::{clock, exec};
 
 /// Time for one body: a pairing under way may hold it, then two calls.
@@ -28,18 +28,55 @@ const ROUNDS: [Duration; 4] = [
 
 /// Bodies that this process has tidied or is tidying; as many as it has met.
 #[derive(Debug, Default)]
-pub(super) struct Tidy(Mutex<HashSet<IpAddr>>);
+pub(super) struct Tidy(Mutex<HashMap<IpAddr, Progress>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Doing,
+    /// Somebody asked for it meanwhile, who may have seen what was looked at too early.
+    DoingAgain,
+    Done,
+}
 
 impl Tidy {
-    /// Whether the caller is the one to do it.
-    fn begin(&self, ip: IpAddr) -> bool {
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.insert(ip)
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Progress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn again(&self, ip: IpAddr) {
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.remove(&ip);
+    /// Whether the caller is the one to do it.
+    fn begin(&self, ip: IpAddr) -> bool {
+        match self.lock().entry(ip) {
+            Entry::Vacant(entry) => {
+                entry.insert(Progress::Doing);
+                true
+            }
+            Entry::Occupied(mut entry) => {
+                if *entry.get() == Progress::Doing {
+                    entry.insert(Progress::DoingAgain);
+                }
+                false
+            }
+        }
+    }
+
+    /// Whether the caller, who has looked once, has to look again.
+    fn finish(&self, ip: IpAddr, is_done: bool) -> bool {
+        let mut all = self.lock();
+        let again = all.get(&ip) == Some(&Progress::DoingAgain);
+        match (again, is_done) {
+            (true, _) => all.insert(ip, Progress::Doing),
+            (false, true) => all.insert(ip, Progress::Done),
+            (false, false) => all.remove(&ip),
+        };
+        again
+    }
+
+    /// Something is left there after all.
+    fn owe(&self, ip: IpAddr) {
+        let mut all = self.lock();
+        if all.get(&ip) == Some(&Progress::Done) {
+            all.remove(&ip);
+        }
     }
 }
 
@@ -59,7 +96,7 @@ pub(super) fn at_start(worker: &Arc<Worker>) {
                 let Ok(body) = worker.bodies.body(ip, credentials.clone()) else {
                     continue;
                 };
-                if !once(&worker, &body, None).await {
+                if !once(&worker, &body).await {
                     away.push(ip);
                 }
             }
@@ -74,22 +111,37 @@ pub(super) fn at_start(worker: &Arc<Worker>) {
 
 /// A session streams from a body: the first one lets it be tidied, with the session's credentials.
 pub(super) fn visited(worker: &Arc<Worker>, body: &Body) {
-    spawn(worker, body, None);
+    spawn(worker, body);
 }
 
 /// A session has left a body; it may have been the last to use a client that is no longer wanted.
-pub(super) fn left(worker: &Arc<Worker>, body: &Body, session: &SessionId) {
-    if !worker.settings.rules.pair_once {
-        spawn(worker, body, Some(session.clone()));
+/// What it could not undo, because the body was away, is owed: to the next session there, or to a
+/// later round.
+pub(super) fn left(worker: &Arc<Worker>, body: &Body, departure: &Departure) {
+    if !departure.left.is_empty() {
+        worker.tidy.owe(body.ip());
+        let (worker, body) = (Arc::clone(worker), body.clone());
+        exec::spawn(async move { owed(&worker, &body).await }).detach();
+    } else if !worker.settings.rules.pair_once {
+        spawn(worker, body);
     }
 }
 
-fn spawn(worker: &Arc<Worker>, body: &Body, leaving: Option<SessionId>) {
+fn spawn(worker: &Arc<Worker>, body: &Body) {
     let (worker, body) = (Arc::clone(worker), body.clone());
     exec::spawn(async move {
-        once(&worker, &body, leaving.as_ref()).await;
+        once(&worker, &body).await;
     })
     .detach();
+}
+
+async fn owed(worker: &Arc<Worker>, body: &Body) {
+    for pause in &ROUNDS[1..] {
+        clock::sleep(*pause).await;
+        if once(worker, body).await {
+            return;
+        }
+    }
 }
 
 fn configured(worker: &Worker) -> Option<Credentials> {
@@ -98,32 +150,62 @@ fn configured(worker: &Worker) -> Option<Credentials> {
 }
 
 /// Tidies a body unless that has been done. False when it must be tried again.
-async fn once(worker: &Arc<Worker>, body: &Body, leaving: Option<&SessionId>) -> bool {
+async fn once(worker: &Arc<Worker>, body: &Body) -> bool {
     let (ip, tidy) = (body.ip(), &worker.tidy);
     if !tidy.begin(ip) {
         return true;
     }
+    loop {
+        let (is_told, is_done) = look(worker, body).await;
+        if !tidy.finish(ip, is_done) {
+            return is_told;
+        }
+    }
+}
+
+/// Whether the body could be looked at, and whether nothing is left to do there.
+async fn look(worker: &Arc<Worker>, body: &Body) -> (bool, bool) {
+    let ip = body.ip();
+    // A session that is ending undoes its own, and needs nothing of others any more.
     let live = || {
         let there = worker.roster.all().into_iter();
         there
-            .filter(|live| live.wish.request.body_ip == ip && Some(&live.id) != leaving)
+            .filter(|live| live.wish.request.body_ip == ip && live.shown().end_reason.is_none())
             .map(|live| live.traces().client.unwrap_or_default())
             .collect()
     };
-    let tidied = match body.tidy(live, WITHIN).await {
-        Ok(tidied) => tidied,
+    match body.tidy(live, WITHIN).await {
+        Ok(tidied) => {
+            for client in &tidied.unpaired {
+                log::info!(target: "cleanup", body:% = ip; "unpaired {client}");
+            }
+            // The last session that uses a client which is no longer wanted tidies again.
+            (true, !tidied.is_in_use)
+        }
         Err(error) => {
             log::info!(target: "cleanup", body:% = ip; "cannot look for old pairings now: {error}");
-            tidy.again(ip);
-            return false;
+            (false, false)
         }
-    };
-    for client in &tidied.unpaired {
-        log::info!(target: "cleanup", body:% = ip; "unpaired {client}");
     }
-    if tidied.is_in_use {
-        // The last session that uses it tidies again.
-        tidy.again(ip);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_while_a_body_is_tidied_is_not_forgotten() {
+        let (tidy, ip) = (Tidy::default(), [10, 0, 0, 1].into());
+        assert!(tidy.begin(ip));
+        assert!(!tidy.begin(ip) && !tidy.begin(ip));
+        assert!(tidy.finish(ip, true), "once more");
+        assert!(!tidy.finish(ip, true));
+        assert!(!tidy.begin(ip), "that was all");
+        tidy.owe(ip);
+        assert!(tidy.begin(ip));
+        tidy.owe(ip);
+        assert!(!tidy.begin(ip) && tidy.finish(ip, false));
+        assert!(!tidy.finish(ip, false));
+        assert!(tidy.begin(ip), "it could not be done");
     }
-    true
 }

@@ -95,7 +95,13 @@ fn after_faults_in_any_order_every_session_lives_or_has_a_recorded_end() {
     controller.is_warm();
     until("every session to be settled", || {
         let all = worker.sessions();
-        all.iter().all(|s| s["status"] == "ready") && controller.sessions().len() == all.len()
+        // One whose process has just been killed may not have noticed.
+        let lives = |s: &serde_json::Value| {
+            let pid = worker.entry(s["id"].as_str().unwrap())["process"]["pid"].as_u64();
+            pid.is_some_and(|pid| is_running(u32::try_from(pid).unwrap()))
+        };
+        all.iter().all(|s| s["status"] == "ready" && lives(s))
+            && controller.sessions().len() == all.len()
     });
     let live = worker.sessions();
     for session in &live {

@@ -304,6 +304,43 @@ fn bodies_that_refuse_or_are_not_there_are_named_and_nothing_is_left() {
 }
 
 #[test]
+fn a_body_that_is_gone_holds_no_end_up_and_is_tidied_when_it_is_back() {
+    let bench = Bench::new();
+    let ways = [bench.body.sunshine(), bench.body.http(), bench.body.agent()].map(Link::to);
+    let port = |n: usize| ways[n].at.port();
+    let worker = bench.worker(
+        "w1",
+        None,
+        json!({
+            "sunshine": {"port": port(0), "http_port": port(1)},
+            "bodies": {"agent_port": port(2)},
+        }),
+    );
+    let id = worker.session();
+    let page = worker.page(&id);
+    worker.becomes(&id, "connected");
+    for way in &ways {
+        way.set(Carries::Nothing);
+    }
+    let refused = worker.create();
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (502, "body_unreachable")
+    );
+    assert_eq!(worker.view(&id)["status"], "connected");
+    assert_eq!(worker.delete(&id), 204);
+    assert_eq!(page.wait("ended")["end_reason"], "deleted");
+    assert_eq!(bench.one_record(&id)["end_reason"], "deleted");
+    worker.has_nothing_left();
+    for way in &ways {
+        way.set(Carries::Everything);
+    }
+    let next = worker.session();
+    assert_eq!(worker.delete(&next), 204);
+    until("no pairing to be left", || bench.body.clients().is_empty());
+}
+
+#[test]
 fn a_body_that_does_not_answer_is_unreachable() {
     let bench = Bench::new();
     let nobody = ports(1);

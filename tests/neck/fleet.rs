@@ -269,6 +269,29 @@ fn a_worker_with_another_token_is_told_so() {
 }
 
 #[test]
+fn a_token_that_is_rotated_parts_a_worker_from_its_controller_until_it_has_the_new_one() {
+    let bench = Bench::new();
+    let mut controller = bench.controller();
+    let mut worker = bench.worker("w1", Some(&controller), json!({}));
+    controller.is_warm();
+    let id = controller.session();
+    controller.kill();
+    controller.config["server"]["admin_token"] = "rotated".into();
+    controller.restart();
+    worker.says("refuses with 401");
+    assert_eq!(worker.view(&id)["status"], "ready");
+    assert_eq!(worker.get("/api/v1/health")["status"], "degraded");
+    worker.config["controller"]["token"] = "rotated".into();
+    worker.kill();
+    worker.restart();
+    until("the worker to be let in", || {
+        worker.log().matches("[heartbeat] registered with").count() == 2
+    });
+    assert_eq!(worker.view(&id)["status"], "ready");
+    assert_eq!(worker.delete(&id), 204);
+}
+
+#[test]
 fn a_worker_that_fills_up_between_pick_and_create_costs_nobody_a_session() {
     let bench = Bench::new();
     let controller = bench.controller();

@@ -51,8 +51,8 @@ fn after_many_sessions_all_is_as_before() {
     for id in warm {
         assert_eq!(controller.delete(&id), 204);
     }
-    let measure = |node: &Node| (node.descriptors(), resident(node.pid()));
-    let before = [&controller, &workers[0], &workers[1]].map(measure);
+    let nodes = [&controller, &workers[0], &workers[1]];
+    let before = nodes.map(Node::counts);
     let (made, refused) = (Mutex::new(BTreeMap::new()), AtomicUsize::new(0));
     let left = AtomicUsize::new(sessions);
     let one_less = || {
@@ -133,19 +133,15 @@ fn after_many_sessions_all_is_as_before() {
     }
     until("no pairing to be left", || bench.body.clients().is_empty());
     assert_eq!(bench.body.running(), None);
-    for (node, (files, memory)) in [&controller, &workers[0], &workers[1]]
-        .into_iter()
-        .zip(before)
-    {
+    for (node, before) in nodes.into_iter().zip(before) {
         // Idle connections between the roles come and go.
         until("the descriptors to be closed", || {
-            node.descriptors() <= files + 8
+            node.descriptors() <= before.descriptors + 8
         });
-        let now = resident(node.pid());
-        eprintln!(
-            "soak: descriptors {files} -> {}, resident {memory} -> {now} KiB",
-            node.descriptors()
-        );
-        assert!(now < memory + 32 * 1024, "{memory} -> {now} KiB");
+        let after = node.counts();
+        eprintln!("soak: {}\n  {before:?}\n  {after:?}", node.at);
+        assert!(after.resident < before.resident + 32 * 1024);
+        let left = (after.processes, after.ports, after.files);
+        assert_eq!(left, (before.processes, before.ports, before.files));
     }
 }

@@ -1,5 +1,8 @@
 //! A session's promises, one by one, in virtual time.
 
+mod returning;
+mod running;
+
 use super::*;
 use crate::clock;
 
@@ -311,95 +314,6 @@ fn a_spawn_that_lands_after_the_end_is_killed() {
 }
 
 #[test]
-fn a_process_that_dies_under_a_viewer_is_restarted_in_place() {
-    let mut rig = Rig::connected(LIMITS);
-    rig.feed(Input::ProcessExited(1, "killed".to_owned()));
-    assert!(rig.last.contains(&Action::NotifyPage(Notice::Restarting)));
-    assert_eq!(
-        rig.asked(&Action::Spawn(2)),
-        0,
-        "not before the old tree is gone"
-    );
-    rig.feed(Input::TreeGone(1));
-    assert_eq!(rig.asked(&Action::Spawn(2)), 1);
-    assert_eq!(rig.life.status(), Status::Connected);
-    assert_eq!(rig.life.phase(), Some(Phase::Spawning));
-    rig.feed(Input::ProcessExited(1, "old news".to_owned()));
-    rig.feed(Input::Spawned(2)).feed(Input::ProgramReady(2));
-    rig.feed(Input::Paired(2, "/p".to_owned()));
-    assert!(rig.life.is_up());
-    assert_eq!(rig.asked(&Action::LaunchExperience(2)), 0);
-}
-
-#[test]
-fn the_signalling_socket_cut_by_the_death_still_counts_as_a_viewer() {
-    let mut rig = Rig::connected(LIMITS);
-    rig.feed(Input::ViewerLeft(1))
-        .pass(Duration::from_millis(100));
-    rig.feed(Input::ProcessExited(1, "killed".to_owned()));
-    assert_eq!(rig.life.end_reason(), None);
-}
-
-#[test]
-fn a_process_that_dies_unwatched_or_too_often_ends_the_session() {
-    let mut unwatched = Rig::ready(LIMITS);
-    unwatched.feed(Input::ProcessExited(1, "killed".to_owned()));
-    assert_eq!(unwatched.life.end_reason(), Some(EndReason::ProcessExited));
-
-    let mut often = Rig::connected(LIMITS);
-    for run in 1..=3 {
-        assert_eq!(often.life.end_reason(), None);
-        often.feed(Input::ProcessExited(run, "killed".to_owned()));
-        often
-            .feed(Input::TreeGone(run))
-            .feed(Input::Spawned(run + 1));
-    }
-    assert_eq!(often.life.end_reason(), Some(EndReason::ProcessExited));
-}
-
-#[test]
-fn a_restart_that_stalls_ends_the_session() {
-    let mut rig = Rig::connected(LIMITS);
-    rig.feed(Input::ProcessExited(1, "killed".to_owned()));
-    rig.pass(secs(45));
-    assert_eq!(rig.life.end_reason(), Some(EndReason::ProcessExited));
-    assert_eq!(rig.asked(&Action::Spawn(2)), 0);
-}
-
-#[test]
-fn a_hang_is_found_by_probes_and_cured_by_a_restart() {
-    for silent in [true, false] {
-        let mut rig = Rig::connected(LIMITS);
-        while rig.life.is_up() {
-            rig.now = rig.life.next_deadline().unwrap();
-            rig.feed(Input::Tick);
-            if rig.life.is_up() && !silent {
-                rig.feed(Input::ProbeFailed(1));
-            }
-        }
-        assert_eq!(rig.asked(&Action::KillTree(1)), 1, "silent: {silent}");
-        let probes = rig.asked(&Action::ProbeProgram(1));
-        assert_eq!(probes, 3, "silent: {silent}");
-        assert_eq!(rig.life.end_reason(), None);
-    }
-}
-
-#[test]
-fn a_lost_probe_is_no_hang() {
-    let mut rig = Rig::connected(LIMITS);
-    for lost in [true, true, false, true, true, false] {
-        rig.now = rig.life.next_deadline().unwrap();
-        rig.feed(Input::Tick);
-        rig.feed(if lost {
-            Input::ProbeFailed(1)
-        } else {
-            Input::ProbeOk(1)
-        });
-    }
-    assert!(rig.life.is_up());
-}
-
-#[test]
 fn a_drain_ends_the_session_at_its_deadline_unless_lifted() {
     for lifted in [true, false] {
         let mut rig = Rig::connected(LIMITS);
@@ -412,105 +326,5 @@ fn a_drain_ends_the_session_at_its_deadline_unless_lifted() {
         rig.pass(secs(61));
         let reason = (!lifted).then_some(EndReason::Drained);
         assert_eq!(rig.life.end_reason(), reason);
-    }
-}
-
-#[test]
-fn a_late_tick_finds_the_reason_that_came_first() {
-    let mut rig = Rig::connected(Limits {
-        max_duration: Some(secs(31)),
-        ..LIMITS
-    });
-    rig.feed(Input::ViewerLeft(1)).pass(secs(29));
-    rig.now += secs(4);
-    rig.feed(Input::Tick);
-    assert_eq!(rig.life.end_reason(), Some(EndReason::Disconnected));
-}
-
-#[test]
-fn a_worker_that_was_paused_gives_a_visitor_who_had_left_the_whole_window_anew() {
-    let mut rig = Rig::connected(LIMITS);
-    rig.feed(Input::ViewerLeft(1)).pass(secs(20));
-    rig.now += secs(90);
-    rig.feed(Input::Tick).pass(secs(29));
-    assert_eq!(rig.life.status(), Status::Lingering);
-    rig.pass(secs(2));
-    assert_eq!(rig.life.end_reason(), Some(EndReason::Disconnected));
-}
-
-#[test]
-fn a_worker_that_was_paused_blames_neither_a_first_visitor_nor_the_stream_process() {
-    let mut rig = Rig::ready(LIMITS);
-    rig.pass(secs(290));
-    rig.now += secs(600);
-    rig.feed(Input::ProbeFailed(1))
-        .feed(Input::Tick)
-        .pass(secs(29));
-    assert_eq!(rig.life.status(), Status::Ready);
-    rig.feed(Input::ViewerJoined(1));
-    assert_eq!(rig.life.status(), Status::Connected);
-
-    let mut rig = Rig::starting(LIMITS);
-    rig.feed(Input::BodyReached).feed(Input::Spawned(1));
-    rig.now += secs(90);
-    rig.feed(Input::Tick);
-    assert_eq!(rig.life.status(), Status::Starting);
-    rig.feed(Input::ProgramReady(1)).pass(secs(45));
-    assert_eq!(rig.life.end_reason(), Some(EndReason::StartFailed));
-}
-
-#[test]
-fn a_pause_moves_no_deadline_that_people_were_told_of() {
-    let mut rig = Rig::connected(LIMITS);
-    let deadline = Some(rig.now + secs(60));
-    rig.feed(Input::DrainOrdered(deadline));
-    rig.now += secs(90);
-    rig.feed(Input::Tick);
-    assert_eq!(rig.life.end_reason(), Some(EndReason::Drained));
-}
-
-#[test]
-fn an_adopted_session_waits_for_its_viewer_and_keeps_its_age() {
-    let limits = Limits {
-        max_duration: Some(secs(3_600)),
-        ..LIMITS
-    };
-    let kept = Rig::connected(limits).life.snapshot();
-    let text = serde_json::to_string(&kept).unwrap();
-    let kept: Snapshot = serde_json::from_str(&text).unwrap();
-    let now = clock::now();
-    let (mut life, actions) = Lifecycle::adopted(now, secs(3_000), limits, kept);
-    assert_eq!(actions, [Action::Publish]);
-    assert_eq!(life.status(), Status::Lingering);
-    let _ = life.on(now + secs(4), Input::ViewerJoined(7));
-    assert_eq!(life.status(), Status::Connected);
-    assert_eq!(life.disconnect_count(), 0);
-    let _ = life.on(now + secs(600), Input::Tick);
-    assert_eq!(life.end_reason(), Some(EndReason::MaxDuration));
-    assert_eq!(life.duration(now + secs(900)), secs(3_600));
-}
-
-#[test]
-fn a_session_found_dead_or_half_made_is_cleaned_up_and_recorded() {
-    let mut dead = Rig::connected(LIMITS).life.snapshot();
-    dead.end_reason = Some(EndReason::ProcessExited);
-    let mut half = Rig::starting(LIMITS);
-    half.feed(Input::BodyReached);
-    for (kept, reason) in [
-        (dead, EndReason::ProcessExited),
-        (half.life.snapshot(), EndReason::StartFailed),
-    ] {
-        let now = clock::now();
-        let (life, last) = Lifecycle::adopted(now, secs(1), LIMITS, kept);
-        let mut rig = Rig {
-            now,
-            life,
-            all: last.clone(),
-            last,
-        };
-        assert_eq!(rig.asked(&Action::KillTree(1)), 1);
-        rig.clean_up();
-        assert_eq!(rig.asked(&Action::RemoveWorkspace), 1);
-        assert_eq!(rig.records()[0].reason, reason);
     }
 }

@@ -82,6 +82,13 @@ pub fn processes_in(dir: &Path) -> Vec<u32> {
     pids.filter(works).collect()
 }
 
+/// Whether the process is there and no zombie.
+pub fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap_or_default();
+    !state.is_empty() && !state.trim_start().starts_with('Z')
+}
+
 /// Whether the process was started with this argument.
 pub fn has_argument(pid: u32, argument: &str) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -106,6 +113,16 @@ pub fn resident(pid: u32) -> u64 {
         .find_map(|l| l.strip_prefix("VmRSS:"))
         .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Files and directories below `dir`.
+pub fn files_in(dir: &Path) -> usize {
+    let all = fs::read_dir(dir).into_iter().flatten().flatten();
+    all.map(|entry| {
+        let inner = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        1 + if inner { files_in(&entry.path()) } else { 0 }
+    })
+    .sum()
 }
 
 /// Children of a process that have ended and were not waited for.

@@ -10,8 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, BINARY, Feed, TOKEN, call, comes, descriptors, entries, is_free, loopback,
-    processes_in, signal, until, zombies,
+    Answer, BINARY, Feed, TOKEN, call, comes, descriptors, entries, files_in, is_free, loopback,
+    processes_in, resident, signal, until, zombies,
 };
 
 /// One role on one machine. Killed when dropped.
@@ -305,6 +305,21 @@ impl Node {
         descriptors(self.pid()).len()
     }
 
+    /// What it has of the machine.
+    pub fn counts(&self) -> Counts {
+        let slots = match self.role {
+            "worker" => self.slots(),
+            _ => 0..0,
+        };
+        Counts {
+            descriptors: self.descriptors(),
+            resident: resident(self.pid()),
+            processes: processes_in(&self.dir).len(),
+            ports: slots.filter(|port| !is_free(*port)).count(),
+            files: files_in(&self.dir),
+        }
+    }
+
     /// What a worker without sessions still has of any: nothing, in the end (I4: within 10 s).
     #[track_caller]
     pub fn has_nothing_left(&self) {
@@ -338,6 +353,20 @@ impl Node {
         let clean = comes(std::time::Duration::from_secs(10), || look().is_empty());
         assert!(clean, "left: {:?}\n{}", look(), self.log());
     }
+}
+
+/// What a role has of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    pub descriptors: usize,
+    /// KiB.
+    pub resident: u64,
+    /// Of its sessions.
+    pub processes: usize,
+    /// Of its slots, taken.
+    pub ports: usize,
+    /// Below its directory: configuration, log, state, sessions.
+    pub files: usize,
 }
 
 impl Drop for Node {

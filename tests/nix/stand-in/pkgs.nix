@@ -63,6 +63,8 @@ let
     "curl"
     "etcd"
     "findutils"
+    "chromium"
+    "pebble"
     "gnugrep"
     "gnused"
     "iproute2"
@@ -164,7 +166,6 @@ lib.genAttrs names stub
     fn: args:
     let
       f = if builtins.isFunction fn then fn else import fn;
-      all = self: lib.genAttrs names stub // self;
     in
     f (
       builtins.intersectAttrs (builtins.functionArgs f) (import ./pkgs.nix { inherit lib system; })
@@ -231,7 +232,7 @@ lib.genAttrs names stub
             }/. $out/bin/";
     };
   mkShell =
-    a:
+    _:
     mk {
       name = "shell";
       buildCommand = "touch $out";

@@ -9,9 +9,11 @@
 let
   result = lib.evalModules {
     modules = [
+      ./acme.nix
       ./base.nix
       ./coturn.nix
       ./etcd.nix
+      ./firewall.nix
       ./wireguard.nix
     ]
     ++ modules;

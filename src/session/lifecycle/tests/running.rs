@@ -1,0 +1,92 @@
+//! A stream process that dies or hangs: restarted in place while somebody watches.
+
+use super::*;
+
+#[test]
+fn a_process_that_dies_under_a_viewer_is_restarted_in_place() {
+    let mut rig = Rig::connected(LIMITS);
+    rig.feed(Input::ProcessExited(1, "killed".to_owned()));
+    assert!(rig.last.contains(&Action::NotifyPage(Notice::Restarting)));
+    assert_eq!(
+        rig.asked(&Action::Spawn(2)),
+        0,
+        "not before the old tree is gone"
+    );
+    rig.feed(Input::TreeGone(1));
+    assert_eq!(rig.asked(&Action::Spawn(2)), 1);
+    assert_eq!(rig.life.status(), Status::Connected);
+    assert_eq!(rig.life.phase(), Some(Phase::Spawning));
+    rig.feed(Input::ProcessExited(1, "old news".to_owned()));
+    rig.feed(Input::Spawned(2)).feed(Input::ProgramReady(2));
+    rig.feed(Input::Paired(2, "/p".to_owned()));
+    assert!(rig.life.is_up());
+    assert_eq!(rig.asked(&Action::LaunchExperience(2)), 0);
+}
+
+#[test]
+fn the_signalling_socket_cut_by_the_death_still_counts_as_a_viewer() {
+    let mut rig = Rig::connected(LIMITS);
+    rig.feed(Input::ViewerLeft(1))
+        .pass(Duration::from_millis(100));
+    rig.feed(Input::ProcessExited(1, "killed".to_owned()));
+    assert_eq!(rig.life.end_reason(), None);
+}
+
+#[test]
+fn a_process_that_dies_unwatched_or_too_often_ends_the_session() {
+    let mut unwatched = Rig::ready(LIMITS);
+    unwatched.feed(Input::ProcessExited(1, "killed".to_owned()));
+    assert_eq!(unwatched.life.end_reason(), Some(EndReason::ProcessExited));
+
+    let mut often = Rig::connected(LIMITS);
+    for run in 1..=3 {
+        assert_eq!(often.life.end_reason(), None);
+        often.feed(Input::ProcessExited(run, "killed".to_owned()));
+        often
+            .feed(Input::TreeGone(run))
+            .feed(Input::Spawned(run + 1));
+    }
+    assert_eq!(often.life.end_reason(), Some(EndReason::ProcessExited));
+}
+
+#[test]
+fn a_restart_that_stalls_ends_the_session() {
+    let mut rig = Rig::connected(LIMITS);
+    rig.feed(Input::ProcessExited(1, "killed".to_owned()));
+    rig.pass(secs(45));
+    assert_eq!(rig.life.end_reason(), Some(EndReason::ProcessExited));
+    assert_eq!(rig.asked(&Action::Spawn(2)), 0);
+}
+
+#[test]
+fn a_hang_is_found_by_probes_and_cured_by_a_restart() {
+    for silent in [true, false] {
+        let mut rig = Rig::connected(LIMITS);
+        while rig.life.is_up() {
+            rig.now = rig.life.next_deadline().unwrap();
+            rig.feed(Input::Tick);
+            if rig.life.is_up() && !silent {
+                rig.feed(Input::ProbeFailed(1));
+            }
+        }
+        assert_eq!(rig.asked(&Action::KillTree(1)), 1, "silent: {silent}");
+        let probes = rig.asked(&Action::ProbeProgram(1));
+        assert_eq!(probes, 3, "silent: {silent}");
+        assert_eq!(rig.life.end_reason(), None);
+    }
+}
+
+#[test]
+fn a_lost_probe_is_no_hang() {
+    let mut rig = Rig::connected(LIMITS);
+    for lost in [true, true, false, true, true, false] {
+        rig.now = rig.life.next_deadline().unwrap();
+        rig.feed(Input::Tick);
+        rig.feed(if lost {
+            Input::ProbeFailed(1)
+        } else {
+            Input::ProbeOk(1)
+        });
+    }
+    assert!(rig.life.is_up());
+}
