@@ -146,6 +146,27 @@ in
         {file}`/var/lib/hydraneckwebrtc-secrets/admin-token`.
       '';
 
+      etcd = {
+        endpoints = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          example = [ "https://etcd-1.example.com:2379" ];
+          description = ''
+            Client URLs of an etcd that several controllers share to serve one fleet; none means
+            that this is the fleet's only controller. More of it is set in `settings.store.etcd`.
+          '';
+        };
+
+        username = mkOption {
+          type = types.nullOr types.str;
+          default = null;
+          example = "hydraneckwebrtc";
+          description = "User of etcd, when it asks for one.";
+        };
+
+        passwordFile = secretFile "File with that user's password.";
+      };
+
       inherit credentials;
       openFirewall = openFirewall "the controller's ports";
 
@@ -171,7 +192,7 @@ in
       enable = mkEnableOption "the worker, which runs and proxies stream sessions";
 
       controllerUrl = mkOption {
-        type = types.nullOr types.str;
+        type = types.nullOr (types.either types.str (types.listOf types.str));
         default =
           if !cfg.controller.enable then
             null
@@ -181,7 +202,7 @@ in
             "https://${cfg.controller.domain}";
         defaultText = literalExpression "the controller of this machine, if there is one";
         example = "https://neck.example.com";
-        description = "Where the controller is.";
+        description = "Where the controller is, or where each of several is that share one fleet.";
       };
 
       controllerTokenFile = secretFile ''

@@ -28,6 +28,9 @@ let
   controllerSecrets = {
     admin-token = controllerToken;
   }
+  // lib.optionalAttrs (controller.etcd.passwordFile != null) {
+    etcd-password = toString controller.etcd.passwordFile;
+  }
   // lib.mapAttrs (_: toString) controller.credentials;
   workerSecrets =
     lib.filterAttrs (_: path: path != null) {
@@ -278,6 +281,13 @@ in
         district = mkIf (cfg.district != null) (mkDefault cfg.district);
         # The package comes from the store; the program must not replace itself.
         update.enabled = mkDefault false;
+        store = mkIf (controller.etcd.endpoints != [ ]) {
+          etcd = {
+            endpoints = mkDefault controller.etcd.endpoints;
+            username = mkIf (controller.etcd.username != null) (mkDefault controller.etcd.username);
+            password_file = mkIf (controller.etcd.passwordFile != null) (mkDefault "etcd-password");
+          };
+        };
         server = mkMerge [
           { admin_token_file = mkDefault "admin-token"; }
           (mkIf (controller.domain != null && controller.tls == "proxy") {

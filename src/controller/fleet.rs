@@ -132,6 +132,8 @@ pub struct Fleet {
     workers: BTreeMap<Arc<str>, Worker>,
     owners: HashMap<SessionId, Arc<str>>,
     reservations: u64,
+    /// What other controllers hear does not come through.
+    is_blind: bool,
 }
 
 impl Fleet {
@@ -145,6 +147,7 @@ impl Fleet {
             workers: BTreeMap::new(),
             owners: HashMap::new(),
             reservations: 0,
+            is_blind: false,
         }
     }
 
@@ -270,8 +273,10 @@ impl Fleet {
         let interval = self.pace.heartbeat_interval;
         for worker in self.workers.values_mut() {
             worker.doubt_seats(now);
-            for gone in worker.hear_unchanged(now, interval, &mut events) {
-                self.owners.remove(&gone);
+            if !self.is_blind {
+                for gone in worker.hear_unchanged(now, interval) {
+                    self.owners.remove(&gone);
+                }
             }
             let silence = worker.silence(now);
             if silence > timeout && !worker.is_down {

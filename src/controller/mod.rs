@@ -187,7 +187,12 @@ impl Controller {
         let (ticking, tick) = (Arc::clone(&controller), TICK.min(pace.heartbeat_interval));
         exec::spawn(async move {
             while stop.or(clock::sleep(tick)).await.is_some() {
-                let events = ticking.fleet().tick(clock::now());
+                let is_blind = ticking.shared.as_ref().is_some_and(|s| s.is_away());
+                let events = {
+                    let (mut fleet, now) = (ticking.fleet(), clock::now());
+                    fleet.blind(now, is_blind);
+                    fleet.tick(now)
+                };
                 ticking.announce(events);
             }
         })

@@ -12,7 +12,8 @@ use crate::fleet::{Fleet, controller, worker};
 use crate::support::*;
 
 /// How long the whole store is away; `HYDRANECK_STORE_AWAY=60s` is the long variant.
-const AWAY: Duration = Duration::from_secs(4);
+/// Longer than a session is believed in without a word of its worker.
+const AWAY: Duration = Duration::from_secs(12);
 /// Steps of the chaos; `HYDRANECK_STORE_STEPS` asks for more.
 const STEPS: u64 = 12;
 

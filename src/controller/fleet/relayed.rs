@@ -3,6 +3,7 @@
 //! They pass a heartbeat on when it says something new; as long as they vouch for a worker, the
 //! heartbeats between are the same again.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::ids::SessionId;
@@ -87,6 +88,16 @@ impl Fleet {
         events
     }
 
+    /// Whether others' words come through. While they do not, their workers stay as they were;
+    /// afterwards doubts begin anew, as the words may still be on their way.
+    pub fn blind(&mut self, now: Instant, is_blind: bool) {
+        if std::mem::replace(&mut self.is_blind, is_blind) && !is_blind {
+            for worker in self.workers.values_mut().filter(|w| w.is_vouched) {
+                worker.doubt_anew(now);
+            }
+        }
+    }
+
     /// Every vouched worker was heard until now.
     pub fn vouch(&mut self, wall: SystemTime) {
         for worker in self.workers.values_mut().filter(|w| w.is_vouched) {
@@ -96,7 +107,7 @@ impl Fleet {
 
     /// Workers that spoke to this controller last and have been silent for too long to get
     /// sessions.
-    pub fn fallen_silent(&self, now: Instant) -> Vec<String> {
+    pub fn fallen_silent(&self, now: Instant) -> HashSet<String> {
         let quiet = self.quiet();
         let silent = self.workers.values().filter(|w| w.silence(now) >= quiet);
         silent.map(|w| w.id.to_string()).collect()
@@ -110,13 +121,9 @@ impl Fleet {
 
 impl Worker {
     /// The heartbeats that a vouched worker's controller did not pass on, because they said
-    /// nothing new: at most one an interval. Gives the ids of sessions to forget.
-    pub(super) fn hear_unchanged(
-        &mut self,
-        now: Instant,
-        interval: Duration,
-        events: &mut Vec<FleetEvent>,
-    ) -> Vec<SessionId> {
+    /// nothing new: at most one an interval. Gives the ids of sessions to forget; that they have
+    /// ended is for the controller to say that hears the worker, and it may know better.
+    pub(super) fn hear_unchanged(&mut self, now: Instant, interval: Duration) -> Vec<SessionId> {
         if !self.is_vouched || now.saturating_duration_since(self.heard) < interval {
             return Vec::new();
         }
@@ -128,7 +135,8 @@ impl Worker {
                 session.seen = self.beats;
             }
         }
-        let gone = self.forget_absent(now, VOUCHED_DOUBT, events);
+        let gone = self.forget_absent(now, VOUCHED_DOUBT, &mut Vec::new());
+        self.believe_again(&gone);
         self.resolve_seats(now, VOUCHED_DOUBT);
         gone
     }
@@ -194,12 +202,12 @@ mod tests {
         pass(&mut fleet, &mut now, INTERVAL * 2);
         assert!(fleet.fallen_silent(now).is_empty());
         pass(&mut fleet, &mut now, INTERVAL * 2);
-        assert_eq!(fleet.fallen_silent(now), ["w"]);
+        assert!(fleet.fallen_silent(now).contains("w"));
         pass(&mut fleet, &mut now, INTERVAL * 10);
         assert_eq!(status(&fleet, now), WorkerStatus::Unhealthy);
         // One that its controller no longer hears gets nothing at once.
         fleet.relayed(now, wall, beat(2), false);
-        assert_eq!(fleet.fallen_silent(now), ["w"]);
+        assert!(fleet.fallen_silent(now).contains("w"));
     }
 
     #[test]
@@ -241,9 +249,20 @@ mod tests {
         let mut told = beat(2);
         told.sessions.push(kept.clone());
         fleet.relayed(now, wall, told, true);
+        // Without the store nothing is known of it, and so nothing follows.
+        fleet.blind(now, true);
+        pass(&mut fleet, &mut now, VOUCHED_DOUBT * 10);
+        fleet.blind(now, false);
+        fleet.tick(now);
+        assert!(fleet.session_owner(&ghost.id).is_some());
         pass(&mut fleet, &mut now, VOUCHED_DOUBT + INTERVAL * 3);
         assert!(fleet.session_owner(&kept.id).is_some());
         assert!(fleet.session_owner(&ghost.id).is_none());
         assert_eq!(fleet.totals(now).active_sessions, 1);
+        // Its worker's word comes late, and counts.
+        let mut late = beat(3);
+        late.sessions.extend([kept, ghost.clone()]);
+        fleet.relayed(now, wall, late, true);
+        assert!(fleet.session_owner(&ghost.id).is_some());
     }
 }

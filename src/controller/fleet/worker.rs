@@ -190,6 +190,20 @@ impl Worker {
         self.ended.contains(id)
     }
 
+    /// Sessions that were forgotten without their worker's word may come back.
+    pub(super) fn believe_again(&mut self, ids: &[SessionId]) {
+        self.ended.retain(|id| !ids.contains(id));
+    }
+
+    /// Announced sessions have all of their time again.
+    pub(super) fn doubt_anew(&mut self, now: Instant) {
+        let announced = self
+            .sessions
+            .values_mut()
+            .filter_map(|s| s.announced.as_mut());
+        announced.for_each(|doubt| doubt.since = now);
+    }
+
     /// Counts a slot that the heartbeat shows as held.
     pub(super) fn hold(&mut self) {
         self.held += 1;

@@ -17,6 +17,7 @@ mod outbox;
 mod turns;
 mod write;
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -198,7 +199,10 @@ impl Shared {
     }
 
     /// Workers that this controller heard and hears no longer: the others learn it.
-    fn fallen_silent(&self, workers: &[String]) {
+    fn fallen_silent(&self, workers: &HashSet<String>) {
+        if workers.is_empty() {
+            return;
+        }
         let mine: Vec<Heartbeat> = {
             let copy = self.copy();
             let silent = copy.mine().filter(|f| workers.contains(&f.beat.worker_id));
@@ -256,6 +260,11 @@ impl Shared {
         let drain = self.drain_of(worker_id);
         reply.drain = drain.is_some();
         reply.drain_deadline = drain.flatten();
+    }
+
+    /// Whether nothing comes from the store.
+    pub(in crate::controller) fn is_away(&self) -> bool {
+        !self.contact.is_there()
     }
 
     /// Whether the store can be asked now; else why not.

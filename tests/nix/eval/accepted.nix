@@ -13,6 +13,22 @@ let
     services.hydraneckwebrtc.controller.domain = "neck.example.com";
     services.hydraneckwebrtc.controller.adminTokenFile = "/run/keys/neck";
   };
+  several = machine {
+    services.hydraneckwebrtc = {
+      controller = {
+        enable = true;
+        adminTokenFile = "/run/keys/neck";
+        etcd.endpoints = [ "https://etcd-1:2379" ];
+        etcd.username = "neck";
+        etcd.passwordFile = "/run/keys/etcd";
+      };
+      worker.enable = true;
+      worker.controllerUrl = [
+        "http://127.0.0.1:8080"
+        "http://neck-2:8080"
+      ];
+    };
+  };
   worker = machine {
     services.hydraneckwebrtc.worker.enable = true;
     services.hydraneckwebrtc.worker.controllerUrl = "https://neck.example.com";
@@ -160,6 +176,18 @@ let
         (service controller "hydraneckwebrtc-controller").LoadCredential
         == [ "admin-token:/run/keys/neck" ];
       nothing_to_generate = !(controller.checked.systemd.services ? hydraneckwebrtc-secrets);
+    };
+    several_controllers_share_an_etcd = {
+      store =
+        several.config.services.hydraneckwebrtc.controller.settings.store.etcd == {
+          endpoints = [ "https://etcd-1:2379" ];
+          username = "neck";
+          password_file = "etcd-password";
+        };
+      password_is_a_credential = lib.elem "etcd-password:/run/keys/etcd" (service several "hydraneckwebrtc-controller")
+      .LoadCredential;
+      workers_know_all = lib.length (settings several).controller.url == 2;
+      alone_without = !(controller.config.services.hydraneckwebrtc.controller.settings ? store);
     };
     a_worker_takes_three_lines = {
       no_controller = !(worker.checked.systemd.services ? hydraneckwebrtc-controller);

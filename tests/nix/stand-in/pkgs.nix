@@ -61,6 +61,7 @@ let
     "coreutils"
     "coturn"
     "curl"
+    "etcd"
     "findutils"
     "chromium"
     "pebble"

@@ -12,6 +12,7 @@ let
       ./acme.nix
       ./base.nix
       ./coturn.nix
+      ./etcd.nix
       ./firewall.nix
       ./wireguard.nix
     ]
