@@ -48,7 +48,7 @@ fn both_read_the_legal_seeds() {
     }
 }
 
-/// Seeds as files, for the coverage-guided targets: `FUZZ_CORPUS=fuzz/corpus cargo test ...`.
+/// Seeds as files, for the coverage-guided targets: `FUZZ_CORPUS=corpus cargo test ...`.
 #[test]
 #[ignore = "writes files, on demand"]
 fn write_the_corpus() {

@@ -32,3 +32,5 @@ pub use reply::{Failure, Reply};
 mod staying;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tls;

@@ -16,8 +16,7 @@ use super::server::{Admission, Api, Certificates, Listener};
 use super::{Call, Failure, Reply, sse};
 use crate::exec::{self, Stopper};
 use crate::secret::Secret;
-use crate::tls::{self, Trust};
-use crate::wire::{Socket, relay};
+use crate::tls::Trust;
 
 fn router() -> Router {
     let bearer = Arc::new(Bearer::new(vec![Secret::new("token")]));
@@ -60,7 +59,7 @@ fn router() -> Router {
         })
 }
 
-fn serve(tls: Option<Certificates>) -> (SocketAddr, Stopper) {
+pub(super) fn serve(tls: Option<Certificates>) -> (SocketAddr, Stopper) {
     let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     if let Some(tls) = tls {
@@ -72,7 +71,7 @@ fn serve(tls: Option<Certificates>) -> (SocketAddr, Stopper) {
     (address, stopper)
 }
 
-fn client(trust: &Trust) -> Client {
+pub(super) fn client(trust: &Trust) -> Client {
     Client::new(trust).unwrap()
 }
 
@@ -215,35 +214,6 @@ fn a_client_that_waits_for_100_continue_gets_it() {
 }
 
 #[test]
-fn tls_is_spoken_and_a_changed_certificate_is_told_apart() {
-    let make = || {
-        let key = rcgen::generate_simple_self_signed(vec!["body".into()]).unwrap();
-        let chain = vec![key.cert.der().clone()];
-        let private =
-            rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-        tls::server_from(chain, private).unwrap()
-    };
-    let certificates = Certificates::new(make());
-    let (address, _stop) = serve(Some(certificates.clone()));
-    let call = || Outgoing::new(Method::Get, format!("https://{address}/nowhere"));
-    exec::block_on(async {
-        let first = client(&Trust::Pinned(None)).send(call()).await.unwrap();
-        assert_eq!(first.status, 404);
-        let pinned = client(&Trust::Pinned(first.fingerprint));
-        assert_eq!(pinned.send(call()).await.unwrap().status, 404);
-        assert!(matches!(
-            client(&Trust::WebPki).send(call()).await,
-            Err(ClientError::Tls(..))
-        ));
-        certificates.replace(make());
-        assert!(matches!(
-            pinned.send(call()).await,
-            Err(ClientError::Pin(_))
-        ));
-    });
-}
-
-#[test]
 fn a_silent_peer_and_a_dead_one_are_told_apart() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
@@ -369,50 +339,4 @@ fn a_call_that_changes_something_leaves_one_audit_line_and_no_token() {
     for token in ["alpha", "beta", "guess"] {
         assert!(!text.contains(token), "{text}");
     }
-}
-
-#[test]
-fn a_tunnel_between_tls_and_plain_passes_every_byte_both_ways() {
-    let key = rcgen::generate_simple_self_signed(vec!["a".into()]).unwrap();
-    let chain = vec![key.cert.der().clone()];
-    let private =
-        rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-    let config = tls::server_from(chain, private).unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let accept = || Socket::plain(listener.accept().unwrap().0).unwrap();
-    let far = exec::block_on(super::client::dial("127.0.0.1", address.port())).unwrap();
-    let near = accept();
-    let mut plain = TcpStream::connect(address).unwrap();
-    let b = accept();
-    let shake = async {
-        let Socket::Plain(tcp) = near else {
-            unreachable!("no TLS yet")
-        };
-        futures_rustls::TlsAcceptor::from(config).accept(tcp).await
-    };
-    let client = client(&Trust::Pinned(None));
-    let (a, far) = exec::block_on(smol::future::zip(shake, client.secure(far, "a")));
-    let a = Socket::Tls(Box::new(futures_rustls::TlsStream::Server(a.unwrap())));
-    let mut far = far.unwrap();
-    let tunnel = exec::spawn(async move {
-        let traffic = relay::Traffic::default();
-        relay::run(a, b"early", b, b"", &traffic, std::future::pending()).await;
-        (traffic.forth.into_inner(), traffic.back.into_inner())
-    });
-    let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let echoed = std::thread::spawn(move || {
-        let mut got = Vec::new();
-        plain.read_to_end(&mut got).unwrap();
-        plain.write_all(&got).unwrap();
-    });
-    let mut got = Vec::new();
-    exec::block_on(async {
-        far.write_all(&sent).await.unwrap();
-        far.close().await.unwrap();
-        let _ = far.read_to_end(&mut got).await;
-    });
-    echoed.join().unwrap();
-    assert!(got.strip_prefix(b"early").is_some_and(|rest| rest == sent));
-    assert_eq!(exec::block_on(tunnel), (1_000_005, 1_000_005));
 }

@@ -26,7 +26,7 @@ PORTS = {"origin": 9100, "tunnel-origin": 9101, "ours": 9110, "ours-html": 9111,
          "ours-tls": 9114, "ours-tunnel-tls": 9115, "haproxy-tls": 9124, "haproxy-tunnel-tls": 9125,
          "haproxy-tcp-tls": 9126, "nginx-tls": 9134, "nginx-tunnel-tls": 9135}
 # A media session: 50 Mbit/s, so many seconds of it.
-MEDIA_RATE, MEDIA_SECONDS = 50_000_000 // 8, 10
+MEDIA_RATE, MEDIA_SECONDS = 50_000_000 // 8, 5
 # Idle WebSockets held at once, whatever an idle connection costs on average.
 MANY = 10_000
 # Descriptors wanted for them.

@@ -90,13 +90,15 @@ pub(crate) fn answer(data: &[u8]) {
     }
 }
 
-/// A packet that is read is written again as it was; whatever a browser numbers its packets,
-/// one stream goes out.
+/// A packet that is read is the same when it was written and is read again; whatever a browser
+/// numbers its packets, one stream goes out.
 pub(crate) fn rtp(data: &[u8]) {
     if let Ok(packet) = rtp::packet::Packet::unmarshal(&mut &*data)
         && let Ok(bytes) = packet.marshal()
     {
         assert_eq!(bytes.len(), packet.marshal_size());
+        let again = rtp::packet::Packet::unmarshal(&mut &*bytes);
+        assert_eq!(again.ok().as_ref(), Some(&packet));
     }
     let mut rebase = Rebase::new(SSRC);
     let mut now = clock::now();
