@@ -23,6 +23,13 @@ with subtest("a controller below port 1024 is, too, and has that one capability"
     # bit 10: CAP_NET_BIND_SERVICE
     edge.succeed(f"grep -q '^CapEff:\\s*0000000000000400$' /proc/{pid}/status")
 
+with subtest("so is the coturn of an older NixOS, which has no sandbox of its own"):
+    edge.wait_for_unit("coturn.service")
+    edge.wait_for_open_port(3478, "192.168.1.1")
+    edge.succeed("systemd-analyze security --no-pager --threshold=20 coturn.service")
+    edge.succeed("systemctl restart coturn.service")
+    edge.wait_for_open_port(3478, "192.168.1.1")
+
 with subtest("no service of ours runs as root"):
     for unit in ("hydraneckwebrtc.service", "hydraneckwebrtc-controller.service", "coturn.service"):
         pid = machine.succeed(f"systemctl show -P MainPID {unit}").strip()
