@@ -79,7 +79,6 @@ with subtest("an empty secret is a failure with a name, once"):
     machine.wait_for_unit("hydraneckwebrtc-controller.service")
 
 
-
 def fails_once(unit: str, words: str) -> None:
     """The unit does not start, says why in the journal, and is not started again."""
     machine.fail(f"systemctl start {unit}")

@@ -33,7 +33,9 @@ with subtest("after a restart it is the same certificate, from the service's own
     builtin.wait_until_succeeds(health, timeout=60)
     assert served(builtin, "builtin.example.com", 443) == before
     # Key and account are the service's alone.
-    found = builtin.succeed("find /var/lib/private/hydraneckwebrtc-controller -type f -printf '%m\\n' | sort -u")
+    found = builtin.succeed(
+        "find /var/lib/private/hydraneckwebrtc-controller -type f -printf '%m\\n' | sort -u"
+    )
     assert found.split() == ["600"], found
 
 nixos.wait_for_unit("hydraneckwebrtc-controller.service")
@@ -73,7 +75,9 @@ assert held.getresponse().read()
 assert held.sock is socket, "the connection was closed"
 END""")
     for port in (443, 5349):
-        command = f"openssl s_client -connect neck.example.com:{port} -servername neck.example.com < /dev/null"
+        command = (
+            f"openssl s_client -connect neck.example.com:{port} -servername neck.example.com < /dev/null"
+        )
         authority.wait_until_succeeds(
             f"{command} 2>/dev/null | {FINGERPRINT} | grep -F '{second}'", timeout=30
         )
