@@ -21,6 +21,46 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// A moment that other processes of this machine can measure from: no one sets this clock, and it
+/// goes on while the machine sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(i64);
+
+impl Mark {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Self(since_boot.tv_sec * 1_000 + since_boot.tv_nsec / 1_000_000)
+    }
+
+    /// The moment `span` ago; also one before the machine started.
+    #[must_use]
+    pub fn ago(span: Duration) -> Self {
+        let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Self(Self::now().0.saturating_sub(span))
+    }
+
+    /// The moment that another process wrote down since the machine started.
+    #[must_use]
+    pub fn from_millis(since_boot: i64) -> Self {
+        Self(since_boot)
+    }
+
+    /// Milliseconds since the machine started.
+    #[must_use]
+    pub fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Time that has passed since.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        let span = Self::now().0.saturating_sub(self.0);
+        Duration::from_millis(u64::try_from(span).unwrap_or_default())
+    }
+}
+
 /// `2026-03-23T10:15:00Z`: RFC 3339, UTC, whole seconds.
 #[must_use]
 pub fn rfc3339(at: SystemTime) -> String {
@@ -81,6 +121,15 @@ mod tests {
         ] {
             assert_eq!(human(Duration::from_secs(seconds)), text);
         }
+    }
+
+    #[test]
+    fn a_mark_is_measured_by_whoever_reads_it() {
+        let long = Duration::from_secs(400 * 86_400);
+        let mark = Mark::from_millis(Mark::ago(long).as_millis());
+        assert!((long..long * 2).contains(&mark.elapsed()));
+        let ahead = Mark::from_millis(Mark::now().as_millis() + 60_000);
+        assert_eq!(ahead.elapsed(), Duration::ZERO);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod update;
 pub mod worker;
 // domains
 pub mod body;
+pub mod dashboard;
+pub mod etcd;
 pub mod mic;
 pub mod proxy;
 pub mod records;

@@ -148,6 +148,9 @@ pub struct WorkerView {
     pub wireguard: bool,
     /// RFC 3339 time of its last heartbeat.
     pub last_heartbeat: String,
+    /// RFC 3339 time at which the remaining sessions of a drain that was ordered end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_deadline: Option<String>,
     /// `active_sessions / max_sessions`, 0 to 1.
     pub load: f64,
 }

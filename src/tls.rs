@@ -112,30 +112,47 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// When the CA file cannot be used.
 pub fn client(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
+    client_as(trust, None)
+}
+
+/// As [`client`]; servers that ask who calls are shown the certificate in the first PEM file,
+/// whose key is in the second.
+///
+/// # Errors
+/// When a file cannot be used or certificate and key do not belong together.
+pub fn client_as(
+    trust: &Trust,
+    identity: Option<(&Path, &Path)>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?;
-    let config = match trust {
+    let builder = match trust {
         Trust::CaFile(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
                 roots.add(certificate).map_err(TlsError::Setup)?;
             }
-            builder.with_root_certificates(roots).with_no_client_auth()
+            builder.with_root_certificates(roots)
         }
         Trust::Pinned(expected) => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Pinned {
                 expected: *expected,
                 provider: provider(),
-            }))
-            .with_no_client_auth(),
+            })),
         Trust::WebPki => {
             let roots = RootCertStore {
                 roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
             };
-            builder.with_root_certificates(roots).with_no_client_auth()
+            builder.with_root_certificates(roots)
         }
+    };
+    let config = match identity {
+        Some((certificate, private_key)) => builder
+            .with_client_auth_cert(certificates(certificate)?, key(private_key)?)
+            .map_err(TlsError::Setup)?,
+        None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
 }
@@ -145,12 +162,14 @@ pub fn client(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
 /// # Errors
 /// When a file cannot be used or certificate and key do not belong together.
 pub fn server(certificate: &Path, private_key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(certificate)?;
-    let key = PrivateKeyDer::from_pem_file(private_key).map_err(|e| TlsError::File {
-        path: private_key.to_owned(),
+    server_from(certificates(certificate)?, key(private_key)?)
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| TlsError::File {
+        path: path.to_owned(),
         why: e.to_string(),
-    })?;
-    server_from(chain, key)
+    })
 }
 
 /// Server configuration from a chain and key in memory.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use hydraneckwebrtc::config::{Config, Role};
 use hydraneckwebrtc::controller::Controller;
+use hydraneckwebrtc::dashboard::{Board, Page, SessionRow};
 use hydraneckwebrtc::http::openapi::DOCUMENT;
 use hydraneckwebrtc::protocol::{
     CreateSession, Created, EndReason, ErrorBody, Health, Heartbeat, HeartbeatReply, PageStats,
@@ -53,7 +54,8 @@ fn the_document_has_every_route_of_both_roles_and_no_other() {
             .config
     };
     let (_stopper, stop) = exec::stop();
-    let controller = Controller::start(&config(Role::Controller), stop.clone()).expect("starts");
+    let controller =
+        exec::block_on(Controller::start(&config(Role::Controller), stop.clone())).expect("starts");
     let worker =
         exec::block_on(Worker::start(&config(Role::Worker), &[8080], stop)).expect("starts");
     let mut served = BTreeSet::new();
@@ -191,6 +193,31 @@ fn session() -> Value {
     })
 }
 
+fn row() -> Value {
+    let mut row = session();
+    row["worker_id"] = "w".into();
+    row["stream_url"] = "u".into();
+    row
+}
+
+fn worker() -> Value {
+    json!({
+        "worker_id": "w", "url": "u", "public_url": "p", "district": "d", "version": "1",
+        "process_id": "p", "status": "healthy", "active_sessions": 1, "max_sessions": 2,
+        "wireguard": true, "last_heartbeat": "t", "drain_deadline": "t", "load": 0.5,
+    })
+}
+
+fn health() -> Value {
+    json!({
+        "service": "hydraneckwebrtc", "version": "1", "district": "d", "uptime_seconds": 1,
+        "status": "ok", "extra": {
+            "mode": "worker", "wireguard": true, "active_sessions": 0, "max_sessions": 1,
+            "process_id": "p", "uptime": "1s", "problems": ["p"],
+        },
+    })
+}
+
 fn stats() -> Value {
     json!({
         "connection_state": "connected", "ice_candidate_type": "relay", "disconnect_count": 1,
@@ -215,6 +242,23 @@ fn the_shapes_have_the_fields_of_the_structs() {
         }),
         &[],
     );
+    holds::<SessionRow>("SessionRow", row(), &[]);
+    let page =
+        |rows: Value| json!({"total": 1, "matching": 1, "page": 0, "pages": 1, "rows": [rows]});
+    holds::<Page<SessionRow>>("SessionPage", page(row()), &[]);
+    holds::<Page<WorkerView>>("WorkerPage", page(worker()), &[]);
+    holds::<Board>(
+        "Board",
+        json!({
+            "now": "t", "health": health(), "problem_count": 1, "counts": {
+                "healthy": 1, "draining": 1, "unhealthy": 1, "mics": 1, "viewers": 1, "sessions": {
+                    "starting": 1, "ready": 1, "connected": 1, "lingering": 1, "ending": 1,
+                },
+            },
+            "workers": page(worker()), "sessions": page(row()),
+        }),
+        &[],
+    );
     holds::<Created>(
         "Created",
         json!({
@@ -223,15 +267,7 @@ fn the_shapes_have_the_fields_of_the_structs() {
         }),
         &[],
     );
-    holds::<WorkerView>(
-        "Worker",
-        json!({
-            "worker_id": "w", "url": "u", "public_url": "p", "district": "d", "version": "1",
-            "process_id": "p", "status": "healthy", "active_sessions": 1, "max_sessions": 2,
-            "wireguard": true, "last_heartbeat": "t", "load": 0.5,
-        }),
-        &[],
-    );
+    holds::<WorkerView>("Worker", worker(), &[]);
     holds::<Heartbeat>(
         "Heartbeat",
         json!({
@@ -247,17 +283,7 @@ fn the_shapes_have_the_fields_of_the_structs() {
         json!({"heartbeat_interval_ms": 5000, "drain": true, "drain_deadline": "t"}),
         &[],
     );
-    holds::<Health>(
-        "Health",
-        json!({
-            "service": "hydraneckwebrtc", "version": "1", "district": "d", "uptime_seconds": 1,
-            "status": "ok", "extra": {
-                "mode": "worker", "wireguard": true, "active_sessions": 0, "max_sessions": 1,
-                "process_id": "p", "uptime": "1s", "problems": ["p"],
-            },
-        }),
-        &[],
-    );
+    holds::<Health>("Health", health(), &[]);
     holds::<ErrorBody>(
         "Error",
         json!({"error": "e", "code": 404, "detail": "d", "reason": "r", "request_id": "i"}),

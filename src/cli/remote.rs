@@ -224,7 +224,7 @@ fn of_config(config: &Config) -> (Result<String, &'static str>, Secret) {
     let is_controller = config.mode == Some(Role::Controller);
     if let (false, Some(url), Some(token)) = (
         is_controller,
-        &config.controller.url,
+        config.controller.urls.first(),
         &config.controller.token,
     ) {
         return (Ok(url.clone()), token.clone());

@@ -88,9 +88,10 @@ async fn serve(
     };
     let port = listener.local_addr().map_or(0, |a| a.port());
     let started = match role {
-        Role::Controller => match Controller::start(config, stop.clone()) {
+        Role::Controller => match Controller::start(config, stop.clone()).await {
             Ok(controller) => Running::Controller(controller),
-            Err(error) => return fail(&error.to_string(), EX_CONFIG),
+            Err(error) if error.is_configuration() => return fail(&error.to_string(), EX_CONFIG),
+            Err(error) => return fail(&error.to_string(), EX_UNAVAILABLE),
         },
         Role::Worker => match Worker::start(config, &[port], stop.clone()).await {
             Ok(worker) => Running::Worker(worker),
@@ -167,6 +168,9 @@ async fn serve(
         // A renewed binary takes the sessions over.
         let keep = config.sessions.keep_on_shutdown || code != ExitCode::SUCCESS;
         worker.shutdown(keep, END_SESSIONS).await;
+    }
+    if let Running::Controller(controller) = &*started {
+        controller.farewell().await;
     }
     drop(stopper);
     serving.await;

@@ -12,6 +12,7 @@ use super::peer_keys;
 use super::registry::Usual;
 use super::section::Section;
 use super::session_keys;
+use super::store_keys;
 
 pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -62,6 +63,13 @@ pub(super) fn config(s: &Section<'_>) -> Config {
             "controller",
             "The worker's way to its controller.",
             peer_keys::controller,
+        ),
+        store: s.section_or_word(
+            "store",
+            "embedded",
+            "Where controllers keep what they know of the fleet: `store: embedded`, which is the \
+             default, is this process's memory; with `etcd` several controllers serve one fleet.",
+            store_keys::store,
         ),
         workers: s.section("workers", "How the controller judges its workers.", workers),
         worker: s.section("worker", "Who this worker is.", worker),

@@ -19,6 +19,7 @@ mod rules;
 mod secrets;
 mod section;
 mod session_keys;
+mod store_keys;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,8 @@ use std::path::{Path, PathBuf};
 
 pub use kinds::{Auto, Listen, VideoSize};
 pub use model::{
-    Acme, Bodies, Config, Controller, Defaults, IceServer, Log, Metrics, Mic, Peer, Role, Server,
-    Sessions, Sunshine, Tls, Turn, Update, WebServer, Worker, Workers,
+    Acme, Bodies, Config, Controller, Defaults, Etcd, IceServer, Log, Metrics, Mic, Peer, Role,
+    Server, Sessions, Sunshine, Tls, Turn, Update, WebServer, Worker, Workers,
 };
 pub use problem::{ConfigError, Problem, Problems};
 pub use surroundings::SecretFiles;

@@ -47,6 +47,8 @@ pub struct Config {
     pub district: String,
     pub server: Server,
     pub controller: Controller,
+    /// Present when several controllers share one fleet; else it is kept in memory.
+    pub store: Option<Etcd>,
     pub workers: Workers,
     pub worker: Worker,
     pub sessions: Sessions,
@@ -102,12 +104,29 @@ pub struct Tls {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // documented in `keys`
 pub struct Controller {
-    /// No trailing slash. `None`: the worker serves alone.
-    pub url: Option<String>,
-    /// Present whenever `url` is.
+    /// No trailing slashes. Empty: the worker serves alone.
+    pub urls: Vec<String>,
+    /// Present whenever `urls` has any.
     pub token: Option<Secret>,
     pub ca_file: Option<PathBuf>,
     pub heartbeat_interval: Duration,
+}
+
+/// The etcd that several controllers share.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // documented in `keys`
+pub struct Etcd {
+    /// At least one; no trailing slashes.
+    pub endpoints: Vec<String>,
+    /// Begins with a slash and does not end with one.
+    pub prefix: String,
+    /// Present exactly when `password` is.
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub ca_file: Option<PathBuf>,
+    /// Present exactly when `private_key` is.
+    pub certificate: Option<PathBuf>,
+    pub private_key: Option<PathBuf>,
 }
 
 /// How the controller judges its workers.

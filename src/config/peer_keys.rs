@@ -11,11 +11,12 @@ const ICE: (&str, &str) = (
 );
 
 pub(super) fn controller(s: &Section<'_>) -> Controller {
-    let url = s.form_if_any(
+    let urls = s.list(
         "url",
         URL,
         unset("https://hydraneckwebrtc.example.com"),
-        "The controller this worker reports to. Without it the worker serves alone.",
+        "The controller this worker reports to; a list of them when several share one `store`: \
+         the worker uses one that answers. Without it the worker serves alone.",
         kinds::base_url,
     );
     let token = s.secret(
@@ -24,7 +25,7 @@ pub(super) fn controller(s: &Section<'_>) -> Controller {
         "The controller's `server.admin_token`.",
     );
     let is_written = s.has("token") || s.has("token_file");
-    if url.is_some() && !is_written {
+    if urls.is_some() && !is_written {
         s.complain(
             "token",
             "is missing",
@@ -32,7 +33,7 @@ pub(super) fn controller(s: &Section<'_>) -> Controller {
         );
     }
     Controller {
-        url,
+        urls: urls.unwrap_or_default(),
         token,
         ca_file: s.file(
             "ca_file",

@@ -113,6 +113,23 @@ impl<'r> Section<'r> {
         Section::new(self.reader, self.at(key), entries).read(read)
     }
 
+    /// A section in this section, or one word that stands for its absence.
+    pub(super) fn section_or_word<T>(
+        &self,
+        key: &'static str,
+        word: &'static str,
+        doc: &'static str,
+        read: impl FnOnce(&Section<'_>) -> T,
+    ) -> T {
+        let found = self.entries.iter().find(|(k, _)| k == key);
+        if !matches!(found, Some((_, Node::Text(text))) if text == word) {
+            return self.section(key, doc, read);
+        }
+        self.asked.borrow_mut().push(key);
+        self.register(key, doc, Shape::Section);
+        Section::new(self.reader, self.at(key), &[]).read(read)
+    }
+
     /// A list of sections.
     pub(super) fn items<T>(
         &self,

@@ -8,8 +8,9 @@ use http_types::Method;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::FleetError;
-use super::{Controller, create, health, metrics};
+use super::{Controller, create, health, metrics, relay};
 use crate::clock;
+use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
 use crate::http::client::Outgoing;
 use crate::http::router::Router;
@@ -23,7 +24,7 @@ const DELETE_WITHIN: Duration = Duration::from_secs(15);
 /// Every route of the API.
 pub(super) fn router(controller: &Arc<Controller>) -> Router {
     let bearer = Arc::new(Bearer::new(vec![controller.settings.token.clone()]));
-    Router::new(bearer)
+    let router = Router::new(bearer)
         .audit(Arc::clone(&controller.audit))
         .open(
             Method::Get,
@@ -50,18 +51,34 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
             bind(controller, |c, _| async move { Ok(metrics::metrics(&c)) }),
         )
         .secured(
+            Method::Post,
+            "/api/v1/workers/heartbeat",
+            bind(controller, heartbeat),
+        )
+        .unaudited();
+    operate(router, controller)
+}
+
+/// The dashboard: the operators' calls once more, for who is signed in.
+pub(super) fn desk(controller: &Arc<Controller>) -> Desk {
+    let router = controller.dashboard.router().secured(
+        Method::Get,
+        "/api/v1/board",
+        bind(controller, board),
+    );
+    Desk(operate(router, controller))
+}
+
+/// What operators do.
+fn operate(router: Router, controller: &Arc<Controller>) -> Router {
+    router
+        .secured(
             Method::Get,
             "/api/v1/workers",
             bind(controller, |c, _| async move {
                 Ok(Reply::json(200, &c.fleet().workers(clock::now())))
             }),
         )
-        .secured(
-            Method::Post,
-            "/api/v1/workers/heartbeat",
-            bind(controller, heartbeat),
-        )
-        .unaudited()
         .secured(
             Method::Post,
             "/api/v1/workers/:id/drain",
@@ -101,6 +118,19 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
         )
 }
 
+/// What the dashboard shows.
+async fn board(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    let query = Query::of(&call)?;
+    let health = health::health(&controller);
+    let base = controller.base_url(&call.host, call.secure);
+    let now = clock::rfc3339(controller.wall());
+    let fleet = controller.fleet();
+    let workers = fleet.workers(clock::now());
+    let board = Board::new(&query, now, health, workers, fleet.each_session(), &base);
+    drop(fleet);
+    Ok(Reply::json(200, &board))
+}
+
 /// A handler that is given the controller.
 fn bind<F, Fut>(controller: &Arc<Controller>, handler: F) -> impl crate::http::Handler
 where
@@ -114,18 +144,29 @@ where
 async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let beat: Heartbeat = call.json()?;
     let worker_id = beat.worker_id.clone();
+    let shared = controller.shared.as_ref();
+    let news = shared.and_then(|shared| shared.news_of(&beat));
     let outcome = controller
         .fleet()
         .heartbeat(clock::now(), controller.wall(), beat);
     controller.counters.beat(outcome.is_ok());
-    let beat = outcome.map_err(|error| {
+    let mut beat = outcome.map_err(|error| {
         log::warn!(target: "controller", "refused a heartbeat: {error} peer={}", call.peer);
         fleet_failure(&error)
     })?;
     if let Some(replaced) = beat.replaced {
         log::info!(target: "controller", "worker={worker_id} replaced its process {replaced}");
     }
+    if let Some(shared) = shared {
+        let drain = shared.drain_of(&worker_id);
+        let changes = controller.fleet().ordered(&worker_id, drain);
+        beat.events.extend(changes);
+        shared.complete(&worker_id, &mut beat.reply);
+    }
     controller.announce(beat.events);
+    if let (Some(shared), Some(news), true) = (shared, news, beat.is_fresh) {
+        shared.heard(news);
+    }
     Ok(Reply::json(200, &beat.reply))
 }
 
@@ -156,6 +197,11 @@ async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
         .as_deref()
         .map(crate::http::call::deadline)
         .transpose()?;
+    if let Some(shared) = &controller.shared {
+        known(&controller, &call)?;
+        let order = Some(deadline.map(clock::rfc3339));
+        shared.order(call.param("id"), order).await?;
+    }
     let outcome = controller.fleet().drain(call.param("id"), deadline);
     let events = outcome.map_err(|e| fleet_failure(&e))?;
     log::info!(target: "controller", "drain worker={} deadline={} request_id={}", call.param("id"),
@@ -166,10 +212,23 @@ async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
 }
 
 async fn undrain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    if let Some(shared) = &controller.shared {
+        known(&controller, &call)?;
+        shared.order(call.param("id"), None).await?;
+    }
     let outcome = controller.fleet().undrain(call.param("id"));
     controller.announce(outcome.map_err(|e| fleet_failure(&e))?);
     log::info!(target: "controller", "undrain worker={} request_id={}", call.param("id"), call.request_id);
     Ok(Reply::empty(204))
+}
+
+/// Refuses an order for a worker that nobody knows, before the other controllers hear of it.
+fn known(controller: &Controller, call: &Call) -> Result<(), Failure> {
+    let worker_id = call.param("id").to_owned();
+    match controller.fleet().worker(clock::now(), &worker_id) {
+        Some(_) => Ok(()),
+        None => Err(fleet_failure(&FleetError::UnknownWorker { worker_id })),
+    }
 }
 
 #[derive(Serialize)]
@@ -181,6 +240,7 @@ struct Owned {
 
 async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let id = session_id(&controller, &call)?;
+    relay::look_up(&controller, &id).await?;
     let found = controller
         .fleet()
         .session(&id)
@@ -196,6 +256,7 @@ async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failu
 
 async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let id = session_id(&controller, &call)?;
+    relay::look_up(&controller, &id).await?;
     let route = controller.fleet().session_owner(&id);
     let Some(route) = route else {
         return Err(unknown_session(&controller, &id));
@@ -222,6 +283,9 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
             let reason = (answer.status == 204).then_some(EndReason::Deleted);
             let events = controller.fleet().session_gone(&id, reason);
             controller.announce(events);
+            if let Some(shared) = &controller.shared {
+                shared.ended(&id);
+            }
             if answer.status == 204 {
                 Ok(Reply::empty(204))
             } else {

@@ -8,12 +8,14 @@ use std::time::Duration;
 use http_types::{Method, Url};
 
 use super::api::relayed;
-use super::fleet::Reservation;
+use super::fleet::{FleetEvent, Reservation};
 use super::placement::{Placement, Refusal};
+use super::shared::{Held, Keyed};
 use super::{Controller, api};
 use crate::http::client::{Answer, ClientError, Outgoing};
-use crate::http::keyed::{Ticket, Turn};
+use crate::http::keyed;
 use crate::http::{Call, Failure, Reply};
+use crate::ids::SessionId;
 use crate::protocol::{CreateSession, Created};
 use crate::{clock, ids};
 
@@ -41,24 +43,106 @@ impl Turns {
     }
 }
 
+/// What a request with or without an `Idempotency-Key` is to do.
+enum Turn {
+    Again(Created),
+    Do(Ticket),
+}
+
+/// The duty to say how the work went: here, or to every controller of the fleet.
+#[derive(Debug)]
+enum Ticket {
+    Everywhere(Held),
+    Here(keyed::Ticket<Created>),
+}
+
+impl Ticket {
+    /// Takes the request's turn. Without a key nothing is shared, and the store is not asked.
+    async fn take(controller: &Controller, call: &Call) -> Result<Turn, Failure> {
+        if let (Some(shared), Some(key)) = (&controller.shared, keyed::key_of(call)?) {
+            return Ok(match shared.turn(key, call).await? {
+                Keyed::Again(created) => Turn::Again(created),
+                Keyed::Do(held) => Turn::Do(Self::Everywhere(held)),
+            });
+        }
+        Ok(match controller.keys.turn(call).await? {
+            keyed::Turn::Again(created) => Turn::Again(created),
+            keyed::Turn::Do(ticket) => Turn::Do(Self::Here(ticket)),
+        })
+    }
+
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Everywhere(held) => Some(held.key()),
+            Self::Here(ticket) => ticket.key(),
+        }
+    }
+
+    fn retry_at(&self) -> Option<&str> {
+        match self {
+            Self::Everywhere(held) => held.retry_at(),
+            Self::Here(ticket) => ticket.retry_at.as_deref(),
+        }
+    }
+
+    /// That worker is asked next.
+    async fn asking(&mut self, worker_id: &str) -> Result<(), Failure> {
+        match self {
+            Self::Everywhere(held) => held.asking(worker_id).await,
+            Self::Here(_) => Ok(()),
+        }
+    }
+
+    fn answered(self, created: Created) {
+        match self {
+            Self::Everywhere(held) => held.answered(created),
+            Self::Here(ticket) => ticket.answered(created),
+        }
+    }
+
+    fn unsure(self, worker_id: &str) {
+        match self {
+            Self::Everywhere(held) => held.unsure(),
+            Self::Here(ticket) => ticket.unsure(worker_id),
+        }
+    }
+}
+
+impl Controller {
+    /// A session was made: whoever shares the fleet knows it before the caller does.
+    async fn made(&self, id: &SessionId, worker_id: &str, events: Vec<FleetEvent>) {
+        let view = self.view_of(id);
+        match (&self.shared, view) {
+            (Some(shared), Some(view)) => {
+                self.note(&events);
+                shared.announce(worker_id, view, &events).await;
+            }
+            _ => self.announce(events),
+        }
+    }
+}
+
 /// `POST /api/v1/sessions`.
 pub(super) async fn create(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let request: CreateSession = call.json()?;
-    let ticket = match controller.keys.turn(&call).await? {
+    let ticket = match Ticket::take(&controller, &call).await? {
         Turn::Again(created) => return Ok(answer(&created)),
         Turn::Do(ticket) => ticket,
     };
+    let busy = |_| {
+        let what = format!("other sessions are being made on body {}", request.body_ip);
+        Failure::new(503, "body_busy", what).retry_after(FULL_RETRY)
+    };
+    let deadline = clock::now() + TURN_WITHIN;
     let turn = controller.bodies.of(request.body_ip);
-    let _turn = clock::by(clock::now() + TURN_WITHIN, turn.lock_arc())
-        .await
-        .map_err(|_| {
-            Failure::new(
-                503,
-                "body_busy",
-                format!("other sessions are being made on body {}", request.body_ip),
-            )
-            .retry_after(FULL_RETRY)
-        })?;
+    let _turn = clock::by(deadline, turn.lock_arc()).await.map_err(busy)?;
+    let _everywhere = match &controller.shared {
+        Some(shared) => shared
+            .turn_at(request.body_ip, deadline)
+            .await
+            .map_err(busy)?,
+        None => None,
+    };
     let created = place(&controller, &call, &request, ticket).await?;
     Ok(answer(&created))
 }
@@ -74,11 +158,11 @@ async fn place(
     controller: &Controller,
     call: &Call,
     request: &CreateSession,
-    ticket: Ticket<Created>,
+    mut ticket: Ticket,
 ) -> Result<Created, Failure> {
     // A worker that may have made the session for an earlier try with this key is asked first: it
     // knows the key and answers with that session.
-    if let Some(worker) = ticket.retry_at.clone() {
+    if let Some(worker) = ticket.retry_at().map(str::to_owned) {
         return again(controller, call, request, ticket, &worker).await;
     }
     // Workers get a key in any case, so that a lost answer can be asked for again.
@@ -97,10 +181,14 @@ async fn place(
         let worker_id = reservation.worker_id().to_owned();
         log::info!(target: "controller", "placing a session for body={} on worker={worker_id} request_id={}",
             request.body_ip, call.request_id);
+        if let Err(failure) = ticket.asking(&worker_id).await {
+            controller.fleet().refused(reservation);
+            return Err(failure);
+        }
         match ask(controller, call, request, reservation.url(), &key).await {
             Ok(answer) if answer.status == 201 => {
                 controller.counters.placement("placed");
-                return settle(controller, call, request, reservation, &answer, ticket);
+                return settle(controller, call, request, reservation, &answer, ticket).await;
             }
             // Full or draining: the fleet's view is seconds old, another worker may have room.
             Ok(answer) if answer.status == 503 => {
@@ -177,13 +265,13 @@ async fn ask(
     controller.client.send(order).await
 }
 
-fn settle(
+async fn settle(
     controller: &Controller,
     call: &Call,
     request: &CreateSession,
     reservation: Reservation,
     answer: &Answer,
-    ticket: Ticket<Created>,
+    ticket: Ticket,
 ) -> Result<Created, Failure> {
     let worker_id = reservation.worker_id().to_owned();
     let mut created: Created = match answer.json() {
@@ -205,7 +293,9 @@ fn settle(
         request,
         &created,
     );
-    controller.announce(events);
+    controller
+        .made(&created.session_id, &worker_id, events)
+        .await;
     ticket.answered(created.clone());
     Ok(created)
 }
@@ -230,7 +320,7 @@ async fn again(
     controller: &Controller,
     call: &Call,
     request: &CreateSession,
-    ticket: Ticket<Created>,
+    ticket: Ticket,
     worker_id: &str,
 ) -> Result<Created, Failure> {
     let worker = controller.fleet().worker(clock::now(), worker_id);
@@ -245,6 +335,11 @@ async fn again(
                     .detail(error.to_string())
             })?;
             rebase(controller, call, worker_id, &mut created);
+            let view = super::fleet::announced(controller.wall(), request, &created);
+            let events = controller.fleet().announced(clock::now(), worker_id, view);
+            controller
+                .made(&created.session_id, worker_id, events)
+                .await;
             ticket.answered(created.clone());
             Ok(created)
         }

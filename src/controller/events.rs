@@ -5,19 +5,36 @@ use serde_json::{Map, Value};
 use super::fleet::{Change, FleetEvent};
 use crate::http::hub::Hub;
 
-/// One log line and one event.
-pub(super) fn announce(hub: &Hub, event: &FleetEvent) {
+/// One log line.
+pub(super) fn log(event: &FleetEvent) {
     let name = event.change.name();
+    match event.change.session_id() {
+        Some(id) => {
+            log::info!(target: "controller", "{name} worker={} session={id}", event.worker_id);
+        }
+        None => log::info!(target: "controller", "{name} worker={}", event.worker_id),
+    }
+}
+
+/// One event for the listeners of this controller.
+pub(super) fn publish(hub: &Hub, event: &FleetEvent) {
+    hub.publish(event.change.name(), &event.district, payload(event));
+}
+
+/// An event as every controller publishes it.
+pub(super) fn written(event: &FleetEvent) -> (&'static str, String) {
+    let data = Hub::data(&event.district, payload(event));
+    (event.change.name(), data)
+}
+
+fn payload(event: &FleetEvent) -> Value {
     let mut payload = Map::new();
     payload.insert("worker_id".into(), event.worker_id.as_str().into());
     if let Some(id) = event.change.session_id() {
         payload.insert("session_id".into(), id.as_str().into());
-        log::info!(target: "controller", "{name} worker={} session={id}", event.worker_id);
-    } else {
-        log::info!(target: "controller", "{name} worker={}", event.worker_id);
     }
     if let Change::SessionEnded(_, Some(reason)) = &event.change {
         payload.insert("end_reason".into(), reason.to_string().into());
     }
-    hub.publish(name, &event.district, Value::Object(payload));
+    Value::Object(payload)
 }

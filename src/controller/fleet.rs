@@ -2,10 +2,13 @@
 //!
 //! Soft state, fed by events alone: heartbeats, time, drains, outcomes of creates. A worker is
 //! the only authority on its sessions; nothing here outlives the process, and one round of
-//! heartbeats makes a new controller whole.
+//! heartbeats makes a new controller whole. Where several controllers share a fleet, what the
+//! others heard comes in as heartbeats that were *relayed*, and their word that a worker is heard
+//! stands for heartbeats that changed nothing.
 
 mod event;
 mod outcomes;
+mod relayed;
 mod seats;
 mod views;
 mod worker;
@@ -25,6 +28,7 @@ use crate::ids::SessionId;
 use crate::protocol::{Heartbeat, HeartbeatReply, SessionView, Status};
 
 pub use event::{Change, FleetEvent};
+pub(in crate::controller) use outcomes::announced;
 pub use seats::Reservation;
 pub(in crate::controller) use views::Seating;
 pub use views::{Route, Totals};
@@ -164,7 +168,7 @@ impl Fleet {
             let worker = Worker::met(now, wall, &beat);
             self.workers.insert(Arc::clone(&worker.id), worker);
         }
-        let (quiet, grace) = (self.quiet(), self.round());
+        let quiet = self.quiet();
         let sessions = std::mem::take(&mut beat.sessions);
         let replaced = match self.workers.get(id.as_str()) {
             Some(worker) => worker.admits(now, quiet, &beat)?,
@@ -175,12 +179,24 @@ impl Fleet {
         if is_late && replaced.is_none() {
             return Ok(self.answer(&id, Vec::new(), false, None));
         }
-        let mine = self.claimable(now, &id, &sessions);
-        let Some(worker) = self.workers.get_mut(id.as_str()) else {
-            return Err(FleetError::UnknownWorker { worker_id: id });
-        };
+        let events = self.take(now, wall, beat, sessions);
+        Ok(self.answer(&id, events, true, replaced))
+    }
 
+    /// Takes in what a worker told that may speak.
+    fn take(
+        &mut self,
+        now: Instant,
+        wall: SystemTime,
+        beat: Heartbeat,
+        sessions: Vec<SessionView>,
+    ) -> Vec<FleetEvent> {
+        let grace = self.round();
+        let mine = self.claimable(now, &beat.worker_id, &sessions);
         let mut events = Vec::new();
+        let Some(worker) = self.workers.get_mut(beat.worker_id.as_str()) else {
+            return events;
+        };
         worker.hear(now, wall, beat);
         worker.tell_state(&mut events);
         let name = Arc::clone(&worker.id);
@@ -202,7 +218,7 @@ impl Fleet {
             self.owners.remove(&gone);
         }
         worker.resolve_seats(now, grace);
-        Ok(self.answer(&id, events, true, replaced))
+        events
     }
 
     /// For each session of a heartbeat, whether the worker may have it: nobody else does, or the
@@ -251,8 +267,12 @@ impl Fleet {
         self.observe(now);
         let timeout = self.pace.heartbeat_timeout;
         let mut events = Vec::new();
+        let interval = self.pace.heartbeat_interval;
         for worker in self.workers.values_mut() {
             worker.doubt_seats(now);
+            for gone in worker.hear_unchanged(now, interval, &mut events) {
+                self.owners.remove(&gone);
+            }
             let silence = worker.silence(now);
             if silence > timeout && !worker.is_down {
                 worker.is_down = true;

@@ -30,6 +30,7 @@ pub(super) fn health(controller: &Controller) -> Health {
             ));
         }
     }
+    problems.extend(controller.shared.as_ref().and_then(|s| s.problem(now)));
     problems.extend(controller.acme.get().and_then(Acme::problem));
     let uptime = now.saturating_duration_since(controller.started);
     Health {

@@ -100,6 +100,9 @@ pub(super) fn metrics(controller: &Controller) -> Reply {
         "Heartbeats of workers by result",
         &counters.heartbeats,
     );
+    for (name, help, value) in controller.shared.iter().flat_map(|s| s.gauges()) {
+        sheet.gauge(name, help, value);
+    }
     controller.proxy.counters().write(&mut sheet);
     let problems = health::health(controller).extra.problems.len();
     sheet.gauge("problems", "Problems that health names", problems as f64);

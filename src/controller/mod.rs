@@ -2,7 +2,7 @@
 //!
 //! Holds what workers last told it and nothing else: it may be killed at any time and is whole
 //! again after one heartbeat round. Places sessions, relays browsers to the worker that owns
-//! theirs, and answers the fleet's API.
+//! theirs, and answers the fleet's API. Several that share a store ([`shared`]) are one fleet's.
 
 mod api;
 mod create;
@@ -13,6 +13,7 @@ mod metrics;
 pub mod placement;
 mod recent;
 mod relay;
+mod shared;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,6 +23,8 @@ use async_trait::async_trait;
 
 use crate::acme::Acme;
 use crate::config::Config;
+use crate::dashboard::{self, Dashboard, Desk};
+use crate::etcd::EtcdError;
 use crate::exec::{self, Stop};
 use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
@@ -31,13 +34,15 @@ use crate::http::keyed::Keyed;
 use crate::http::router::Router;
 use crate::http::server::Service;
 use crate::http::{Done, Exchange};
-use crate::protocol::Created;
+use crate::ids::SessionId;
+use crate::protocol::{Created, SessionView};
 use crate::proxy::Proxy;
 use crate::secret::Secret;
 use crate::tls::Trust;
 use crate::{clock, ids};
 
 use fleet::{Change, Fleet, FleetEvent, Pace};
+use shared::Shared;
 
 /// How often silence is looked at, at least: twice a second is soon enough for people. A fleet that
 /// is not looked at for an interval takes itself for having slept, so short ones shorten this.
@@ -50,6 +55,19 @@ pub enum ControllerError {
     Audit(AuditError),
     /// Outgoing TLS cannot be set up.
     Client(ClientError),
+    /// The store that controllers share cannot be used.
+    Store(EtcdError),
+}
+
+impl ControllerError {
+    /// Whether the configuration must change before another try makes sense.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Audit(_) | Self::Client(_) => true,
+            Self::Store(error) => error.is_configuration(),
+        }
+    }
 }
 
 impl fmt::Display for ControllerError {
@@ -57,6 +75,7 @@ impl fmt::Display for ControllerError {
         match self {
             Self::Audit(error) => write!(f, "{error}"),
             Self::Client(error) => write!(f, "{error}"),
+            Self::Store(error) => write!(f, "{error}"),
         }
     }
 }
@@ -74,7 +93,10 @@ pub struct Controller {
     proxy: Proxy,
     hub: Hub,
     recent: recent::Recent,
+    /// Present when other controllers serve the same fleet.
+    shared: Option<Arc<Shared>>,
     audit: Arc<Audit>,
+    dashboard: Arc<Dashboard>,
     acme: OnceLock<Acme>,
     counters: metrics::Counters,
     settings: Settings,
@@ -95,11 +117,12 @@ struct Settings {
 }
 
 impl Controller {
-    /// Starts a controller: its clock runs until `stop`.
+    /// Starts a controller: its clock runs until `stop`. With a shared store it knows the fleet
+    /// before it serves.
     ///
     /// # Errors
     /// See [`ControllerError`].
-    pub fn start(config: &Config, stop: Stop) -> Result<Arc<Self>, ControllerError> {
+    pub async fn start(config: &Config, stop: Stop) -> Result<Arc<Self>, ControllerError> {
         let trust = config
             .controller
             .ca_file
@@ -108,6 +131,7 @@ impl Controller {
         let client = Client::new(&trust).map_err(ControllerError::Client)?;
         let audit =
             Audit::open(config.log.audit_file.as_deref()).map_err(ControllerError::Audit)?;
+        let audit = Arc::new(audit);
         let pace = Pace {
             heartbeat_interval: config.controller.heartbeat_interval,
             heartbeat_timeout: config.workers.heartbeat_timeout,
@@ -119,15 +143,30 @@ impl Controller {
                 .as_ref()
                 .map(|d| format!("https://{d}"))
         });
+        let process_id = ids::label();
+        let (shared, tales) = match &config.store {
+            Some(etcd) => {
+                let joined = Shared::join(etcd, &process_id, pace.heartbeat_timeout).await;
+                let (shared, tales) = joined.map_err(ControllerError::Store)?;
+                (Some(Arc::new(shared)), tales)
+            }
+            None => (None, Vec::new()),
+        };
         let controller = Arc::new(Self {
             fleet: Mutex::new(Fleet::new(clock::now(), pace)),
             keys: Keyed::default(),
             bodies: create::Turns::default(),
             proxy: Proxy::new(client.clone()),
             client,
-            hub: Hub::default(),
+            hub: if shared.is_some() {
+                Hub::shared()
+            } else {
+                Hub::default()
+            },
             recent: recent::Recent::default(),
-            audit: Arc::new(audit),
+            dashboard: Dashboard::new(config.server.admin_token.clone(), Arc::clone(&audit)),
+            audit,
+            shared,
             acme: OnceLock::new(),
             counters: metrics::Counters::default(),
             settings: Settings {
@@ -138,9 +177,13 @@ impl Controller {
                 metrics_public: config.metrics.public,
                 pace,
             },
-            process_id: ids::label(),
+            process_id,
             started: clock::now(),
         });
+        controller.learn(tales);
+        if let Some(shared) = &controller.shared {
+            shared::start(&controller, shared, &stop);
+        }
         let (ticking, tick) = (Arc::clone(&controller), TICK.min(pace.heartbeat_interval));
         exec::spawn(async move {
             while stop.or(clock::sleep(tick)).await.is_some() {
@@ -162,7 +205,8 @@ impl Controller {
     /// Every route of the API as (method, path with `:name` segments, whether it asks for a token).
     #[must_use]
     pub fn routes(self: &Arc<Self>) -> Vec<(http_types::Method, String, bool)> {
-        api::router(self).table().collect()
+        let desk = api::desk(self);
+        api::router(self).table().chain(desk.0.table()).collect()
     }
 
     /// What a server serves.
@@ -170,6 +214,7 @@ impl Controller {
     pub fn service(self: &Arc<Self>) -> Arc<dyn Service> {
         Arc::new(Front {
             router: api::router(self),
+            desk: api::desk(self),
             controller: Arc::clone(self),
         })
     }
@@ -190,15 +235,43 @@ impl Controller {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says good-bye to the controllers that share the fleet.
+    pub async fn farewell(&self) {
+        if let Some(shared) = &self.shared {
+            shared.farewell().await;
+        }
+    }
+
     /// Tells log and listeners what changed in the fleet.
     fn announce(&self, changes: Vec<FleetEvent>) {
+        self.note(&changes);
+        match &self.shared {
+            // Listeners are told when the store has numbered it.
+            Some(shared) => shared.happened(&changes, |id| self.view_of(id)),
+            None => changes.iter().for_each(|c| events::publish(&self.hub, c)),
+        }
+    }
+
+    /// Counts and logs what changed here.
+    fn note(&self, changes: &[FleetEvent]) {
+        self.remember(changes);
+        for change in changes {
+            self.counters.changed(change);
+            events::log(change);
+        }
+    }
+
+    /// Remembers whose the ended sessions were.
+    fn remember(&self, changes: &[FleetEvent]) {
         for change in changes {
             if let Change::SessionEnded(id, _) = &change.change {
                 self.recent.remember(id, &change.worker_id);
             }
-            self.counters.changed(&change);
-            events::announce(&self.hub, &change);
         }
+    }
+
+    fn view_of(&self, id: &SessionId) -> Option<SessionView> {
+        self.fleet().session(id).map(|(_, view)| view.clone())
     }
 
     /// Base URL for browsers that came with this `Host`.
@@ -216,6 +289,7 @@ impl Controller {
 
 struct Front {
     router: Router,
+    desk: Desk,
     controller: Arc<Controller>,
 }
 
@@ -224,6 +298,9 @@ impl Service for Front {
     async fn serve(&self, exchange: Exchange) -> Done {
         if exchange.head.path().starts_with("/session/") {
             return relay::relay(&self.controller, exchange).await;
+        }
+        if dashboard::is_below(exchange.head.path()) {
+            return exchange.serve(&self.desk, dashboard::BODY_MAX).await;
         }
         exchange.serve(&self.router, API_BODY_MAX).await
     }

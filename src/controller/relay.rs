@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fleet::Route;
 use super::{Controller, api};
-use crate::http::{Done, Exchange, Reply};
+use crate::http::{Done, Exchange, Failure, Reply};
 use crate::ids::SessionId;
 use crate::proxy::{Policy, Upstream};
 use crate::{clock, page};
@@ -12,9 +12,13 @@ use crate::{clock, page};
 /// Relays one exchange. The session is read off the raw path; nothing of it is normalised.
 pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
     let id = session_of(exchange.head.path());
+    let looked_up = match &id {
+        Some(id) => look_up(controller, id).await,
+        None => Ok(()),
+    };
     let route = id.and_then(|id| route_of(controller, &id));
     let Some(route) = route else {
-        let failure = api::unknown(controller);
+        let failure = looked_up.err().unwrap_or_else(|| api::unknown(controller));
         if failure.status == 404 && is_quit(&exchange) {
             // Idempotent, also when the session is gone already.
             return exchange.answer(Reply::empty(204)).await;
@@ -44,7 +48,7 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
     let Some(upstream) = Upstream::of_url(&route.url) else {
         log::error!(target: "proxy", "worker={} has the unusable url {:?}", route.worker_id, route.url);
         return exchange
-            .answer_failure(crate::http::Failure::new(
+            .answer_failure(Failure::new(
                 502,
                 "bad_worker",
                 "the worker's url is unusable",
@@ -58,10 +62,27 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
         .map(str::to_owned);
     let policy = Policy {
         set: vec![("x-request-id", exchange.id.to_string())],
+        cookies: Some(&["mlSession"]),
         error_page: Some(Arc::new(move |_| page::unavailable(language.as_deref()))),
         ..Policy::default()
     };
     controller.proxy.forward(exchange, &upstream, &policy).await
+}
+
+/// Learns of a session that another controller may have just made.
+///
+/// # Errors
+/// 503 when nobody can say.
+pub(super) async fn look_up(controller: &Controller, id: &SessionId) -> Result<(), Failure> {
+    let Some(shared) = &controller.shared else {
+        return Ok(());
+    };
+    let is_known = controller.fleet().session_owner(id).is_some();
+    if !is_known && controller.recent.worker_of(id).is_none() {
+        let tale = shared.look_up(id).await?;
+        controller.learn(tale.into_iter().collect());
+    }
+    Ok(())
 }
 
 /// The worker of a session that lives, or has ended lately.

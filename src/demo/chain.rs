@@ -101,7 +101,7 @@ impl Chain {
         });
         let load = |role| Config::parse(&config, Some(role)).map_err(ChainError::Config);
         let (stopper, stop) = exec::stop();
-        let controller = Controller::start(&load(Role::Controller)?.config, stop.clone());
+        let controller = Controller::start(&load(Role::Controller)?.config, stop.clone()).await;
         let controller = controller.map_err(ChainError::Controller)?;
         let serve = |listener: Listener, service: Arc<dyn Service>| {
             exec::spawn(listener.serve(

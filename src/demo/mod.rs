@@ -161,6 +161,10 @@ fn say(options: &Options, chain: &Chain, created: &Created) {
 
       {stream}
 
+  What operators see, signed in with the token {token}:
+
+      {url}/admin
+
   What operators do (the runbook's commands, with this demo's address and token):
 
       curl -s {url}/api/v1/health | jq .

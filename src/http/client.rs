@@ -285,6 +285,12 @@ impl Client {
         })
     }
 
+    /// A client over that TLS configuration.
+    #[must_use]
+    pub fn over(tls: Arc<ClientConfig>) -> Self {
+        Self { tls }
+    }
+
     /// Calls and reads the whole answer.
     ///
     /// # Errors

@@ -1,4 +1,7 @@
 //! Events of a role: numbered, kept for a while, sent to every listener.
+//!
+//! A hub numbers its events itself; a *shared* one is told their numbers, which rise but leave gaps
+//! and are the same wherever a listener comes back to.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -23,37 +26,45 @@ pub struct Hub(Mutex<Inner>);
 struct Inner {
     last: u64,
     ring: VecDeque<Event>,
-    feeds: Vec<Feed>,
+    /// Each with the last event that it has already.
+    feeds: Vec<(u64, Feed)>,
+    is_shared: bool,
 }
 
 impl Hub {
+    /// A hub whose events get their numbers elsewhere.
+    #[must_use]
+    pub fn shared() -> Self {
+        Self(Mutex::new(Inner {
+            is_shared: true,
+            ..Inner::default()
+        }))
+    }
+
     /// Publishes an event: `payload` with `district` and `timestamp` added.
     pub fn publish(&self, name: &str, district: &str, payload: Value) {
+        let data = Self::data(district, payload);
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = inner.last + 1;
+        inner.publish(id, name, data);
+    }
+
+    /// Publishes an event whose number and content were made elsewhere.
+    pub fn publish_as(&self, id: u64, name: &str, data: String) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.publish(id, name, data);
+    }
+
+    /// An event's content: `payload` with `district` and `timestamp` added.
+    #[must_use]
+    pub fn data(district: &str, payload: Value) -> String {
         let mut data = match payload {
             Value::Object(map) => map,
             other => Map::from_iter([("value".to_owned(), other)]),
         };
         data.insert("district".into(), district.into());
         data.insert("timestamp".into(), clock::rfc3339(clock::wall()).into());
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.last += 1;
-        let event = Event {
-            id: Some(inner.last),
-            name: name.to_owned(),
-            data: Value::Object(data).to_string(),
-        };
-        if inner.ring.len() == RING {
-            inner.ring.pop_front();
-        }
-        inner.ring.push_back(event.clone());
-        inner.feeds.retain(|feed| match feed.send(event.clone()) {
-            Ok(()) => true,
-            Err(Lost::Gone) => false,
-            Err(Lost::Slow) => {
-                log::warn!(target: "http", "an event listener did not keep up and was cut off");
-                false
-            }
-        });
+        Value::Object(data).to_string()
     }
 
     /// Answers `GET /api/v1/events`: what came after `Last-Event-ID`, then what comes. When that
@@ -66,7 +77,7 @@ impl Hub {
             .header("last-event-id")
             .and_then(|id| id.parse::<u64>().ok());
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.feeds.retain(|feed| !feed.is_gone());
+        inner.feeds.retain(|(_, feed)| !feed.is_gone());
         if inner.feeds.len() >= LISTENERS_MAX {
             return Err(Failure::new(
                 503,
@@ -76,15 +87,10 @@ impl Hub {
         }
         let (feed, reply) = feed(());
         if let Some(since) = since {
-            let oldest = inner
-                .ring
-                .front()
-                .and_then(|e| e.id)
-                .unwrap_or(inner.last + 1);
             let newer: Vec<&Event> = inner.ring.iter().filter(|e| e.id > Some(since)).collect();
             // The feed holds fewer than the ring: a listener that far behind is told so.
             let kept = newer.len().min(super::sse::BACKLOG - 1);
-            if since + 1 < oldest || since > inner.last || kept < newer.len() {
+            if inner.has_missed(since) || kept < newer.len() {
                 let missed = Event {
                     id: None,
                     name: "missed".into(),
@@ -96,7 +102,89 @@ impl Hub {
                 let _ = feed.send((*event).clone());
             }
         }
-        inner.feeds.push(feed);
+        let has = since.filter(|_| inner.is_shared).unwrap_or(0);
+        inner.feeds.push((has, feed));
         Ok(reply)
+    }
+}
+
+impl Inner {
+    fn publish(&mut self, id: u64, name: &str, data: String) {
+        self.last = self.last.max(id);
+        let event = Event {
+            id: Some(id),
+            name: name.to_owned(),
+            data,
+        };
+        if self.ring.len() == RING {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(event.clone());
+        self.feeds.retain(|(has, feed)| {
+            if id <= *has {
+                return true;
+            }
+            match feed.send(event.clone()) {
+                Ok(()) => true,
+                Err(Lost::Gone) => false,
+                Err(Lost::Slow) => {
+                    log::warn!(target: "http", "an event listener did not keep up and was cut off");
+                    false
+                }
+            }
+        });
+    }
+
+    /// Whether events after `since` may be gone.
+    fn has_missed(&self, since: u64) -> bool {
+        let oldest = self.ring.front().and_then(|e| e.id);
+        if self.is_shared {
+            // Numbers have gaps: only what is still there proves that nothing between is missing.
+            // One that is not here yet was told where the listener comes from.
+            return oldest.is_none_or(|oldest| since < oldest);
+        }
+        since + 1 < oldest.unwrap_or(self.last + 1) || since > self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_hub_takes_numbers_with_gaps_and_knows_what_it_no_longer_has() {
+        let hub = Hub::shared();
+        assert!(hub.0.lock().unwrap().has_missed(5), "it knows nothing");
+        for id in [256, 512, 513] {
+            hub.publish_as(id, "e", "{}".to_owned());
+        }
+        let inner = hub.0.lock().unwrap();
+        for (since, missed) in [
+            (7, true),
+            (256, false),
+            (300, false),
+            (513, false),
+            (9_999, false),
+        ] {
+            assert_eq!(inner.has_missed(since), missed, "{since}");
+        }
+    }
+
+    #[test]
+    fn a_hub_of_its_own_numbers_from_one_without_gaps() {
+        let hub = Hub::default();
+        for _ in 0..=RING {
+            hub.publish("e", "", Value::Null);
+        }
+        let inner = hub.0.lock().unwrap();
+        assert_eq!(inner.last, RING as u64 + 1);
+        for (since, missed) in [
+            (0, true),
+            (1, false),
+            (inner.last, false),
+            (inner.last + 1, true),
+        ] {
+            assert_eq!(inner.has_missed(since), missed, "{since}");
+        }
     }
 }

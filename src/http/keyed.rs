@@ -42,6 +42,20 @@ impl<A: Clone> Default for Keyed<A> {
     }
 }
 
+/// The key of a request, if it has one.
+///
+/// # Errors
+/// 400 for an unusable key.
+pub fn key_of(call: &Call) -> Result<Option<&str>, Failure> {
+    match call.header("idempotency-key") {
+        Some(key) if key.is_empty() || key.len() > KEY_LENGTH_MAX => {
+            let what = format!("Idempotency-Key must have 1 to {KEY_LENGTH_MAX} characters");
+            Err(Failure::new(400, "bad_request", what))
+        }
+        key => Ok(key),
+    }
+}
+
 impl<A: Clone> Keyed<A> {
     /// Takes a request's turn.
     ///
@@ -49,17 +63,13 @@ impl<A: Clone> Keyed<A> {
     /// 400 for an unusable key, 422 when the key came with another body, 409 when the first
     /// request does not finish, 503 when there are too many keys.
     pub async fn turn(&self, call: &Call) -> Result<Turn<A>, Failure> {
-        let Some(key) = call.header("idempotency-key") else {
+        let Some(key) = key_of(call)? else {
             return Ok(Turn::Do(Ticket {
                 table: Arc::clone(&self.0),
                 key: None,
                 retry_at: None,
             }));
         };
-        if key.is_empty() || key.len() > KEY_LENGTH_MAX {
-            let what = format!("Idempotency-Key must have 1 to {KEY_LENGTH_MAX} characters");
-            return Err(Failure::new(400, "bad_request", what));
-        }
         let mut hasher = DefaultHasher::new();
         call.body.hash(&mut hasher);
         let digest = hasher.finish();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use smol::io::{AsyncRead, AsyncWrite};
 
+use crate::clock;
 use crate::ids::RequestId;
 use crate::protocol::ErrorBody;
 use crate::wire::Socket;
@@ -91,6 +92,17 @@ impl Reply {
         Self::new(200, Content::Stream(Box::pin(source))).header("Content-Type", content_type)
     }
 
+    /// Ends a stream after `span`, wherever it is. Other content stays as it is.
+    #[must_use]
+    pub fn lasting(mut self, span: Duration) -> Self {
+        if let Content::Stream(source) = self.content {
+            let end: Span = Box::pin(clock::sleep(span));
+            let end = Some(end);
+            self.content = Content::Stream(Box::pin(Lasting { source, end }));
+        }
+        self
+    }
+
     /// 101: after it the connection belongs to `then`. Add `Upgrade` and what the protocol needs
     /// with [`Self::header`]; `Connection: upgrade` comes by itself.
     #[must_use]
@@ -130,6 +142,30 @@ impl Reply {
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
+    }
+}
+
+/// A source that ends at its time.
+struct Lasting {
+    source: Source,
+    /// `None` once it has come.
+    end: Option<Span>,
+}
+
+type Span = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+impl AsyncRead for Lasting {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.end.take_if(|end| end.as_mut().poll(cx).is_ready());
+        if this.end.is_none() {
+            return Poll::Ready(Ok(0));
+        }
+        this.source.as_mut().poll_read(cx, buf)
     }
 }
 
@@ -275,5 +311,41 @@ impl AsyncWrite for Upgraded {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smol::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::exec;
+
+    /// Says something, and then nothing for ever.
+    struct Silent(&'static [u8]);
+
+    impl AsyncRead for Silent {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            match io::Read::read(&mut self.get_mut().0, buf) {
+                Ok(0) => Poll::Pending,
+                read => Poll::Ready(read),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_to_last_so_long_ends_then_and_stays_ended() {
+        let reply = Reply::stream("text/plain", Silent(b"word")).lasting(Duration::from_millis(20));
+        let Content::Stream(mut source) = reply.content else {
+            panic!("no stream");
+        };
+        let mut all = Vec::new();
+        exec::block_on(source.read_to_end(&mut all)).unwrap();
+        assert_eq!(all, b"word");
+        assert_eq!(exec::block_on(source.read(&mut [0; 8])).unwrap(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Routes: method and path to handler, with or without a bearer token.
+//! Routes: method and path to handler, open or behind a gate.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http_types::Method;
 
 use super::audit::{Audit, Caller};
-use super::auth::Bearer;
+use super::auth::{Asking, Gate};
 use super::call::{Call, Handler};
 use super::exchange::Exchange;
 use super::reply::{Failure, Reply};
@@ -16,7 +16,9 @@ use super::reply::{Failure, Reply};
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
-    bearer: Option<Arc<Bearer>>,
+    /// What every path begins with.
+    base: &'static str,
+    gate: Option<Arc<dyn Gate>>,
     audit: Option<Arc<Audit>>,
 }
 
@@ -37,14 +39,20 @@ impl std::fmt::Debug for Router {
 }
 
 impl Router {
-    /// A router whose secured routes ask for one of these tokens.
+    /// A router whose secured routes are behind this gate.
     #[must_use]
-    pub fn new(bearer: Arc<Bearer>) -> Self {
+    pub fn new(gate: Arc<dyn Gate>) -> Self {
         Self {
-            routes: Vec::new(),
-            bearer: Some(bearer),
-            audit: None,
+            gate: Some(gate),
+            ..Self::default()
         }
+    }
+
+    /// Every path begins with `base`, which routes do not repeat.
+    #[must_use]
+    pub fn under(mut self, base: &'static str) -> Self {
+        self.base = base;
+        self
     }
 
     /// Secured routes that change something are audited from now on.
@@ -69,13 +77,13 @@ impl Router {
         self.add(method, path, false, handler)
     }
 
-    /// Adds a route that asks for the bearer token.
+    /// Adds a route behind the gate.
     #[must_use]
     pub fn secured(self, method: Method, path: &'static str, handler: impl Handler) -> Self {
         self.add(method, path, true, handler)
     }
 
-    /// Adds a route that asks for the token or not, as the configuration says.
+    /// Adds a route behind the gate or not, as the configuration says.
     #[must_use]
     pub fn route(
         self,
@@ -105,11 +113,21 @@ impl Router {
         self
     }
 
-    /// Every route as (method, path with `:name` segments, whether it asks for a token).
+    /// Every route as (method, path with `:name` segments, whether it is behind the gate).
     pub fn table(&self) -> impl Iterator<Item = (Method, String, bool)> + '_ {
-        self.routes
-            .iter()
-            .map(|r| (r.method, format!("/{}", r.path.join("/")), r.secured))
+        let path = |parts: &[&str]| {
+            parts
+                .iter()
+                .flat_map(|part| ["/", part])
+                .collect::<String>()
+        };
+        self.routes.iter().map(move |r| {
+            (
+                r.method,
+                format!("{}{}", self.base, path(&r.path)),
+                r.secured,
+            )
+        })
     }
 }
 
@@ -135,8 +153,9 @@ impl Router {
     /// The route of a request, and what its path says.
     fn find(&self, method: &str, path: &str) -> Result<(&Route, Params), Failure> {
         let mut allowed: Vec<&str> = Vec::new();
+        let inner = path.strip_prefix(self.base);
         for route in &self.routes {
-            let Some(params) = fits(&route.path, path) else {
+            let Some(params) = inner.and_then(|inner| fits(&route.path, inner)) else {
                 continue;
             };
             let head_of_get = method == "HEAD" && route.method == Method::Get;
@@ -152,10 +171,11 @@ impl Router {
         Err(Failure::new(405, "method_not_allowed", what).header("Allow", allowed.join(", ")))
     }
 
-    fn check(&self, route: &Route, authorization: Option<&str>) -> Result<(), Failure> {
-        match &self.bearer {
-            Some(bearer) if route.secured => bearer.check_value(authorization),
-            _ => Ok(()),
+    /// Who asks, where the route wants to know.
+    fn check(&self, route: &Route, asking: &Asking<'_>) -> Result<&'static str, Failure> {
+        match &self.gate {
+            Some(gate) if route.secured => gate.identify(asking),
+            _ => Ok("anybody"),
         }
     }
 
@@ -169,26 +189,24 @@ impl Handler for Router {
     fn admit(&self, exchange: &Exchange) -> Result<(), Failure> {
         let head = &exchange.head;
         let (route, _) = self.find(head.method.as_str(), head.path())?;
-        let outcome = self.check(route, head.fields.text("authorization"));
+        let outcome = self.check(route, &Asking::Head(exchange));
         if let (Err(failure), Some(audit)) = (&outcome, self.audit_of(route)) {
             audit.note("nobody", &Caller::asking(exchange), &Err(failure.clone()));
         }
-        outcome
+        outcome.map(|_| ())
     }
 
     async fn answer(&self, mut call: Call) -> Result<Reply, Failure> {
         let (route, params) = self.find(call.method.as_ref(), &call.path)?;
         // Looked at again: not every caller of a handler admits first.
-        self.check(route, call.header("authorization"))?;
+        let who = self.check(route, &Asking::Whole(&call))?;
         call.params = params;
         let Some(audit) = self.audit_of(route) else {
             return route.handler.answer(call).await;
         };
         let caller = Caller::of(&call);
-        let bearer = self.bearer.as_ref();
-        let who = bearer.and_then(|b| b.who(call.header("authorization")));
         let outcome = route.handler.answer(call).await;
-        audit.note(who.unwrap_or("nobody"), &caller, &outcome);
+        audit.note(who, &caller, &outcome);
         outcome
     }
 }
@@ -214,5 +232,8 @@ mod tests {
             assert_eq!(fits(&path, other), None, "{other}");
         }
         assert_eq!(fits(&["livez"], "/livez"), Some(Vec::new()));
+        assert_eq!(fits(&[], ""), Some(Vec::new()));
+        assert_eq!(fits(&[], "/"), None);
+        assert_eq!(fits(&[""], "/"), Some(Vec::new()));
     }
 }

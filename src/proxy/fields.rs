@@ -35,6 +35,19 @@ const CONDITIONAL: [&[u8]; 7] = [
     b"if-unmodified-since",
     b"range",
 ];
+/// Response fields that would rule over more than the page they come with: all sessions share an
+/// origin, with each other and with the dashboard.
+const OF_THE_ORIGIN: [&[u8]; 9] = [
+    b"accept-ch",
+    b"alt-svc",
+    b"clear-site-data",
+    b"cross-origin-opener-policy",
+    b"nel",
+    b"origin-agent-cluster",
+    b"report-to",
+    b"service-worker-allowed",
+    b"strict-transport-security",
+];
 /// Response fields that describe the bytes before a snippet was put in.
 const OF_UNCHANGED_BYTES: [&[u8]; 7] = [
     b"accept-ranges",
@@ -102,6 +115,7 @@ pub fn passes_downstream(limited: Option<&Fields>, name: &[u8], changed: bool) -
     let is_stale = changed && is_one_of(name, &OF_UNCHANGED_BYTES);
     !is_stale
         && !is_one_of(name, &HOP_BY_HOP)
+        && !is_one_of(name, &OF_THE_ORIGIN)
         && !name.eq_ignore_ascii_case(b"content-length")
         && !limited.is_some_and(|fields| is_named_by_connection(fields, name))
 }
@@ -191,6 +205,23 @@ mod tests {
             assert!(passes_upstream(all, name.as_bytes(), &set, false), "{name}");
         }
         assert!(!passes_upstream(all, b"if-none-match", &set, true));
+    }
+
+    #[test]
+    fn a_stream_program_does_not_rule_over_the_origin() {
+        for name in [
+            "Service-Worker-Allowed",
+            "clear-site-data",
+            "Cross-Origin-Opener-Policy",
+            "Alt-Svc",
+            "NEL",
+            "Strict-Transport-Security",
+        ] {
+            assert!(!passes_downstream(None, name.as_bytes(), false), "{name}");
+        }
+        for name in ["Content-Security-Policy", "Set-Cookie", "Cache-Control"] {
+            assert!(passes_downstream(None, name.as_bytes(), false), "{name}");
+        }
     }
 
     #[test]

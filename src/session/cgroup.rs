@@ -281,6 +281,37 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_written_where_the_controllers_are_and_left_out_where_they_are_not() {
+        // The kernel makes these files; a directory of our own stands for a group with controllers,
+        // which the machine of the tests need not have.
+        let limits = Limits {
+            memory_max: Some(1 << 30),
+            pids_max: Some(64),
+        };
+        let files = ["memory.max", "memory.oom.group", "pids.max"];
+        for (has_limits, limits, expected) in [
+            (true, limits, ["1073741824", "1", "64"]),
+            (true, Limits::default(), ["", "", ""]),
+            (false, limits, ["", "", ""]),
+        ] {
+            let scratch = Scratch::new();
+            let id = SessionId::random().unwrap();
+            let group = scratch.path().join(format!("session-{id}"));
+            fs::create_dir(&group).unwrap();
+            for file in files {
+                fs::write(group.join(file), "").unwrap();
+            }
+            let cgroups = Cgroups {
+                base: scratch.path().to_owned(),
+                limits: has_limits,
+            };
+            cgroups.create(&id, limits).unwrap();
+            let written = files.map(|file| fs::read_to_string(group.join(file)).unwrap());
+            assert_eq!(written, expected);
+        }
+    }
+
+    #[test]
     fn a_ledger_cannot_name_another_group() {
         let id = SessionId::random().unwrap();
         let scratch = Scratch::new();

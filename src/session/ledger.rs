@@ -4,130 +4,24 @@
 //! entry and never half of one. A file that cannot be read all the same is moved aside to `*.bad`.
 //! Files are 0600: they hold the body's credentials, which the unpairing needs.
 
-use std::collections::BTreeMap;
+mod entry;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
-
 use super::private_dir::{self, DirError};
-use super::processes::Identity;
 use super::workspace::Workspace;
 use crate::ids::SessionId;
-use crate::secret::Secret;
+use rustix::fs::OFlags;
 
-/// Format of the files; a reader refuses later ones.
-const VERSION: u32 = 1;
+use entry::VERSION;
+pub use entry::{Credentials, Entry};
+
 /// Largest file that is read; an entry has about 1 KiB.
 const ENTRY_MAX: u64 = 64 * 1024;
-
-/// A session, as far as the next worker must know it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Entry {
-    /// Format of the entry.
-    pub version: u32,
-    /// Who it is.
-    pub id: SessionId,
-    /// The stream process; none before it was started.
-    #[serde(default)]
-    pub process: Option<Identity>,
-    /// Its cgroup, when it has one.
-    #[serde(default)]
-    pub cgroup: Option<PathBuf>,
-    /// TCP port of the stream process.
-    pub port: u16,
-    /// First and last UDP port of the streamer.
-    pub udp: (u16, u16),
-    /// Its directory.
-    pub workspace: PathBuf,
-    /// The user that the worker names to the stream process.
-    #[serde(default)]
-    pub user: String,
-    /// The body.
-    pub body_ip: IpAddr,
-    /// For unpairing and closing the app after a crash.
-    #[serde(default)]
-    pub credentials: Option<Credentials>,
-    /// Name of the pairing on the body, once made.
-    #[serde(default)]
-    pub pairing_name: Option<String>,
-    /// Path and query of the stream page, once known.
-    #[serde(default)]
-    pub stream_path: Option<String>,
-    /// The experience.
-    #[serde(default)]
-    pub experience: Option<String>,
-    /// The district.
-    #[serde(default)]
-    pub district: Option<String>,
-    /// RFC 3339.
-    pub created_at: String,
-    /// RFC 3339; set when the session can be adopted as ready.
-    #[serde(default)]
-    pub ready_at: Option<String>,
-    /// Restarts in place so far.
-    #[serde(default)]
-    pub restarts: u32,
-    /// What else the lifecycle keeps.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra: BTreeMap<String, serde_json::Value>,
-}
-
-/// User and password of the body's Sunshine.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Credentials {
-    /// User.
-    pub user: String,
-    /// Password.
-    #[serde(serialize_with = "expose", deserialize_with = "enclose")]
-    pub password: Secret,
-}
-
-fn expose<S: serde::Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(secret.expose())
-}
-
-fn enclose<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-    String::deserialize(from).map(Secret::new)
-}
-
-impl Entry {
-    /// An entry of a session that is being made.
-    #[must_use]
-    pub fn new(
-        id: SessionId,
-        port: u16,
-        udp: (u16, u16),
-        workspace: PathBuf,
-        body: IpAddr,
-    ) -> Self {
-        Self {
-            version: VERSION,
-            id,
-            process: None,
-            cgroup: None,
-            port,
-            udp,
-            workspace,
-            user: String::new(),
-            body_ip: body,
-            credentials: None,
-            pairing_name: None,
-            stream_path: None,
-            experience: None,
-            district: None,
-            created_at: crate::clock::rfc3339(crate::clock::wall()),
-            ready_at: None,
-            restarts: 0,
-            extra: BTreeMap::new(),
-        }
-    }
-}
 
 /// Why the ledger cannot be used.
 #[derive(Debug)]
@@ -303,6 +197,8 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+    use crate::secret::Secret;
+    use crate::session::processes::Identity;
     use crate::session::testing::Scratch;
 
     fn entry() -> Entry {

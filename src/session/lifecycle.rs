@@ -32,8 +32,11 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const HANG_PROBES: u32 = 3;
 /// Pause before an unanswered kill or removal is asked for again: SIGINT and SIGKILL take 2 s.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// Shortest window for an adopted session's viewer to return: a page's slowest reconnect.
-const ADOPTION_GRACE: Duration = Duration::from_secs(30);
+/// Shortest window for a viewer to return to a worker that was away: a page's slowest reconnect.
+const RETURN_GRACE: Duration = Duration::from_secs(30);
+/// A call later than this after its deadline means that the process did not run (stopped, or its
+/// machine was paused) and nobody was served: far more than a loaded machine makes one wait.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
 /// Stands in for instants the clock can't represent: far beyond any machine's uptime.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -88,6 +91,8 @@ pub struct Lifecycle {
     drain_until: Option<Instant>,
     max_until: Option<Instant>,
     ending: Option<Ending>,
+    /// When the caller was here last.
+    observed: Instant,
     seen: Option<(Status, Option<Phase>, u32, Run)>,
     out: Vec<Action>,
 }
@@ -154,6 +159,7 @@ impl Lifecycle {
             drain_until: None,
             max_until: left.map(|left| later(now, left)),
             ending: None,
+            observed: now,
             seen: None,
             out: Vec::new(),
         }
@@ -162,12 +168,31 @@ impl Lifecycle {
     /// Takes in what happened; gives what to do, in order.
     #[must_use]
     pub fn on(&mut self, now: Instant, input: Input) -> Vec<Action> {
+        self.notice_pause(now);
         match self.stage {
             Stage::Ended => return Vec::new(),
             Stage::Ending => self.while_ending(now, &input),
             _ => self.while_alive(now, input),
         }
         self.settle()
+    }
+
+    /// A caller that comes long after its deadline was away, and so were the ears of this worker:
+    /// absence, silence and slowness count only while somebody listens.
+    fn notice_pause(&mut self, now: Instant) {
+        let due = self.next_deadline().map_or(now, |at| at.max(self.observed));
+        let late = now.saturating_duration_since(due);
+        let paused = now.saturating_duration_since(self.observed);
+        self.observed = now.max(self.observed);
+        if late < PAUSE_MIN || self.ending.is_some() {
+            return;
+        }
+        self.presence.wake(now, paused, &self.limits);
+        self.start_by = later(self.start_by, paused);
+        self.stage_until = self.stage_until.map(|at| later(at, paused));
+        self.misses = 0;
+        self.probe_open = false;
+        self.probe_at = self.probe_at.map(|_| later(now, PROBE_INTERVAL));
     }
 
     fn while_alive(&mut self, now: Instant, input: Input) {
@@ -188,8 +213,8 @@ impl Lifecycle {
         }
     }
 
-    /// The earliest deadline that has come decides: a caller that was asleep ends the session for
-    /// the reason that a prompt one would have found.
+    /// The earliest deadline that has come decides: a caller that is late ends the session for the
+    /// reason that a prompt one would have found.
     fn tick(&mut self, now: Instant) {
         let ends = [
             (self.presence.away_until(), self.presence.absence()),

@@ -39,7 +39,16 @@ pub struct Reaped {
 
 /// Tells the living sessions from the dead. Blocking.
 #[must_use]
-pub fn survey(entries: Vec<Entry>) -> Survey {
+pub fn survey(mut entries: Vec<Entry>) -> Survey {
+    let boot = processes::boot();
+    // The machine was started anew: the process is dead, and its pid and start time may be another's.
+    for entry in entries
+        .iter_mut()
+        .filter(|e| e.boot.is_some() && e.boot != boot)
+    {
+        entry.process = None;
+        entry.cgroup = None;
+    }
     let (adoptable, dead) = entries.into_iter().partition(|entry| {
         entry.process.is_some_and(|p| {
             p.is_alive()

@@ -379,3 +379,59 @@ fn what_a_dead_worker_left_is_reaped() {
         end(&third);
     }
 }
+
+#[test]
+fn a_process_of_another_start_of_the_machine_is_a_strangers() {
+    let scratch = Scratch::new();
+    let sessions = scratch.sessions();
+    let workspace = workspace(&sessions);
+    let stranger = Stray::sleeping(Path::new("/"));
+    let (id, path) = (workspace.id().clone(), workspace.path().to_owned());
+    let mut entry = Entry::new(id, 1, (2, 3), path, [10, 0, 0, 5].into());
+    // Its pid and its start time, counted from another start.
+    entry.process = Identity::of(stranger.pid());
+    entry.boot = Some("another".to_owned());
+    let survey = orphans::survey(vec![entry]);
+    let reaped = exec::block_on(orphans::reap(&survey.dead[0], &sessions, None));
+    assert!(reaped.is_clean && reaped.killed == 0);
+    assert!(is_alive(&stranger) && !workspace.path().exists());
+}
+
+fn is_alive(stray: &Stray) -> bool {
+    Identity::of(stray.pid()).is_some_and(|i| i.is_alive())
+}
+
+#[test]
+fn streamers_are_known_by_their_name_wherever_an_update_has_put_the_next_version() {
+    let scratch = Scratch::new();
+    for supervisor in supervisors() {
+        // Copies of a program that sleeps, as the streamers of two versions.
+        let sleep = ["/bin/sleep", "/usr/bin/sleep"];
+        let sleep = sleep.iter().find(|path| Path::new(path).exists()).unwrap();
+        let old = scratch.path().join("1/streamer");
+        fs::create_dir_all(old.parent().unwrap()).unwrap();
+        let copied = std::process::Command::new("cp")
+            .arg(sleep)
+            .arg(&old)
+            .status();
+        assert!(copied.unwrap().success());
+        let body = format!(
+            "{0} 300 & {0} 300 & echo $! > last; exec sleep 300",
+            old.display()
+        );
+        let (running, workspace) = started(&supervisor, &scratch, &body);
+        let last = pid_in(&workspace, "last");
+        let new = scratch.path().join("2/streamer");
+        testing::eventually("two streamers", || {
+            exec::block_on(running.end_older_streamers(&new)) == 1
+        });
+        testing::eventually("one to be left", || {
+            exec::block_on(running.end_older_streamers(&new)) == 0
+        });
+        assert!(last.is_alive(), "the youngest lives on");
+        assert_eq!(exec::block_on(running.end_streamers(&new)), 1);
+        testing::eventually("it to end", || !last.is_alive());
+        assert!(running.identity().is_alive());
+        end(&running);
+    }
+}

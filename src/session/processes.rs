@@ -73,6 +73,13 @@ impl Identity {
     }
 }
 
+/// Names the machine's life from one start to the next: identities mean nothing beyond it.
+#[must_use]
+pub fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
 /// `pid` as the kernel's type; zero and out-of-range values are nobody.
 pub(super) fn raw(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)

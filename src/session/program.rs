@@ -157,12 +157,7 @@ impl Program {
             path: PathBuf::from(TESTCARD),
             error,
         };
-        let path = std::env::current_exe().map_err(unusable)?;
-        // After an update the kernel shows the replaced binary so; its successor has its place.
-        let executable = match path.to_str().and_then(|p| p.strip_suffix(" (deleted)")) {
-            Some(replaced) => PathBuf::from(replaced),
-            None => path,
-        };
+        let executable = own().map_err(unusable)?;
         Ok(Self {
             args: vec![TESTCARD.into()],
             static_dir: None,
@@ -171,6 +166,21 @@ impl Program {
             generation: Generation::Fork,
         })
     }
+}
+
+/// Where this very program is, also after an update: the kernel shows a replaced binary with a mark,
+/// and its successor has its place.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn own() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    Ok(
+        match path.to_str().and_then(|p| p.strip_suffix(" (deleted)")) {
+            Some(replaced) => PathBuf::from(replaced),
+            None => path,
+        },
+    )
 }
 
 /// Whether the path is a file that can be executed.

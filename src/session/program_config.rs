@@ -3,6 +3,8 @@
 //! Pure: from [`Settings`] to JSON. The fork's keys are written for all generations, since unknown
 //! keys are ignored; `relay_only` and `nat_1to1` together never connect, so [`Reach`] holds one.
 
+mod data;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -15,10 +17,8 @@ use super::program::{Generation, Program};
 use crate::ids::SessionId;
 use crate::secret::Secret;
 
-/// Ids of the seeded records; the program draws its own at random from 32 bits.
-const ADMIN_ROLE: u32 = 0;
-const USER_ROLE: u32 = 1;
-const SEED_USER: u32 = 1;
+use data::USER_ROLE;
+
 /// The id of the seeded host, for the stream page's `hostId`.
 pub const SEED_HOST: u32 = 1;
 
@@ -212,67 +212,6 @@ impl Settings {
         }
         Value::Object(settings)
     }
-
-    fn data_without_roles(&self, seed: &Seed) -> Value {
-        json!({
-            "version": "2",
-            "users": { SEED_USER.to_string(): {
-                "role": "User",
-                "name": self.user,
-                "password": null,
-                "client_unique_id": seed.client_unique_id,
-            } },
-            "hosts": hosts(Some(seed)),
-        })
-    }
-
-    fn data_with_roles(&self) -> Value {
-        let role = |ty: &str| {
-            json!({
-                "name": ty,
-                "ty": ty,
-                "default_settings": self.page_settings(),
-                "permissions": {
-                    "allow_add_hosts": true,
-                    "maximum_bitrate_kbps": null,
-                    "allow_codec_h264": true,
-                    "allow_codec_h265": true,
-                    "allow_codec_av1": true,
-                    "allow_hdr": true,
-                    "allow_transport_webrtc": true,
-                    "allow_transport_websockets": true,
-                },
-            })
-        };
-        let users = match &self.seed {
-            Some(seed) => json!({ SEED_USER.to_string(): {
-                "role_id": USER_ROLE,
-                "name": self.user,
-                "password": null,
-                "client_unique_id": seed.client_unique_id,
-            } }),
-            None => json!({}),
-        };
-        json!({
-            "version": "3",
-            "users": users,
-            "hosts": hosts(self.seed.as_ref()),
-            "roles": {
-                ADMIN_ROLE.to_string(): role("Admin"),
-                USER_ROLE.to_string(): role("User"),
-            },
-            "default_role_id": USER_ROLE,
-        })
-    }
-}
-
-fn hosts(seed: Option<&Seed>) -> Value {
-    let host = |seed: &Seed| {
-        let mut host = seed.host.clone();
-        host.insert("owner".into(), SEED_USER.into());
-        (SEED_HOST.to_string(), Value::Object(host))
-    };
-    Value::Object(seed.map(host).into_iter().collect())
 }
 
 #[cfg(test)]

@@ -143,6 +143,20 @@ impl Running {
         .await
     }
 
+    /// Ends all streamers that run now but the one that was started last. Answers how many it ended.
+    pub async fn end_older_streamers(&self, streamer: &Path) -> usize {
+        let (tree, streamer) = (self.tree.clone(), streamer.to_owned());
+        smol::unblock(move || {
+            let mut all = tree.streamers(&streamer);
+            all.sort_by_key(|process| (process.start_time, process.pid));
+            all.pop();
+            all.iter()
+                .filter(|process| process.signal(Signal::KILL).is_ok())
+                .count()
+        })
+        .await
+    }
+
     /// Waits until the stream process has ended. May be dropped and asked again, by many.
     pub async fn exited(&self) -> Exit {
         loop {

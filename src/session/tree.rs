@@ -122,8 +122,9 @@ impl Tree {
             .collect()
     }
 
-    /// The processes of the tree that run `streamer`, except the leader. A program that streams by
-    /// running itself again (the test card) is told apart by its first argument. Blocking.
+    /// The processes of the tree that run `streamer`, except the leader. Its name is enough: an update
+    /// puts the next version elsewhere. A program that streams by running itself again (the test
+    /// card) is told apart by its first argument. Blocking.
     #[must_use]
     pub fn streamers(&self, streamer: &Path) -> Vec<Identity> {
         let wanted = streamer
@@ -132,7 +133,8 @@ impl Tree {
         let mut members = self.members();
         members.retain(|m| {
             Some(*m) != self.leader
-                && processes::executable(m.pid).is_some_and(|exe| exe == wanted)
+                && processes::executable(m.pid)
+                    .is_some_and(|exe| exe == wanted || exe.file_name() == wanted.file_name())
                 && (!self.leads_itself(&wanted) || processes::has_argument(m.pid, "streamer"))
         });
         members
@@ -140,7 +142,7 @@ impl Tree {
 
     fn leads_itself(&self, executable: &Path) -> bool {
         let leader = self.leader.and_then(|l| processes::executable(l.pid));
-        leader.is_some_and(|exe| exe == executable)
+        leader.is_some_and(|exe| exe.file_name() == executable.file_name())
     }
 
     /// The process group, while its number certainly means ours: the kernel gives a pid to nobody

@@ -18,6 +18,9 @@ use crate::exec::Direction;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 4;
+/// As long for a peer that vanished while something was on its way to it, which the kernel would
+/// repeat for a quarter of an hour: events come more often than the silence above.
+const UNANSWERED_MAX_MS: u32 = 70_000;
 
 /// A connected stream.
 #[derive(Debug)]
@@ -147,7 +150,8 @@ impl Socket {
     }
 }
 
-/// No delay for small writes, keepalive for dead peers. Connections inherit both from a listener.
+/// No delay for small writes, an end to the wait for dead peers. Connections inherit all of it from
+/// a listener.
 ///
 /// # Errors
 /// When the kernel refuses the options.
@@ -157,6 +161,7 @@ where
 {
     let socket = socket2::SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
+    rustix::net::sockopt::set_tcp_user_timeout(&*socket, UNANSWERED_MAX_MS)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::live::{Live, Wish, snippet};
+use super::live::{Birth, Live, Place, Wish, snippet};
 use super::steps::{Stage, program_user};
 use super::{Worker, driver};
 use crate::body::experience::Launch;
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::http::keyed::Turn;
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
-use crate::protocol::{CreateSession, Created, EndReason, Status};
+use crate::protocol::{CreateSession, Created, EndReason};
 use crate::secret::Secret;
 use crate::session::lifecycle::Lifecycle;
 use crate::session::ports::PortError;
@@ -35,7 +35,7 @@ pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Fai
     let live = admit(&worker, request, &call)?;
     let shown = if wait {
         // Ended at the latest by `sessions.start_timeout` and the time for cleaning up.
-        live.wait(|s| s.is_up || s.status == Status::Ended).await
+        live.wait(|s| s.is_up || s.is_gone).await
     } else {
         // What was promised is known to the next process, too.
         live.wait(|s| s.is_kept).await
@@ -87,9 +87,7 @@ fn start_failure(reason: EndReason, failure: Option<(&'static str, String)>) -> 
 }
 
 fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Arc<Live>, Failure> {
-    if let Some(why) = worker.refusal() {
-        return Err(Failure::new(503, "draining", why).retry_after(FULL_RETRY));
-    }
+    worker.refusal().map_or(Ok(()), |why| Err(refused(why)))?;
     let mut wish = wish(worker, request)?;
     let credentials = Credentials::new(wish.user.clone(), wish.password.clone()).map_err(|e| {
         Failure::new(
@@ -128,14 +126,19 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
         settings.relay_only,
         settings.mic_enabled,
     );
-    let (live, inbox) = Live::new(id, wish, slot.into(), program_user(), tag, clock::wall());
+    let place = Place::new(slot, worker.sessions_dir.of(&id));
+    let (live, inbox) = Live::new(id, wish, place, program_user(), tag, Birth::now());
+    worker.enlist(&live).map_err(refused)?;
     log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
         live.id, body.ip(), live.port, call.request_id);
-    worker.roster.add(&live);
     worker.publish("session_created", &live.id, serde_json::Map::new());
     let life = Lifecycle::new(clock::now(), settings.life, false);
     driver::start(worker, &live, inbox, life, Stage::new(Some(body)));
     Ok(live)
+}
+
+fn refused(why: &'static str) -> Failure {
+    Failure::new(503, "draining", why).retry_after(FULL_RETRY)
 }
 
 fn wish(worker: &Worker, request: CreateSession) -> Result<Wish, Failure> {

@@ -1,19 +1,21 @@
 //! What the process before this one left: adopt what lives, reap what does not.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::live::{Live, Place, Wish, snippet};
+use super::live::{Birth, Live, Place, Wish, snippet};
 use super::steps::{self, Stage};
-use super::{Worker, driver};
+use super::{Worker, driver, ice};
 use crate::body::sunshine::Credentials;
 use crate::body::{Body, Traces};
-use crate::clock;
+use crate::clock::{self, Mark};
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, EndReason};
 use crate::session::ledger::Entry;
 use crate::session::lifecycle::{Lifecycle, Snapshot};
-use crate::session::orphans;
+use crate::session::workspace::Workspace;
+use crate::session::{orphans, processes};
 
 /// Reads the ledger and goes through it; a `[cleanup]` line for each session.
 pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
@@ -61,6 +63,33 @@ fn kept<T: serde::de::DeserializeOwned>(entry: &Entry, name: &str) -> Option<T> 
     serde_json::from_value(entry.extra.get(name)?.clone()).ok()
 }
 
+/// When the session began. After a start of the machine the wall clock has to do.
+fn birth(entry: &Entry) -> Birth {
+    let at = humantime::parse_rfc3339(&entry.created_at).unwrap_or_else(|_| clock::wall());
+    let is_of_today = entry.boot.is_some() && entry.boot == processes::boot();
+    let mark = match entry.begun_ms.filter(|_| is_of_today) {
+        Some(since_boot) => Mark::from_millis(since_boot),
+        None => Mark::ago(clock::wall().duration_since(at).unwrap_or_default()),
+    };
+    Birth { at, mark }
+}
+
+/// The stream program asks for ICE servers anew for every stream: they are those of today's
+/// configuration.
+async fn refresh(worker: &Arc<Worker>, live: &Arc<Live>) {
+    let Some((_, files)) = ice::script(worker, live) else {
+        return;
+    };
+    let workspace = live.workspace.clone();
+    let written = smol::unblock(move || {
+        let mut files = files.iter();
+        files.try_for_each(|(name, content, mode)| workspace.write_file(name, content, *mode))
+    });
+    if let Err(error) = written.await {
+        log::warn!(target: "cleanup", "session {} keeps its old TURN credentials: {error}", live.id);
+    }
+}
+
 async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<(), String> {
     let mut snapshot: Snapshot = kept(entry, "life").ok_or("its ledger entry has no lifecycle")?;
     if !is_alive {
@@ -77,10 +106,13 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         Err(error) if is_alive => return Err(error.to_string()),
         slot => slot.ok(),
     };
+    let workspace = Workspace::recorded(&entry.workspace, &entry.id)
+        .ok_or("its ledger entry has no directory")?;
     let place = Place {
         port: entry.port,
         udp: entry.udp.0..=entry.udp.1,
         slot,
+        workspace,
     };
     let credentials = entry
         .credentials
@@ -95,7 +127,6 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
     let body: Option<Body> = Credentials::new(wish.user.clone(), wish.password.clone())
         .ok()
         .and_then(|c| worker.bodies.body(entry.body_ip, c).ok());
-    let created_at = humantime::parse_rfc3339(&entry.created_at).unwrap_or_else(|_| clock::wall());
     let settings = &worker.settings;
     let tag = snippet(
         &entry.id,
@@ -111,9 +142,11 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         place,
         entry.user.clone(),
         tag,
-        created_at,
+        birth(entry),
     );
     live.set_traces(traces);
+    let streamer = kept::<Option<PathBuf>>(entry, "streamer").flatten();
+    live.set_streamer(streamer.or_else(|| Some(worker.program.streamer.clone())));
     live.set_ready_at(
         entry
             .ready_at
@@ -132,6 +165,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
                 .map_err(|e| e.to_string())?,
         );
         live.set_running(Some(Arc::clone(&running)));
+        refresh(worker, &live).await;
         steps::watch(&live, running, run);
     }
     let life = Lifecycle::adopted(clock::now(), live.age(), settings.life, snapshot);

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::http::auth::Bearer;
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
-use crate::protocol::{EndReason, Status};
+use crate::protocol::EndReason;
 use crate::session::lifecycle::Input;
 
 /// Wait for a deleted session to be gone: two rounds of killing and leaving the body.
@@ -33,6 +33,10 @@ pub(super) fn router(worker: &Arc<Worker>) -> Router {
                 Ok(Reply::json(200, &health::health(&w)))
             }),
         )
+        .open(Method::Get, "/admin", |_| async {
+            let line = "this is a worker: the dashboard is the controller's, at its /admin\n";
+            Ok(Reply::text(404, "text/plain; charset=utf-8", line))
+        })
         .open(Method::Get, "/livez", |_| async {
             Ok(Reply::text(200, "text/plain", "alive\n"))
         })
@@ -110,7 +114,7 @@ async fn delete(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
     }
     log::info!(target: "worker", "delete session={} request_id={}", live.id, call.request_id);
     live.report(Input::EndRequested(EndReason::Deleted)).await;
-    let gone = live.wait(|s| s.status == Status::Ended);
+    let gone = live.wait(|s| s.is_gone);
     match clock::by(clock::now() + DELETE_WITHIN, gone).await {
         Ok(_) => Ok(Reply::empty(204)),
         Err(_) => Err(Failure::new(

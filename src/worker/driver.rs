@@ -63,15 +63,21 @@ impl Driver {
                 }
                 self.carry_out(action).await;
             }
+            let deadline = self.life.next_deadline();
             let tick = async {
-                match self.life.next_deadline() {
+                match deadline {
                     Some(deadline) => clock::until(deadline).await,
                     None => std::future::pending().await,
                 }
                 Input::Tick
             };
             let next = async { inbox.recv().await.unwrap_or(Input::Tick) };
-            let input = smol::future::or(next, tick).await;
+            // However much is said, a deadline that has come is not kept waiting.
+            let input = if deadline.is_some_and(|at| at <= clock::now()) {
+                Input::Tick
+            } else {
+                smol::future::or(next, tick).await
+            };
             log::debug!(target: "session", session = self.live.id.as_str(); "{input:?}");
             actions = self.life.on(clock::now(), input);
             if self.live.take_unsaved() {
@@ -88,7 +94,11 @@ impl Driver {
                 self.publish().await;
             }
             Action::ReachBody => self.step(steps::reach(worker, live, self.stage.clone())),
-            Action::Spawn(run) => self.step(steps::spawn(worker, live, self.stage.clone(), run)),
+            Action::Spawn(run) => {
+                self.step = None;
+                // Nothing cancels a start half-way: whoever ends it waits for it.
+                exec::spawn(steps::spawn(worker, live, self.stage.clone(), run)).detach();
+            }
             Action::AwaitProgram(run) => self.step(steps::await_program(live, run)),
             Action::PairBody(run) => self.step(steps::pair(worker, live, self.stage.clone(), run)),
             Action::LaunchExperience(run) => live.tell(Input::Launched(run)),
@@ -100,7 +110,7 @@ impl Driver {
                 exec::spawn(steps::leave(worker, live, self.stage.clone())).detach();
             }
             Action::RemoveWorkspace => {
-                exec::spawn(steps::remove_workspace(worker, live)).detach();
+                exec::spawn(steps::remove_workspace(live)).detach();
             }
             Action::NotifyPage(notice) => self.notify(notice),
             Action::Record(summary) => self.record(&summary).await,
@@ -114,8 +124,8 @@ impl Driver {
     }
 
     fn kill(&mut self, run: Run) {
-        // A spawn in flight ends what it started when it is cancelled.
         self.step = None;
+        self.live.abandon(run);
         exec::spawn(steps::kill(
             Arc::clone(&self.worker),
             Arc::clone(&self.live),
@@ -162,7 +172,7 @@ impl Driver {
 
     fn entry(&self, shown: &Shown) -> Entry {
         let live = &self.live;
-        let workspace = self.worker.sessions_dir.of(&live.id).path().to_owned();
+        let workspace = live.workspace.path().to_owned();
         let udp = live.udp.clone();
         let port = live.port;
         let mut entry = Entry::new(
@@ -186,13 +196,15 @@ impl Driver {
         entry.stream_path.clone_from(&shown.stream_path);
         entry.experience.clone_from(&live.wish.request.experience);
         entry.district.clone_from(&live.wish.request.district);
-        entry.created_at = clock::rfc3339(live.created_at);
+        entry.created_at = clock::rfc3339(live.birth.at);
+        entry.begun_ms = Some(live.birth.mark.as_millis());
         entry.ready_at = shown.ready_at.map(clock::rfc3339);
         let kept = [
             ("life", serde_json::to_value(self.life.snapshot())),
             ("traces", serde_json::to_value(&traces)),
             ("request", serde_json::to_value(&live.wish.request)),
             ("rating", serde_json::to_value(live.rating())),
+            ("streamer", serde_json::to_value(live.streamer())),
         ];
         for (name, value) in kept {
             if let Ok(value) = value {
@@ -310,6 +322,7 @@ impl Driver {
             log::error!(target: "session", session = live.id.as_str(); "{error}");
         }
         worker.roster.remove(&live);
+        live.show_gone();
         let reason = live
             .shown()
             .end_reason

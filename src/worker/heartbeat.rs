@@ -1,4 +1,6 @@
 //! Telling the controller: on a beat, and at once when a session changes.
+//!
+//! Of several controllers one is told, the same as long as it answers: they share what they hear.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -41,25 +43,52 @@ pub(super) fn start(worker: &Arc<Worker>, kicked: Receiver<()>, stop: Stop) {
 
 /// The last word of a process that stops: no more sessions here, and what has just ended.
 pub(super) async fn last_word(worker: &Arc<Worker>) {
-    if let Some(peer) = &worker.settings.controller
-        && let Err(why) = beat(worker, peer, u64::MAX).await
-    {
-        log::warn!(target: "heartbeat", "{why}");
+    if let Some(peer) = &worker.settings.controller {
+        let mut way = Way::of(worker, peer);
+        if let Err(why) = beat(worker, peer, &mut way, u64::MAX).await {
+            log::warn!(target: "heartbeat", "{why}");
+        }
+    }
+}
+
+/// Which of the controllers is told.
+#[derive(Debug)]
+struct Way(usize);
+
+impl Way {
+    /// Workers share the controllers out by their names.
+    fn of(worker: &Worker, peer: &ControllerPeer) -> Self {
+        let bytes = worker.settings.worker_id.bytes();
+        let sum = bytes.fold(0_usize, |sum, b| {
+            sum.wrapping_mul(31).wrapping_add(b.into())
+        });
+        Self(sum % peer.urls.len())
+    }
+
+    fn url<'a>(&self, peer: &'a ControllerPeer) -> &'a str {
+        &peer.urls[self.0 % peer.urls.len()]
+    }
+
+    fn next(&mut self, peer: &ControllerPeer) {
+        self.0 = (self.0 + 1) % peer.urls.len();
     }
 }
 
 async fn beat_for_ever(worker: &Arc<Worker>, peer: &ControllerPeer, kicked: &Receiver<()>) {
     let mut interval = peer.interval;
     let (mut sequence, mut failures) = (0_u64, 0_u32);
+    let mut way = Way::of(worker, peer);
+    let mut told = None;
     loop {
         sequence += 1;
-        let outcome = beat(worker, peer, sequence).await;
+        let outcome = beat(worker, peer, &mut way, sequence).await;
         worker.counters.beat(outcome.is_ok());
         let mut pause = match outcome {
             Ok(reply) => {
-                if failures > 0 || sequence == 1 {
-                    log::info!(target: "heartbeat", "registered with {} as {}", peer.url, worker.settings.worker_id);
+                if failures > 0 || told != Some(way.0) {
+                    log::info!(target: "heartbeat", "registered with {} as {}", way.url(peer), worker.settings.worker_id);
                 }
+                told = Some(way.0);
                 failures = 0;
                 let wanted = Duration::from_millis(reply.heartbeat_interval_ms);
                 interval = wanted.clamp(INTERVAL_MIN, INTERVAL_MAX);
@@ -107,11 +136,40 @@ fn problem(worker: &Worker, why: Option<String>) {
         .unwrap_or_else(PoisonError::into_inner) = why;
 }
 
+/// One heartbeat to the first controller that answers, beginning with the one told last.
 async fn beat(
     worker: &Arc<Worker>,
     peer: &ControllerPeer,
+    way: &mut Way,
     sequence: u64,
 ) -> Result<HeartbeatReply, String> {
+    let mut whys = Vec::new();
+    for _ in &peer.urls {
+        match beat_to(worker, peer, way.url(peer), sequence).await {
+            Ok(reply) => return Ok(reply),
+            // What one controller judges, all would.
+            Err(Unheard::Judged(why)) => return Err(why),
+            Err(Unheard::Away(why)) => whys.push(why),
+        }
+        way.next(peer);
+    }
+    Err(whys.join("; "))
+}
+
+/// Why a heartbeat was not taken.
+enum Unheard {
+    /// No answer, or one that says that the controller cannot: another one may.
+    Away(String),
+    /// Refused for what it is.
+    Judged(String),
+}
+
+async fn beat_to(
+    worker: &Arc<Worker>,
+    peer: &ControllerPeer,
+    url: &str,
+    sequence: u64,
+) -> Result<HeartbeatReply, Unheard> {
     let told = worker.roster.untold();
     let mut sessions = worker.roster.views();
     sessions.extend(told.iter().cloned());
@@ -133,18 +191,15 @@ async fn beat(
         sessions,
     };
     let within = peer.interval.min(WITHIN_MAX);
-    let call = Outgoing::new(
-        Method::Post,
-        format!("{}/api/v1/workers/heartbeat", peer.url),
-    )
-    .bearer(&peer.token)
-    .json(&heartbeat)
-    .within(within);
+    let call = Outgoing::new(Method::Post, format!("{url}/api/v1/workers/heartbeat"))
+        .bearer(&peer.token)
+        .json(&heartbeat)
+        .within(within);
     let answer = worker
         .client
         .send(call)
         .await
-        .map_err(|e| explain(peer, &e))?;
+        .map_err(|e| Unheard::Away(explain(url, &e)))?;
     if worker.settings.url.is_none() && learn_url(worker, &answer) {
         worker.kick();
     }
@@ -152,10 +207,14 @@ async fn beat(
         .is_duplicate
         .store(answer.status == 409, Ordering::Relaxed);
     if !answer.is_ok() {
-        return Err(refused(peer, &answer));
+        let why = refused(url, &answer);
+        return Err(match answer.status {
+            500.. => Unheard::Away(why),
+            _ => Unheard::Judged(why),
+        });
     }
     worker.roster.told(&told);
-    answer.json().map_err(|e| explain(peer, &e))
+    answer.json().map_err(|e| Unheard::Away(explain(url, &e)))
 }
 
 /// Where the controller reaches this worker. Until the first answer shows the route, an address
@@ -191,11 +250,11 @@ fn learn_url(worker: &Worker, answer: &Answer) -> bool {
     is_new
 }
 
-fn explain(peer: &ControllerPeer, error: &ClientError) -> String {
-    format!("controller {} does not answer: {error}", peer.url)
+fn explain(url: &str, error: &ClientError) -> String {
+    format!("controller {url} does not answer: {error}")
 }
 
-fn refused(peer: &ControllerPeer, answer: &Answer) -> String {
+fn refused(url: &str, answer: &Answer) -> String {
     let remedy = match answer.status {
         401 => "; controller.token must be the controller's server.admin_token",
         409 => {
@@ -204,8 +263,7 @@ fn refused(peer: &ControllerPeer, answer: &Answer) -> String {
         _ => "",
     };
     format!(
-        "controller {} refuses with {}: {}{remedy}",
-        peer.url,
+        "controller {url} refuses with {}: {}{remedy}",
         answer.status,
         answer.excerpt()
     )

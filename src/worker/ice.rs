@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Worker;
 use super::live::Live;
 use crate::secret::Secret;
+use crate::session::program;
 use crate::{clock, turn};
 
 /// Name of the recipe inside a session's directory.
@@ -55,13 +56,10 @@ pub(super) fn servers(worker: &Worker, live: &Live) -> Vec<Server> {
 pub(super) type Part = (&'static str, String, u32);
 
 /// The script that the stream program is told to run, and the files that make it one. `None` without a TURN secret.
-pub(super) fn script(
-    worker: &Worker,
-    live: &Live,
-    workspace: &Path,
-) -> Option<(PathBuf, Vec<Part>)> {
+pub(super) fn script(worker: &Worker, live: &Live) -> Option<(PathBuf, Vec<Part>)> {
     let turn = worker.settings.turn.as_ref()?;
-    let executable = std::env::current_exe().ok()?;
+    let executable = program::own().ok()?;
+    let workspace = live.workspace.path();
     let recipe = Recipe {
         secret: turn.secret.expose().to_owned(),
         name: live.id.short().to_owned(),

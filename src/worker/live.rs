@@ -1,33 +1,37 @@
 //! One session as the rest of the worker sees it: what is known of it, and how to reach it.
 
+mod shown;
+mod viewers;
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use smol::channel::{Receiver, Sender};
+use smol::channel::{Receiver, Sender, TrySendError};
 
 use crate::body::Traces;
 use crate::body::experience::Launch;
+use crate::clock;
 use crate::exec::{self, Stopper};
-use crate::http::sse::{Event, Feed};
+use crate::http::sse::Feed;
 use crate::ids::SessionId;
-use crate::page;
-use crate::protocol::{CreateSession, EndReason, PageStats, Phase, SessionView, Status};
-use crate::proxy::{Pass, Upstream};
+use crate::protocol::{CreateSession, PageStats, Phase, SessionView, Status};
+use crate::proxy::Upstream;
 use crate::secret::Secret;
-use crate::session::lifecycle::{Input, Lifecycle, ViewerId};
+use crate::session::lifecycle::{Input, Run, ViewerId};
 use crate::session::ports::Slot;
 use crate::session::running::Running;
-use crate::{clock, proxy};
+use crate::session::workspace::Workspace;
+
+pub(super) use shown::Shown;
+pub(super) use viewers::{ended, policy, snippet};
 
 /// Inputs that may wait for a session: its steps, its viewers and its users.
 const INBOX: usize = 256;
-/// Page event streams of one session: a few tabs and their reconnects.
-const FEEDS_MAX: usize = 16;
 
 /// What a session was asked to be.
 #[derive(Clone, Debug)]
@@ -38,21 +42,42 @@ pub(super) struct Wish {
     pub(super) launch: Option<Launch>,
 }
 
-/// The ports of a session.
+/// What a session has of this machine.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) port: u16,
     pub(super) udp: RangeInclusive<u16>,
     /// None when its process is dead and the configured ranges have moved since.
     pub(super) slot: Option<Slot>,
+    /// Where it was made: `sessions.dir` may be another since.
+    pub(super) workspace: Workspace,
 }
 
-impl From<Slot> for Place {
-    fn from(slot: Slot) -> Self {
+impl Place {
+    pub(super) fn new(slot: Slot, workspace: Workspace) -> Self {
         Self {
             port: slot.port(),
             udp: slot.udp(),
             slot: Some(slot),
+            workspace,
+        }
+    }
+}
+
+/// When a session began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Birth {
+    /// For people.
+    pub(super) at: SystemTime,
+    /// For everything else, on this machine's own clock, over restarts of the worker.
+    pub(super) mark: clock::Mark,
+}
+
+impl Birth {
+    pub(super) fn now() -> Self {
+        Self {
+            at: clock::wall(),
+            mark: clock::Mark::now(),
         }
     }
 }
@@ -64,12 +89,18 @@ pub(super) struct Live {
     pub(super) wish: Wish,
     pub(super) port: u16,
     pub(super) udp: RangeInclusive<u16>,
+    pub(super) workspace: Workspace,
     slot: Mutex<Option<Slot>>,
+    /// When this process admitted or adopted it.
     pub(super) begun: Instant,
-    pub(super) created_at: SystemTime,
+    pub(super) birth: Birth,
     /// User name that the proxy sends to the stream program.
     pub(super) program_user: String,
     pub(super) snippet: Arc<str>,
+    /// Held while a stream process is started, and while one is ended.
+    pub(super) spawning: smol::lock::Mutex<()>,
+    /// The last run whose end was asked for; it is not to be started any more.
+    abandoned: AtomicU32,
     inbox: Sender<Input>,
     viewers: AtomicU64,
     told: Mutex<Told>,
@@ -81,6 +112,8 @@ struct Told {
     shown: Shown,
     traces: Traces,
     running: Option<Arc<Running>>,
+    streamer: Option<PathBuf>,
+    signalled_at: Option<Instant>,
     feeds: Vec<Feed>,
     tunnels: HashMap<ViewerId, Stopper>,
     waiting: Vec<Sender<()>>,
@@ -99,43 +132,6 @@ impl Told {
     }
 }
 
-/// The lifecycle's view, as it was published last.
-#[derive(Clone, Debug)]
-pub(super) struct Shown {
-    /// Whether the ledger has it.
-    pub(super) is_kept: bool,
-    pub(super) status: Status,
-    pub(super) phase: Option<Phase>,
-    pub(super) is_up: bool,
-    pub(super) is_launching: bool,
-    pub(super) viewers: u32,
-    pub(super) disconnect_count: u32,
-    pub(super) stream_path: Option<String>,
-    pub(super) ready_at: Option<SystemTime>,
-    pub(super) end_reason: Option<EndReason>,
-    pub(super) failure: Option<(&'static str, String)>,
-    pub(super) duration: Option<Duration>,
-}
-
-impl Default for Shown {
-    fn default() -> Self {
-        Self {
-            is_kept: false,
-            status: Status::Starting,
-            phase: Some(Phase::Reaching),
-            is_up: false,
-            is_launching: false,
-            viewers: 0,
-            disconnect_count: 0,
-            stream_path: None,
-            ready_at: None,
-            end_reason: None,
-            failure: None,
-            duration: None,
-        }
-    }
-}
-
 impl Live {
     pub(super) fn new(
         id: SessionId,
@@ -143,7 +139,7 @@ impl Live {
         place: Place,
         program_user: String,
         snippet: Arc<str>,
-        created_at: SystemTime,
+        birth: Birth,
     ) -> (Arc<Self>, Receiver<Input>) {
         let (inbox, inputs) = smol::channel::bounded(INBOX);
         let live = Self {
@@ -151,11 +147,14 @@ impl Live {
             wish,
             port: place.port,
             udp: place.udp,
+            workspace: place.workspace,
             slot: Mutex::new(place.slot),
             begun: clock::now(),
-            created_at,
+            birth,
             program_user,
             snippet,
+            spawning: smol::lock::Mutex::new(()),
+            abandoned: AtomicU32::new(0),
             inbox,
             viewers: AtomicU64::new(1),
             told: Mutex::default(),
@@ -167,71 +166,24 @@ impl Live {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says something to the session without waiting. A full inbox means that it hangs; it is
-    /// then told by its own deadlines.
-    pub(super) fn tell(&self, input: Input) {
-        if let Err(smol::channel::TrySendError::Full(lost)) = self.inbox.try_send(input) {
-            log::error!(target: "session", session = self.id.as_str(); "inbox full, lost {lost:?}");
+    /// Says something to the session without waiting here. It is not lost when the inbox is full
+    /// (a slow disk, a flood of requests): a task of its own waits for room.
+    pub(super) fn tell(self: &Arc<Self>, input: Input) {
+        if let Err(TrySendError::Full(input)) = self.inbox.try_send(input) {
+            log::warn!(target: "session", session = self.id.as_str(); "inbox full, {input:?} has to wait");
+            let live = Arc::clone(self);
+            exec::spawn(async move { live.report(input).await }).detach();
         }
+    }
+
+    /// Wakes the session. A full inbox does that, too.
+    fn wake(&self) {
+        let _ = self.inbox.try_send(Input::Tick);
     }
 
     /// Says something to the session and waits for room in its inbox.
     pub(super) async fn report(&self, input: Input) {
         let _ = self.inbox.send(input).await;
-    }
-
-    /// What the lifecycle has to show now.
-    pub(super) fn look(&self, life: &Lifecycle) -> Shown {
-        let before = self.shown();
-        Shown {
-            is_kept: true,
-            status: life.status(),
-            phase: life.phase(),
-            is_up: life.is_up(),
-            is_launching: before.is_launching,
-            viewers: life.viewers(),
-            disconnect_count: life.disconnect_count(),
-            stream_path: life.stream_path().map(str::to_owned),
-            ready_at: before.ready_at.or_else(|| life.is_up().then(clock::wall)),
-            end_reason: life.end_reason(),
-            failure: life.failure().map(|f| (f.slug(), f.to_string())),
-            duration: life.end_reason().map(|_| life.duration(clock::now())),
-        }
-    }
-
-    /// Shows it; answers what was shown before. Wakes waiters.
-    pub(super) fn show(&self, mut shown: Shown) -> Shown {
-        let mut told = self.told();
-        shown.is_launching = told.shown.is_launching;
-        told.waiting.clear();
-        std::mem::replace(&mut told.shown, shown)
-    }
-
-    pub(super) fn shown(&self) -> Shown {
-        self.told().shown.clone()
-    }
-
-    pub(super) fn set_launching(&self, is_launching: bool) {
-        self.told().shown.is_launching = is_launching;
-    }
-
-    pub(super) fn set_ready_at(&self, at: Option<SystemTime>) {
-        self.told().shown.ready_at = at;
-    }
-
-    /// Waits until what the session shows satisfies `wanted`, and answers it.
-    pub(super) async fn wait(&self, wanted: impl Fn(&Shown) -> bool) -> Shown {
-        loop {
-            let changed = {
-                let mut told = self.told();
-                if wanted(&told.shown) {
-                    return told.shown.clone();
-                }
-                told.listen()
-            };
-            // Closed by the next change.
-            let _ = changed.recv().await;
-        }
     }
 
     pub(super) fn traces(&self) -> Traces {
@@ -250,6 +202,24 @@ impl Live {
         self.told().running = running;
     }
 
+    /// The run and those before it are not to be started any more.
+    pub(super) fn abandon(&self, run: Run) {
+        self.abandoned.fetch_max(run, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_abandoned(&self, run: Run) -> bool {
+        self.abandoned.load(Ordering::Relaxed) >= run
+    }
+
+    /// What the stream process runs for each stream; the configured one may be another since.
+    pub(super) fn streamer(&self) -> Option<PathBuf> {
+        self.told().streamer.clone()
+    }
+
+    pub(super) fn set_streamer(&self, streamer: Option<PathBuf>) {
+        self.told().streamer = streamer;
+    }
+
     pub(super) fn rate(&self, score: u8) {
         {
             let mut told = self.told();
@@ -257,8 +227,12 @@ impl Live {
             told.is_unsaved = true;
             told.waiting.clear();
         }
-        // Wakes the driver, which keeps it.
-        self.tell(Input::Tick);
+        // The driver keeps it.
+        self.wake();
+    }
+
+    pub(super) fn rating(&self) -> Option<u8> {
+        self.told().rating
     }
 
     /// Whether the ledger misses something that no change of the lifecycle will write; asked once.
@@ -284,19 +258,12 @@ impl Live {
         self.told().mic = on;
     }
 
-    pub(super) fn rating(&self) -> Option<u8> {
-        self.told().rating
-    }
-
     /// Takes in the page's digest; `false` when the last one is younger than `pause`.
     pub(super) fn measure(&self, stats: PageStats, pause: Duration) -> bool {
         let now = clock::now();
         let mut told = self.told();
-        if told
-            .stats
-            .as_ref()
-            .is_some_and(|(_, at)| now.saturating_duration_since(*at) < pause)
-        {
+        let is_young = |(_, at): &(PageStats, Instant)| now.saturating_duration_since(*at) < pause;
+        if told.stats.as_ref().is_some_and(is_young) {
             return false;
         }
         told.stats = Some((stats, now));
@@ -321,64 +288,9 @@ impl Live {
         Upstream::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
     }
 
-    fn next_viewer(&self) -> ViewerId {
-        self.viewers.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Leave for a signalling tunnel: a viewer until it ends. Streamers of earlier tunnels end
-    /// first: a session has one encoder.
-    pub(super) async fn admit_tunnel(self: Arc<Self>, streamer: PathBuf) -> Pass {
-        if let Some(running) = self.running() {
-            let ended = running.end_streamers(&streamer).await;
-            if ended > 0 {
-                log::info!(target: "session", session = self.id.as_str();
-                    "a page signals anew, ended {ended} earlier streamers");
-            }
-        }
-        let viewer = self.next_viewer();
-        let (stopper, cut) = exec::stop();
-        self.told().tunnels.insert(viewer, stopper);
-        self.tell(Input::ViewerJoined(viewer));
-        let live = Arc::downgrade(&self);
-        Pass {
-            cut,
-            keep: Box::new(Presence { live, viewer }),
-        }
-    }
-
-    /// A page's event stream: a viewer until it ends. `None` when there are too many.
-    pub(super) fn admit_feed(self: &Arc<Self>) -> Option<crate::http::Reply> {
-        let mut told = self.told();
-        told.feeds.retain(|feed| !feed.is_gone());
-        if told.feeds.len() >= FEEDS_MAX {
-            return None;
-        }
-        let viewer = self.next_viewer();
-        let (feed, reply) = crate::http::sse::feed(Presence {
-            live: Arc::downgrade(self),
-            viewer,
-        });
-        if let Some(reason) = told.shown.end_reason {
-            let _ = feed.send(ended(reason));
-        }
-        told.feeds.push(feed);
-        drop(told);
-        self.tell(Input::ViewerJoined(viewer));
-        Some(reply)
-    }
-
-    /// Tells every open page.
-    pub(super) fn notify(&self, event: &Event) {
-        self.told()
-            .feeds
-            .retain(|feed| feed.send(event.clone()).is_ok());
-    }
-
-    /// Cuts every tunnel and ends every event stream.
-    pub(super) fn cut(&self) {
-        let mut told = self.told();
-        told.tunnels.clear();
-        told.feeds.clear();
+    /// Time since admission, over restarts of the worker.
+    pub(super) fn age(&self) -> Duration {
+        self.birth.mark.elapsed()
     }
 
     /// The session as every API shows it.
@@ -397,7 +309,7 @@ impl Live {
             body_ip: self.wish.request.body_ip,
             experience: self.wish.request.experience.clone(),
             district: self.wish.request.district.clone(),
-            created_at: clock::rfc3339(self.created_at),
+            created_at: clock::rfc3339(self.birth.at),
             ready_at: shown.ready_at.map(clock::rfc3339),
             connected: shown.status == Status::Connected,
             viewers: shown.viewers,
@@ -413,77 +325,41 @@ impl Live {
             stats: told.stats.as_ref().map(|(stats, _)| stats.clone()),
         }
     }
-
-    /// Time since admission, over restarts of the worker.
-    pub(super) fn age(&self) -> Duration {
-        clock::wall()
-            .duration_since(self.created_at)
-            .unwrap_or_default()
-    }
 }
 
-/// The page's event for an end.
-pub(super) fn ended(reason: EndReason) -> Event {
-    Event {
-        id: None,
-        name: "ended".into(),
-        data: serde_json::json!({"end_reason": reason}).to_string(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A viewer, until dropped.
-struct Presence {
-    live: Weak<Live>,
-    viewer: ViewerId,
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        let Some(live) = self.live.upgrade() else {
-            return;
+    #[test]
+    fn what_a_full_inbox_has_no_room_for_is_said_later() {
+        let id = SessionId::random().unwrap();
+        let place = Place {
+            port: 1,
+            udp: 2..=3,
+            slot: None,
+            workspace: Workspace::recorded(&std::path::Path::new("/x").join(id.as_str()), &id)
+                .unwrap(),
         };
-        live.told().tunnels.remove(&self.viewer);
-        live.tell(Input::ViewerLeft(self.viewer));
-    }
-}
-
-/// The script tag for a session's pages.
-pub(super) fn snippet(
-    id: &SessionId,
-    wish: &Wish,
-    return_url: &str,
-    relay_only: bool,
-    mic: bool,
-) -> Arc<str> {
-    page::snippet(&page::PageConfig {
-        session: id,
-        return_url,
-        experience: wish.request.experience.as_deref(),
-        district: wish.request.district.as_deref(),
-        body: None,
-        head: None,
-        body_ip: Some(wish.request.body_ip),
-        relay_only,
-        mic,
-    })
-    .into()
-}
-
-/// The policy under which browsers reach this session's stream process.
-pub(super) fn policy(
-    live: &Arc<Live>,
-    user_header: &'static str,
-    streamer: PathBuf,
-    language: Option<String>,
-) -> proxy::Policy {
-    let tunnels = Arc::clone(live);
-    proxy::Policy {
-        set: vec![(user_header, live.program_user.clone())],
-        cookies: Some(&["mlSession"]),
-        snippet: Some(Arc::clone(&live.snippet)),
-        on_tunnel: Some(Arc::new(move || {
-            Box::pin(Arc::clone(&tunnels).admit_tunnel(streamer.clone()))
-        })),
-        error_page: Some(Arc::new(move |_| page::unavailable(language.as_deref()))),
+        let wish = Wish {
+            request: serde_json::from_str(r#"{"body_ip":"10.0.0.1"}"#).unwrap(),
+            user: String::new(),
+            password: Secret::new("x"),
+            launch: None,
+        };
+        let (live, inbox) = Live::new(id, wish, place, String::new(), "".into(), Birth::now());
+        for viewer in 0..INBOX as u64 {
+            live.tell(Input::ViewerLeft(viewer));
+        }
+        live.tell(Input::ViewerLeft(INBOX as u64));
+        live.rate(5);
+        let heard = exec::block_on(async {
+            let mut heard = Vec::new();
+            for _ in 0..=INBOX {
+                heard.push(inbox.recv().await.unwrap());
+            }
+            heard
+        });
+        assert!(heard.contains(&Input::ViewerLeft(INBOX as u64)));
     }
 }

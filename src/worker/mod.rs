@@ -55,6 +55,7 @@ use crate::tls::Trust;
 
 pub use settings::body_rules;
 
+use live::Live;
 use roster::Roster;
 use settings::Settings;
 
@@ -307,7 +308,21 @@ impl Worker {
 
     /// Whether new sessions are refused, and why.
     fn refusal(&self) -> Option<&'static str> {
+        self.refusal_under(&self.drain_state())
+    }
+
+    /// Takes a session on, unless a drain or a stop came first: whoever orders one afterwards finds
+    /// the session in the roster and tells it.
+    fn enlist(&self, live: &Arc<Live>) -> Result<(), &'static str> {
         let drain = self.drain_state();
+        if let Some(why) = self.refusal_under(&drain) {
+            return Err(why);
+        }
+        self.roster.add(live);
+        Ok(())
+    }
+
+    fn refusal_under(&self, drain: &Drain) -> Option<&'static str> {
         if drain.stopping {
             Some("the worker is stopping")
         } else if drain.own || drain.ordered {

@@ -42,10 +42,14 @@ impl Roster {
         self.lock().live.len()
     }
 
-    /// Takes an ended session off; its end waits to be told.
+    /// Takes an ended session off; its end waits to be told. Then its slot is free.
     pub(super) fn remove(&self, live: &Arc<Live>) {
-        live.release_slot();
         let view = live.view();
+        self.take_off(live, view);
+        live.release_slot();
+    }
+
+    fn take_off(&self, live: &Arc<Live>, view: SessionView) {
         let mut inner = self.lock();
         inner.live.remove(&live.id);
         if inner.remembered.len() == REMEMBERED_MAX {

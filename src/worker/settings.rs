@@ -57,7 +57,8 @@ pub(super) struct Settings {
 /// The controller that this worker belongs to.
 #[derive(Clone, Debug)]
 pub(super) struct ControllerPeer {
-    pub(super) url: String,
+    /// At least one; equal controllers that share one fleet.
+    pub(super) urls: Vec<String>,
     pub(super) token: Secret,
     pub(super) interval: Duration,
 }
@@ -65,14 +66,15 @@ pub(super) struct ControllerPeer {
 impl Settings {
     pub(super) fn new(config: &Config, machine: &Machine, own_ports: &[u16]) -> Self {
         let sessions = &config.sessions;
-        let controller = match (&config.controller.url, &config.controller.token) {
-            (Some(url), Some(token)) => Some(ControllerPeer {
-                url: url.trim_end_matches('/').to_owned(),
-                token: token.clone(),
+        let urls = config.controller.urls.clone();
+        let token = config.controller.token.clone();
+        let controller = token
+            .filter(|_| !urls.is_empty())
+            .map(|token| ControllerPeer {
+                urls,
+                token,
                 interval: config.controller.heartbeat_interval,
-            }),
-            _ => None,
-        };
+            });
         Self {
             worker_id: config.worker.id.clone(),
             district: config.district.clone(),

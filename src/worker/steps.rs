@@ -85,17 +85,26 @@ pub(super) async fn reach(_worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
 }
 
 pub(super) async fn spawn(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, run: Run) {
-    match prepare_and_spawn(&worker, &live, &stage).await {
+    let spawning = live.spawning.lock().await;
+    let outcome = if live.is_abandoned(run) {
+        Err("it was given up before it was started".to_owned())
+    } else {
+        prepare_and_spawn(&worker, &live, &stage).await
+    };
+    let said = match outcome {
         Ok(running) => {
             let running = Arc::new(running);
             log::info!(target: "session", session = live.id.as_str();
                 "stream process pid={} port={}", running.pid(), live.port);
+            live.set_streamer(Some(worker.program.streamer.clone()));
             live.set_running(Some(Arc::clone(&running)));
             watch(&live, running, run);
-            live.report(Input::Spawned(run)).await;
+            Input::Spawned(run)
         }
-        Err(why) => live.report(Input::SpawnFailed(run, why)).await,
-    }
+        Err(why) => Input::SpawnFailed(run, why),
+    };
+    drop(spawning);
+    live.report(said).await;
 }
 
 /// Tells the session when its stream process ends.
@@ -123,9 +132,8 @@ async fn prepare_and_spawn(
     stage: &Stage,
 ) -> Result<crate::session::running::Running, String> {
     let mut settings = program_settings(worker, live, stage);
-    let path = worker.sessions_dir.of(&live.id).path().to_owned();
     let mut files = Vec::new();
-    if let Some((script, parts)) = ice::script(worker, live, &path) {
+    if let Some((script, parts)) = ice::script(worker, live) {
         settings.ice_server_script = Some(script);
         files = parts;
     }
@@ -135,16 +143,19 @@ async fn prepare_and_spawn(
             host: identity.host(),
         });
     }
-    let (dir, program, id) = (
+    let (dir, program, existing) = (
         worker.sessions_dir.clone(),
         worker.program.clone(),
-        live.id.clone(),
+        live.workspace.clone(),
     );
     let seeded = settings.seed.as_ref().map(|_| SEED_HOST);
     let workspace = smol::unblock(move || {
-        let existing = dir.of(&id);
         let fresh = !existing.path().exists();
-        let workspace = if fresh { dir.create(&id)? } else { existing };
+        let workspace = if fresh {
+            dir.create(existing.id())?
+        } else {
+            existing
+        };
         for (name, content, mode) in &files {
             workspace.write_file(name, content, *mode)?;
         }
@@ -221,6 +232,7 @@ pub(super) async fn probe(live: Arc<Live>, run: Run) {
         Ok(api) => api.ready(PROBE).await.is_ok(),
         Err(_) => false,
     };
+    live.settle_streamers().await;
     live.report(if ready {
         Input::ProbeOk(run)
     } else {
@@ -261,7 +273,7 @@ async fn pair_and_target(
                 .await
                 .map_err(|e| e.to_string())?;
             if paired.fresh {
-                keep(worker, live, body.clone());
+                keep(live, body.clone());
             }
             stage.with(|s| s.paired = Some(paired.clone()));
             paired
@@ -291,12 +303,8 @@ async fn pair_and_target(
 
 /// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream
 /// does not wait for that.
-fn keep(worker: &Worker, live: &Arc<Live>, body: Body) {
-    let data = worker
-        .sessions_dir
-        .of(&live.id)
-        .path()
-        .join("server/data.json");
+fn keep(live: &Arc<Live>, body: Body) {
+    let data = live.workspace.path().join("server/data.json");
     let traces = live.traces();
     exec::spawn(async move {
         body.keep(&traces, &data, KEEP).await;
@@ -305,6 +313,12 @@ fn keep(worker: &Worker, live: &Arc<Live>, body: Body) {
 }
 
 pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
+    // A start in flight comes to its end first, so that there is something to kill.
+    let Ok(_spawning) = clock::by(clock::now() + KILL, live.spawning.lock()).await else {
+        log::error!(target: "session", session = live.id.as_str(); "its start takes for ever");
+        // The lifecycle asks again.
+        return;
+    };
     if let Some(running) = live.running() {
         let ended = running.end(clock::now() + KILL).await;
         if !ended.left.is_empty() {
@@ -329,8 +343,8 @@ pub(super) async fn leave(worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     live.report(Input::BodyLeft).await;
 }
 
-pub(super) async fn remove_workspace(worker: Arc<Worker>, live: Arc<Live>) {
-    let workspace = worker.sessions_dir.of(&live.id);
+pub(super) async fn remove_workspace(live: Arc<Live>) {
+    let workspace = live.workspace.clone();
     match smol::unblock(move || workspace.remove()).await {
         Ok(()) => live.report(Input::WorkspaceRemoved).await,
         // The lifecycle asks again.

@@ -4,6 +4,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startFirefox } from './fixture/firefox.mjs';
+import { session as told, startFleet, TOKEN } from './fixture/fleet.mjs';
 import { startFixture } from './fixture/server.mjs';
 import { shots, until } from './harness.mjs';
 
@@ -76,4 +77,21 @@ test('a stream goes live and its clean stop ends it', options, async () => {
   assert.equal(await page.evaluate('window.game.errors.length'), 0);
   await page.close();
   await streamer.close();
+});
+
+test('the dashboard is signed in to, shows the fleet and follows it', { skip: options.skip || (process.env.NECK_BINARY ? false : 'set NECK_BINARY to the built program') }, async () => {
+  const fleet = await startFleet();
+  try {
+    await fleet.worker('alpha', { sessions: [told({ experience: 'Cathedral' })] });
+    const page = await firefox.open(`${fleet.origin}/admin`);
+    await page.evaluate(`document.getElementById('token').value = '${TOKEN}'; document.querySelector('form').requestSubmit(); null`);
+    await until(() => page.evaluate('document.querySelector("#sessions tbody .name")?.textContent === "Cathedral"'), 'the session', 20000);
+    await fleet.worker('alpha', { sessions: [] });
+    await until(() => page.evaluate('[...document.querySelectorAll(".events li")].some((item) => /Session ended/.test(item.textContent))'), 'its end', 20000);
+    await until(() => page.evaluate('document.querySelector("#sessions tbody .name") === null'), 'its row is gone', 20000);
+    assert.deepEqual(page.errors, []);
+    await page.close();
+  } finally {
+    await fleet.close();
+  }
 });

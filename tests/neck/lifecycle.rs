@@ -101,7 +101,7 @@ fn a_stream_process_that_dies_while_somebody_watches_is_restarted_in_place() {
 #[test]
 fn a_session_that_nobody_joins_ends_as_never_connected() {
     let bench = Bench::new();
-    let worker = bench.worker("w1", None, json!({"sessions": {"connect_timeout": "1s"}}));
+    let worker = bench.worker("w1", None, json!({"sessions": {"connect_timeout": "3s"}}));
     let id = worker.session();
     worker.forgets(&id);
     let record = bench.one_record(&id);
@@ -113,7 +113,7 @@ fn a_session_that_nobody_joins_ends_as_never_connected() {
 #[test]
 fn a_session_lingers_for_a_visitor_who_reloads_and_ends_for_one_who_left() {
     let bench = Bench::new();
-    let worker = bench.worker("w1", None, json!({"sessions": {"disconnect_grace": "3s"}}));
+    let worker = bench.worker("w1", None, json!({"sessions": {"disconnect_grace": "6s"}}));
     let (reloaded, watched) = (worker.session(), worker.session());
     // Only the signalling: as good as a page's event stream.
     let signalling = Signalling::open(worker.at, &prefix(&watched));
@@ -127,7 +127,7 @@ fn a_session_lingers_for_a_visitor_who_reloads_and_ends_for_one_who_left() {
     let page = worker.page(&reloaded);
     worker.becomes(&reloaded, "connected");
     // Longer than the window: it is closed now.
-    pause(Duration::from_secs(4));
+    pause(Duration::from_secs(7));
     assert_eq!(worker.view(&reloaded)["status"], "connected");
     assert_eq!(worker.view(&reloaded)["disconnect_count"], 2);
     drop(page);
@@ -146,7 +146,7 @@ fn a_session_lingers_for_a_visitor_who_reloads_and_ends_for_one_who_left() {
 #[test]
 fn a_session_ends_at_its_longest_duration_whoever_watches() {
     let bench = Bench::new();
-    let worker = bench.worker("w1", None, json!({"sessions": {"max_duration": "2s"}}));
+    let worker = bench.worker("w1", None, json!({"sessions": {"max_duration": "6s"}}));
     let id = worker.session();
     let page = worker.page(&id);
     assert_eq!(page.wait("ended")["end_reason"], "max_duration");
@@ -240,4 +240,76 @@ fn a_listener_who_comes_back_hears_what_it_missed() {
     assert_eq!((feed.count("session_ready"), feed.count("missed")), (1, 0));
     let stranger = resume("999999");
     until("the gap to be told", || stranger.count("missed") == 1);
+}
+
+#[test]
+fn a_worker_that_was_stopped_for_a_while_gives_visitors_time_to_come_back() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({"sessions": {"disconnect_grace": "3s"}}));
+    let id = worker.session();
+    let page = worker.page(&id);
+    worker.becomes(&id, "connected");
+    drop(page);
+    worker.becomes(&id, "lingering");
+    signal(worker.pid(), "STOP");
+    // Beyond the window, and longer than any stall that is not a pause.
+    pause(Duration::from_secs(10));
+    signal(worker.pid(), "CONT");
+    // The page tries again within a moment of its own.
+    pause(Duration::from_secs(2));
+    let page = worker.page(&id);
+    worker.becomes(&id, "connected");
+    drop(page);
+    worker.forgets(&id);
+    assert_eq!(bench.one_record(&id)["end_reason"], "disconnected");
+}
+
+#[test]
+fn what_was_deleted_is_gone_when_the_answer_comes() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({"sessions": {"max": 1}}));
+    let port = u16::try_from(
+        worker.config["sessions"]["port_range_start"]
+            .as_u64()
+            .unwrap(),
+    );
+    // From a session that is just being admitted to one that is ready.
+    for late in [0, 5, 10, 20, 40, 80, 160, 320] {
+        // The only slot is free again, too.
+        let id = worker.session_with(json!({"wait": false}));
+        pause(Duration::from_millis(late));
+        assert_eq!(worker.delete(&id), 204);
+        let here = worker.sessions_dir();
+        assert_eq!(processes_in(&here), [0; 0], "after {late} ms");
+        assert_eq!(entries(&here), [""; 0], "after {late} ms");
+        assert_eq!(entries(&worker.ledger()), [""; 0], "after {late} ms");
+        assert!(is_free(port.unwrap()), "after {late} ms");
+    }
+}
+
+#[test]
+fn two_pages_that_signal_at_once_leave_one_streamer() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let id = worker.session();
+    let stream = worker.view(&id)["stream_path"].as_str().unwrap().to_owned();
+    let pages = [(); 2].map(|()| Signalling::open(worker.at, &prefix(&id)));
+    let streamers = || {
+        let mut all = processes_in(&worker.sessions_dir());
+        all.retain(|pid| has_argument(*pid, "streamer"));
+        all.len()
+    };
+    for page in &pages {
+        page.ask_for(&stream);
+    }
+    until("two streamers", || streamers() == 2);
+    until("one of them to be ended", || streamers() == 1);
+    // A page that comes later takes over.
+    let later = Signalling::open(worker.at, &prefix(&id));
+    until("the one before to be ended", || streamers() == 0);
+    later.ask_for(&stream);
+    until("its streamer", || streamers() == 1);
+    assert_eq!(worker.view(&id)["status"], "connected");
+    assert_eq!(worker.delete(&id), 204);
+    assert_eq!(streamers(), 0);
 }

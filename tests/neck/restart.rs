@@ -212,6 +212,52 @@ fn a_worker_whose_ports_have_moved_ends_and_records_what_it_cannot_adopt() {
 }
 
 #[test]
+fn sessions_outlive_a_worker_whose_directory_for_them_has_moved() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({}));
+    let id = worker.session();
+    let pid = worker.stream_process(&id);
+    for moved in ["elsewhere", "somewhere"] {
+        worker.kill();
+        worker.config["sessions"]["dir"] = bench.dir.join("w1").join(moved).to_str().into();
+        worker.restart();
+        assert_eq!(worker.stream_process(&id), pid);
+        assert_eq!(worker.view(&id)["status"], "ready");
+    }
+    let page = worker.page(&id);
+    worker.becomes(&id, "connected");
+    signal(pid, "KILL");
+    until("another process", || worker.stream_process(&id) != pid);
+    until("it to be up", || worker.view(&id)["phase"].is_null());
+    drop(page);
+    assert_eq!(worker.delete(&id), 204);
+    bench.one_record(&id);
+    worker.has_nothing_left();
+    until("no pairing to be left", || bench.body.clients().is_empty());
+}
+
+#[test]
+fn an_adopted_session_streams_with_the_turn_secret_of_today() {
+    let bench = Bench::new();
+    let turn = |secret: &str| json!({"urls": ["turn:127.0.0.1:3478"], "secret": secret});
+    let mut worker = bench.worker("w1", None, json!({"turn": turn("of yesterday")}));
+    let id = worker.session();
+    worker.kill();
+    worker.config["turn"] = turn("of today");
+    worker.restart();
+    let script = worker.sessions_dir().join(&id).join("ice-servers.sh");
+    let printed = std::process::Command::new(script).output().unwrap();
+    let servers: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    let user = servers[0]["username"].as_str().unwrap();
+    let (expiry, name) = user.split_once(':').unwrap();
+    let expiry = std::time::Duration::from_secs(expiry.parse().unwrap());
+    let now = std::time::SystemTime::UNIX_EPOCH + expiry;
+    let secret = hydraneckwebrtc::secret::Secret::new("of today");
+    let made = hydraneckwebrtc::turn::mint(&secret, name, now, std::time::Duration::ZERO);
+    assert_eq!(servers[0]["credential"], made.password.expose());
+}
+
+#[test]
 fn a_state_directory_that_cannot_be_used_is_named_at_the_start() {
     let bench = Bench::new();
     let in_the_way = bench.dir.join("file");

@@ -67,7 +67,8 @@ pub(super) async fn controller(config: &Config) -> Vec<Finding> {
     if config.mode == Some(Role::Controller) {
         return Vec::new();
     }
-    let (Some(url), Some(token)) = (&config.controller.url, &config.controller.token) else {
+    let (Some(url), Some(token)) = (config.controller.urls.first(), &config.controller.token)
+    else {
         return vec![Finding::ok(CHECK, "none: this worker stands alone")];
     };
     let trust = config

@@ -156,6 +156,27 @@ fn every_problem_is_told_at_once_in_the_order_of_lines() {
 }
 
 #[test]
+fn the_store_is_memory_unless_etcd_is_named() {
+    for text in ["", "store: embedded", "store:"] {
+        assert!(parse(text, None).unwrap().config.store.is_none(), "{text}");
+    }
+    let text =
+        "store: {etcd: {endpoints: [http://a:2379/, http://b:2379], password: p, username: u}}";
+    let etcd = parse(text, None).unwrap().config.store.unwrap();
+    assert_eq!(etcd.endpoints, ["http://a:2379", "http://b:2379"]);
+    assert_eq!(etcd.prefix, "/hydraneckwebrtc");
+}
+
+#[test]
+fn a_worker_may_know_several_controllers() {
+    for (url, known) in [("http://a/", 1), ("[http://a, http://b]", 2)] {
+        let text = format!("controller: {{url: {url}, token: t}}");
+        let urls = parse(&text, None).unwrap().config.controller.urls;
+        assert_eq!((urls.len(), urls[0].as_str()), (known, "http://a"));
+    }
+}
+
+#[test]
 fn each_wrong_value_names_its_line_key_and_remedy() {
     for (text, said) in [
         (
@@ -192,6 +213,27 @@ fn each_wrong_value_names_its_line_key_and_remedy() {
         (
             "controller: {url: https://x}",
             "controller.token: is missing",
+        ),
+        ("store: redis", "store: must be a section"),
+        (
+            "store: {etcd: {prefix: /x}}",
+            "store.etcd.endpoints: is missing",
+        ),
+        (
+            "store: {etcd: {endpoints: etcd:2379}}",
+            "store.etcd.endpoints: has the scheme \"etcd\"",
+        ),
+        (
+            "store: {etcd: {endpoints: http://e, prefix: fleet}}",
+            "store.etcd.prefix: \"fleet\" is no path",
+        ),
+        (
+            "store: {etcd: {endpoints: http://e, username: u}}",
+            "store.etcd.password_file: is missing beside username",
+        ),
+        (
+            "store: {etcd: {endpoints: http://e, certificate: /c}}",
+            "store.etcd.private_key: is missing beside certificate",
         ),
         ("turn: {secret: s}", "turn.urls: is missing"),
         ("turn: {urls: \"turn:h\"}", "turn.secret_file: is missing"),

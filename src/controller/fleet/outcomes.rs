@@ -88,7 +88,11 @@ impl Fleet {
 }
 
 /// What is known of a session before its worker's next heartbeat.
-fn announced(wall: SystemTime, request: &CreateSession, answer: &Created) -> SessionView {
+pub(in crate::controller) fn announced(
+    wall: SystemTime,
+    request: &CreateSession,
+    answer: &Created,
+) -> SessionView {
     SessionView {
         id: answer.session_id.clone(),
         status: answer.status,

@@ -79,6 +79,12 @@ impl Fleet {
         self.workers.values().map(list).collect()
     }
 
+    /// Every session beside its worker's name, in no order.
+    pub fn each_session(&self) -> impl Iterator<Item = (&str, &SessionView)> {
+        let workers = self.workers.values();
+        workers.flat_map(|w| w.sessions.values().map(|session| (&*w.id, &session.view)))
+    }
+
     /// One session and its worker's name.
     #[must_use]
     pub fn session(&self, id: &SessionId) -> Option<(&str, &SessionView)> {

@@ -26,9 +26,9 @@ pub(super) const DOUBT_BEATS: u64 = 2;
 pub(super) struct Session {
     pub(super) view: SessionView,
     /// The count of heartbeats when it was last in one.
-    seen: u64,
+    pub(super) seen: u64,
     /// Set until a heartbeat first shows what a create's answer announced.
-    announced: Option<Doubt>,
+    pub(super) announced: Option<Doubt>,
     was_ready: bool,
 }
 
@@ -56,7 +56,9 @@ pub(super) struct Worker {
     /// Heartbeats taken in.
     pub(super) beats: u64,
     pub(super) heard: Instant,
-    heard_wall: SystemTime,
+    pub(super) heard_wall: SystemTime,
+    /// Another controller hears it, and says so as long as that is true.
+    pub(super) is_vouched: bool,
     pub(super) is_down: bool,
     /// Whether what it tells may be old news to the rest of the world: it was just met, or its
     /// sessions were given up.
@@ -89,6 +91,7 @@ impl Worker {
             beats: 0,
             heard: now,
             heard_wall: wall,
+            is_vouched: false,
             is_down: true,
             catching_up: true,
             was_draining: false,
@@ -111,6 +114,9 @@ impl Worker {
     }
 
     pub(super) fn silence(&self, now: Instant) -> Duration {
+        if self.is_vouched {
+            return Duration::ZERO;
+        }
         now.saturating_duration_since(self.heard)
     }
 
@@ -154,6 +160,7 @@ impl Worker {
         self.last = beat;
         self.heard = now;
         self.heard_wall = wall;
+        self.is_vouched = false;
         self.beats += 1;
         self.shunned = None;
         self.held = 0;
@@ -364,6 +371,7 @@ impl Worker {
             max_sessions: max,
             wireguard: self.last.wireguard,
             last_heartbeat: clock::rfc3339(self.heard_wall),
+            drain_deadline: self.drain.clone().flatten(),
             load: if max == 0 {
                 1.0
             } else {

@@ -13,7 +13,10 @@ const CLEAN_UP_TICKS: usize = 50;
 /// What a random history does next.
 #[derive(Clone, Debug)]
 enum Step {
-    Answer { pick: usize, well: bool },
+    Answer {
+        pick: usize,
+        well: bool,
+    },
     Die,
     Vanish,
     Join(ViewerId),
@@ -22,6 +25,8 @@ enum Step {
     Drain(Option<u64>),
     Lift,
     Pass(u64),
+    /// The process does not run for so long.
+    Sleep(u64),
     Lie(Input),
 }
 
@@ -61,6 +66,7 @@ fn a_step() -> impl Strategy<Value = Step> {
         1 => prop::option::of(0..200_u64).prop_map(Step::Drain),
         1 => Just(Step::Lift),
         4 => (0..40_000_u64).prop_map(Step::Pass),
+        1 => (0..120_000_u64).prop_map(Step::Sleep),
         1 => a_lie().prop_map(Step::Lie),
     ]
 }
@@ -108,6 +114,8 @@ struct World {
     viewers: Vec<ViewerId>,
     /// Since when nobody watches a session that is ready.
     unwatched: Option<Instant>,
+    /// How late a tick came at most that was no pause.
+    late: Duration,
 }
 
 impl World {
@@ -126,6 +134,7 @@ impl World {
             spawns: 0,
             viewers: Vec::new(),
             unwatched: None,
+            late: Duration::ZERO,
         };
         world.witness(actions);
         world
@@ -185,12 +194,10 @@ impl World {
             return;
         }
         let since = *self.unwatched.get_or_insert(self.now);
-        let window = self
-            .limits
-            .connect_timeout
-            .max(self.limits.disconnect_grace);
+        let limits = &self.limits;
+        let window = limits.connect_timeout.max(limits.disconnect_grace);
         let waited = self.now - since;
-        assert!(waited <= window, "unwatched for {waited:?}");
+        assert!(waited <= window + self.late, "unwatched for {waited:?}");
     }
 
     /// Answers one open request, well or badly.
@@ -265,6 +272,7 @@ impl World {
             }
             Step::Lift => self.feed(Input::DrainLifted),
             Step::Pass(ms) => self.pass(Duration::from_millis(ms)),
+            Step::Sleep(ms) => self.sleep(Duration::from_millis(ms)),
             Step::Lie(Input::BodyReached | Input::BodyLeft) => {}
             Step::Lie(lie) => self.feed(lie),
         }
@@ -277,6 +285,26 @@ impl World {
             self.feed(Input::Tick);
         }
         self.now = until;
+    }
+
+    /// The process is stopped for a while; its first act is the tick that is overdue.
+    fn sleep(&mut self, span: Duration) {
+        let due = self.life.next_deadline().map(|at| at.max(self.now));
+        self.now += span;
+        let paused = due.map_or(Duration::ZERO, |at| self.now.saturating_duration_since(at));
+        let was_away = self.unwatched.is_some();
+        if paused >= PAUSE_MIN {
+            // Nobody could come meanwhile.
+            self.limits.disconnect_grace = self.limits.disconnect_grace.max(RETURN_GRACE);
+            self.unwatched = self.unwatched.map(|_| self.now);
+        } else {
+            self.late = self.late.max(paused);
+        }
+        self.feed(Input::Tick);
+        let absent = [EndReason::Disconnected, EndReason::NeverConnected];
+        let is_blamed = self.life.end_reason().is_some_and(|r| absent.contains(&r));
+        let was_deaf = was_away && paused >= PAUSE_MIN;
+        assert!(!(was_deaf && is_blamed), "ended for being deaf {paused:?}");
     }
 
     /// Everyone goes home and the shell answers: the session must come to its end.
@@ -349,7 +377,7 @@ proptest! {
         world.asked.clear();
         world.viewers.clear();
         world.unwatched = None;
-        world.limits.disconnect_grace = limits.disconnect_grace.max(ADOPTION_GRACE);
+        world.limits.disconnect_grace = limits.disconnect_grace.max(RETURN_GRACE);
         world.witness(actions);
         for step in steps {
             world.step(step);

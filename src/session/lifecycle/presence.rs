@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::{EndReason, Status};
 
 use super::words::{Limits, ViewerId};
-use super::{ADOPTION_GRACE, later};
+use super::{RETURN_GRACE, later};
 
 /// Most viewers counted: far more than one visitor's tabs; the proxy bounds connections anyway.
 const VIEWERS_MAX: usize = 64;
@@ -55,11 +55,23 @@ impl Presence {
     /// The session comes from an earlier worker process: its page is about to reconnect.
     pub(super) fn adopt(&mut self, now: Instant, limits: &Limits) {
         let window = if self.was_connected {
-            limits.disconnect_grace.max(ADOPTION_GRACE)
+            limits.disconnect_grace.max(RETURN_GRACE)
         } else {
             limits.connect_timeout
         };
         self.away_until = Some(later(now, window));
+    }
+
+    /// The worker was away for `paused`. Who had left could not come back meanwhile, and has the
+    /// whole window from now; who had yet to come has what was left of theirs.
+    pub(super) fn wake(&mut self, now: Instant, paused: Duration, limits: &Limits) {
+        let Some(at) = self.away_until else { return };
+        let window = if self.was_connected {
+            limits.disconnect_grace.max(RETURN_GRACE)
+        } else {
+            RETURN_GRACE.min(limits.connect_timeout)
+        };
+        self.away_until = Some(later(at, paused).max(later(now, window)));
     }
 
     pub(super) fn join(&mut self, viewer: ViewerId) {

@@ -418,13 +418,55 @@ fn a_drain_ends_the_session_at_its_deadline_unless_lifted() {
 #[test]
 fn a_late_tick_finds_the_reason_that_came_first() {
     let mut rig = Rig::connected(Limits {
-        max_duration: Some(secs(60)),
+        max_duration: Some(secs(31)),
         ..LIMITS
     });
-    rig.feed(Input::ViewerLeft(1));
-    rig.now += secs(90);
+    rig.feed(Input::ViewerLeft(1)).pass(secs(29));
+    rig.now += secs(4);
     rig.feed(Input::Tick);
     assert_eq!(rig.life.end_reason(), Some(EndReason::Disconnected));
+}
+
+#[test]
+fn a_worker_that_was_paused_gives_a_visitor_who_had_left_the_whole_window_anew() {
+    let mut rig = Rig::connected(LIMITS);
+    rig.feed(Input::ViewerLeft(1)).pass(secs(20));
+    rig.now += secs(90);
+    rig.feed(Input::Tick).pass(secs(29));
+    assert_eq!(rig.life.status(), Status::Lingering);
+    rig.pass(secs(2));
+    assert_eq!(rig.life.end_reason(), Some(EndReason::Disconnected));
+}
+
+#[test]
+fn a_worker_that_was_paused_blames_neither_a_first_visitor_nor_the_stream_process() {
+    let mut rig = Rig::ready(LIMITS);
+    rig.pass(secs(290));
+    rig.now += secs(600);
+    rig.feed(Input::ProbeFailed(1))
+        .feed(Input::Tick)
+        .pass(secs(29));
+    assert_eq!(rig.life.status(), Status::Ready);
+    rig.feed(Input::ViewerJoined(1));
+    assert_eq!(rig.life.status(), Status::Connected);
+
+    let mut rig = Rig::starting(LIMITS);
+    rig.feed(Input::BodyReached).feed(Input::Spawned(1));
+    rig.now += secs(90);
+    rig.feed(Input::Tick);
+    assert_eq!(rig.life.status(), Status::Starting);
+    rig.feed(Input::ProgramReady(1)).pass(secs(45));
+    assert_eq!(rig.life.end_reason(), Some(EndReason::StartFailed));
+}
+
+#[test]
+fn a_pause_moves_no_deadline_that_people_were_told_of() {
+    let mut rig = Rig::connected(LIMITS);
+    let deadline = Some(rig.now + secs(60));
+    rig.feed(Input::DrainOrdered(deadline));
+    rig.now += secs(90);
+    rig.feed(Input::Tick);
+    assert_eq!(rig.life.end_reason(), Some(EndReason::Drained));
 }
 
 #[test]

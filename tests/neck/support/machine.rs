@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
@@ -9,27 +11,61 @@ use std::sync::Mutex;
 use hydraneckwebrtc::ids;
 
 /// Ports that nothing else on the machine is given by chance: below the kernel's ephemeral range.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+/// Ports that one run of the tests takes at a time, so that other runs beside it take others.
+const BLOCK: u16 = 100;
+
+static MINE: Mutex<Mine> = Mutex::new(Mine {
+    free: 0..0,
+    leases: Vec::new(),
+});
+
+/// The ports of this run.
+struct Mine {
+    free: std::ops::Range<u16>,
+    /// A name in the kernel for each block; free again when this process is gone.
+    leases: Vec<UnixListener>,
+}
 
 /// The first of `n` free ports in a row, never given twice.
 pub fn ports(n: u16) -> u16 {
-    let mut next = NEXT.lock().unwrap();
-    let mut at = next.unwrap_or_else(|| {
-        let random = u16::from_str_radix(&ids::label()[..4], 16).unwrap();
-        PORTS.start + random % 10_000
-    });
+    let mut mine = MINE.lock().unwrap();
     loop {
-        if at + n > PORTS.end {
-            at = PORTS.start;
+        if let Some(first) = mine.take(n) {
+            return first;
         }
-        match (at..at + n).rev().find(|port| !is_free(*port)) {
-            Some(taken) => at = taken + 1,
-            None => break,
-        }
+        mine.lease();
     }
-    *next = Some(at + n);
-    at
+}
+
+impl Mine {
+    fn take(&mut self, n: u16) -> Option<u16> {
+        while self.free.start + n <= self.free.end {
+            let wanted = self.free.start..self.free.start + n;
+            match wanted.clone().rev().find(|port| !is_free(*port)) {
+                Some(held) => self.free.start = held + 1,
+                None => {
+                    self.free.start = wanted.end;
+                    return Some(wanted.start);
+                }
+            }
+        }
+        None
+    }
+
+    fn lease(&mut self) {
+        let blocks = (PORTS.end - PORTS.start) / BLOCK;
+        let random = u16::from_str_radix(&ids::label()[..4], 16).unwrap();
+        let mut all = (0..blocks).map(|n| PORTS.start + (random % blocks + n) % blocks * BLOCK);
+        let leased = all.find_map(|first| {
+            let name = format!("neck-test-ports-{first}");
+            let name = SocketAddr::from_abstract_name(name).unwrap();
+            Some((first, UnixListener::bind_addr(&name).ok()?))
+        });
+        let (first, lease) = leased.expect("a block of ports that no other run has");
+        self.free = first..first + BLOCK;
+        self.leases.push(lease);
+    }
 }
 
 /// Whether nobody listens there.
@@ -44,6 +80,12 @@ pub fn processes_in(dir: &Path) -> Vec<u32> {
     let works =
         |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
     pids.filter(works).collect()
+}
+
+/// Whether the process was started with this argument.
+pub fn has_argument(pid: u32, argument: &str) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|b| *b == 0).any(|a| a == argument.as_bytes())
 }
 
 /// The file of each descriptor of a process.

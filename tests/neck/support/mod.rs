@@ -28,6 +28,11 @@ pub const TOKEN: &str = "bench-token";
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(10);
+/// Interval of heartbeats. Three of them silent and a worker gets no sessions, so it must be longer
+/// than a third of what a loaded machine lets a process wait for its turn.
+pub const BEAT: &str = "500ms";
+/// `workers.heartbeat_timeout` of tests that wait for it: a stall of this machine is shorter.
+pub const TIMEOUT: &str = "4s";
 
 /// Waits until `seen`, and panics with `what` when it does not come.
 #[track_caller]
@@ -86,7 +91,7 @@ impl Bench {
         }
     }
 
-    /// A controller that hears its workers every 200 ms.
+    /// A controller that hears its workers at every [`BEAT`].
     pub fn controller(&self) -> Node {
         self.controller_with(json!({}))
     }
@@ -97,8 +102,8 @@ impl Bench {
             "mode": "controller",
             "district": "test1",
             "server": {"listen": format!("127.0.0.1:{port}"), "admin_token": TOKEN},
-            "controller": {"heartbeat_interval": "200ms"},
-            "workers": {"heartbeat_timeout": "5s"},
+            "controller": {"heartbeat_interval": BEAT},
+            "workers": {"heartbeat_timeout": "10s"},
         });
         merge(&mut config, more);
         Node::start("controller", self.dir.join("controller"), port, config)
@@ -155,7 +160,7 @@ impl Bench {
             config["controller"] = json!({
                 "url": format!("http://{}", controller.at),
                 "token": TOKEN,
-                "heartbeat_interval": "200ms",
+                "heartbeat_interval": BEAT,
             });
             config["worker"]["url"] = format!("http://127.0.0.1:{port}").into();
         }

@@ -2,11 +2,11 @@
 //! own client would share the product's own mistakes.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::until;
 
@@ -70,7 +70,26 @@ fn open(
     fields: &[(&str, &str)],
     body: Option<&[u8]>,
 ) -> io::Result<TcpStream> {
-    let mut socket = TcpStream::connect(to)?;
+    send(TcpStream::connect(to)?, to, method, target, fields, body)
+}
+
+/// A connection that comes from this address.
+fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let domain = socket2::Domain::for_address(to);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+fn send(
+    mut socket: TcpStream,
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> io::Result<TcpStream> {
     socket.set_read_timeout(Some(SILENCE))?;
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {to}\r\n");
     if !fields
@@ -154,7 +173,16 @@ pub struct Feed {
 impl Feed {
     /// Listens at `target`.
     pub fn open(to: SocketAddr, target: &str, fields: &[(&str, &str)]) -> Self {
-        let socket = open(to, "GET", target, fields, None).unwrap();
+        Self::over(open(to, "GET", target, fields, None).unwrap())
+    }
+
+    /// Listens at `target` as somebody at this address.
+    pub fn open_from(from: IpAddr, to: SocketAddr, target: &str) -> Self {
+        let socket = connect_from(from, to).unwrap();
+        Self::over(send(socket, to, "GET", target, &[], None).unwrap())
+    }
+
+    fn over(socket: TcpStream) -> Self {
         let read = Arc::new(Mutex::new((String::new(), false)));
         let (mut reader, shared) = (socket.try_clone().unwrap(), Arc::clone(&read));
         reader.set_read_timeout(None).unwrap();
@@ -247,6 +275,21 @@ impl Signalling {
         let status = head(&bytes).map(|(status, ..)| status);
         assert_eq!(status, Some(101), "{}", String::from_utf8_lossy(&bytes));
         Self(socket)
+    }
+
+    /// Says as the stream page does what is to be streamed: the page at this path and query.
+    pub fn ask_for(&self, stream_path: &str) {
+        let number = |name: &str| {
+            let from = stream_path.split(&format!("{name}=")).nth(1).unwrap();
+            from.split('&').next().unwrap().parse::<u32>().unwrap()
+        };
+        let init = json!({"Init": {"host_id": number("hostId"), "app_id": number("appId")}});
+        let text = init.to_string();
+        // A short text frame with a mask of zeros (RFC 6455 section 5.2).
+        let length = u8::try_from(text.len()).unwrap();
+        assert!(length < 126);
+        let frame = [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat();
+        (&self.0).write_all(&frame).unwrap();
     }
 
     /// Whether the other side has closed it.

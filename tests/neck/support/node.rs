@@ -1,6 +1,8 @@
 //! A controller or worker: the real binary as a child process, and what is said to it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +19,8 @@ pub struct Node {
     pub at: SocketAddr,
     pub dir: PathBuf,
     pub config: Value,
+    /// Variables that it finds besides the test's own.
+    pub env: Vec<(&'static str, OsString)>,
     role: &'static str,
     child: Option<Child>,
 }
@@ -24,15 +28,21 @@ pub struct Node {
 impl Node {
     /// Starts it and waits until it answers.
     pub fn start(role: &'static str, dir: PathBuf, port: u16, config: Value) -> Self {
-        let mut node = Self {
+        let mut node = Self::at_rest(role, dir, port, config);
+        node.restart();
+        node
+    }
+
+    /// One that is not started yet.
+    pub fn at_rest(role: &'static str, dir: PathBuf, port: u16, config: Value) -> Self {
+        Self {
             at: loopback(port),
             dir,
             config,
+            env: Vec::new(),
             role,
             child: None,
-        };
-        node.restart();
-        node
+        }
     }
 
     /// Starts it again after it was stopped, and waits until it answers.
@@ -57,6 +67,7 @@ impl Node {
             .args(["--config", file.to_str().unwrap(), self.role])
             .args(more);
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -344,16 +355,29 @@ impl Drop for Node {
 /// A program for `sessions.web_server`, in a shell. `$CARD` runs the built-in stream program in
 /// its place.
 pub fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
     let home = dir.join(name);
     fs::create_dir_all(home.join("static")).unwrap();
     let path = home.join("web-server");
     let text = text.replace("$CARD", &format!("{BINARY} testcard"));
     let version = "case \"$1\" in --version) echo web-server 2.6.0; exit 0;; esac";
-    fs::write(&path, format!("#!/bin/sh\n{version}\n{text}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let streamer = home.join("streamer");
-    fs::write(&streamer, "#!/bin/sh\nexit 0\n").unwrap();
-    fs::set_permissions(&streamer, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&path, &format!("#!/bin/sh\n{version}\n{text}\n"));
+    executable(&home.join("streamer"), "#!/bin/sh\nexit 0\n");
     path
+}
+
+/// Written by a child: a process that another test forks meanwhile cannot hold it open for writing,
+/// which would make its execution fail with "text file busy".
+fn executable(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut tee = Command::new("tee")
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = tee.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    assert!(tee.wait().unwrap().success());
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

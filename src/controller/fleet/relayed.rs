@@ -1,0 +1,249 @@
+//! What other controllers of the fleet heard.
+//!
+//! They pass a heartbeat on when it says something new; as long as they vouch for a worker, the
+//! heartbeats between are the same again.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::ids::SessionId;
+use crate::protocol::{Heartbeat, SessionView, Status};
+
+use super::worker::Worker;
+use super::{Fleet, FleetEvent, WORKERS_MAX};
+
+/// How long an announced session, or a create in doubt, is believed in without a word of its
+/// worker when others hear that worker: the word comes through the store, which may be slow.
+const VOUCHED_DOUBT: Duration = Duration::from_secs(10);
+
+impl Fleet {
+    /// Takes in a heartbeat that another controller took. `is_heard`: it still hears the worker.
+    /// Nobody is refused here: that was judged where the heartbeat came in.
+    pub fn relayed(
+        &mut self,
+        now: Instant,
+        wall: SystemTime,
+        mut beat: Heartbeat,
+        is_heard: bool,
+    ) -> Vec<FleetEvent> {
+        self.observe(now);
+        let quiet = self.quiet();
+        if !self.workers.contains_key(beat.worker_id.as_str()) {
+            if self.workers.len() >= WORKERS_MAX {
+                return Vec::new();
+            }
+            let worker = Worker::met(now, wall, &beat);
+            self.workers.insert(worker.id.clone(), worker);
+        }
+        let id = beat.worker_id.clone();
+        let known = self.workers.get(id.as_str()).map(|w| &w.last);
+        let is_same_process = known.is_some_and(|last| last.process_id == beat.process_id);
+        let sequence = known.map_or(0, |last| last.sequence);
+        if is_same_process && beat.sequence < sequence {
+            // This controller was told more, later.
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        if !is_same_process || beat.sequence > sequence {
+            let sessions = std::mem::take(&mut beat.sessions);
+            events = self.take(now, wall, beat, sessions);
+        }
+        if let Some(worker) = self.workers.get_mut(id.as_str()) {
+            worker.is_vouched = is_heard;
+            worker.heard = if is_heard {
+                now
+            } else {
+                now.checked_sub(quiet).unwrap_or(now)
+            };
+        }
+        events
+    }
+
+    /// Nobody vouches for the worker any longer; its silence counts from now.
+    pub fn unheard(&mut self, now: Instant, worker_id: &str) {
+        if let Some(worker) = self.workers.get_mut(worker_id)
+            && worker.is_vouched
+        {
+            worker.is_vouched = false;
+            worker.heard = now;
+        }
+    }
+
+    /// Another controller's create: the session is known until its worker denies it.
+    pub fn announced(
+        &mut self,
+        now: Instant,
+        worker_id: &str,
+        view: SessionView,
+    ) -> Vec<FleetEvent> {
+        let mut events = Vec::new();
+        let is_over = view.status == Status::Ended;
+        let Some(worker) = self.workers.get_mut(worker_id).filter(|_| !is_over) else {
+            return events;
+        };
+        if !worker.has_ended(&view.id) && !self.owners.contains_key(&view.id) {
+            self.owners.insert(view.id.clone(), worker.id.clone());
+            worker.announce(now, view, &mut events);
+        }
+        events
+    }
+
+    /// Every vouched worker was heard until now.
+    pub fn vouch(&mut self, wall: SystemTime) {
+        for worker in self.workers.values_mut().filter(|w| w.is_vouched) {
+            worker.heard_wall = wall;
+        }
+    }
+
+    /// Workers that spoke to this controller last and have been silent for too long to get
+    /// sessions.
+    pub fn fallen_silent(&self, now: Instant) -> Vec<String> {
+        let quiet = self.quiet();
+        let silent = self.workers.values().filter(|w| w.silence(now) >= quiet);
+        silent.map(|w| w.id.to_string()).collect()
+    }
+
+    /// The drain that a worker is under, or none: what the store says.
+    pub fn ordered(&mut self, worker_id: &str, drain: Option<Option<String>>) -> Vec<FleetEvent> {
+        self.order(worker_id, drain).unwrap_or_default()
+    }
+}
+
+impl Worker {
+    /// The heartbeats that a vouched worker's controller did not pass on, because they said
+    /// nothing new: at most one an interval. Gives the ids of sessions to forget.
+    pub(super) fn hear_unchanged(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        events: &mut Vec<FleetEvent>,
+    ) -> Vec<SessionId> {
+        if !self.is_vouched || now.saturating_duration_since(self.heard) < interval {
+            return Vec::new();
+        }
+        self.heard = now;
+        self.beats += 1;
+        self.shunned = None;
+        for session in self.sessions.values_mut() {
+            if session.announced.is_none() {
+                session.seen = self.beats;
+            }
+        }
+        let gone = self.forget_absent(now, VOUCHED_DOUBT, events);
+        self.resolve_seats(now, VOUCHED_DOUBT);
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pace;
+    use super::*;
+    use crate::clock;
+    use crate::protocol::WorkerStatus;
+
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    fn fleet(now: Instant) -> Fleet {
+        Fleet::new(
+            now,
+            Pace {
+                heartbeat_interval: INTERVAL,
+                heartbeat_timeout: INTERVAL * 12,
+            },
+        )
+    }
+
+    fn beat(sequence: u64) -> Heartbeat {
+        serde_json::from_value(serde_json::json!({
+            "worker_id": "w", "process_id": "p", "url": "http://w", "max_sessions": 15,
+            "sequence": sequence,
+        }))
+        .unwrap()
+    }
+
+    fn session() -> SessionView {
+        serde_json::from_value(serde_json::json!({
+            "id": SessionId::random().unwrap(), "status": "ready", "body_ip": "10.0.0.1",
+            "created_at": "", "connected": false, "viewers": 0, "disconnect_count": 0,
+            "duration_ms": 5, "port": 8080,
+        }))
+        .unwrap()
+    }
+
+    /// Ticks as the controller does.
+    fn pass(fleet: &mut Fleet, now: &mut Instant, span: Duration) {
+        let end = *now + span;
+        while *now < end {
+            *now += INTERVAL / 2;
+            fleet.tick(*now);
+        }
+    }
+
+    fn status(fleet: &Fleet, now: Instant) -> WorkerStatus {
+        fleet.worker(now, "w").unwrap().status
+    }
+
+    #[test]
+    fn a_vouched_worker_is_heard_until_nobody_vouches_and_then_its_silence_counts() {
+        let (mut now, wall) = (clock::now(), clock::wall());
+        let mut fleet = fleet(now);
+        fleet.relayed(now, wall, beat(1), true);
+        pass(&mut fleet, &mut now, INTERVAL * 100);
+        assert_eq!(status(&fleet, now), WorkerStatus::Healthy);
+        fleet.unheard(now, "w");
+        pass(&mut fleet, &mut now, INTERVAL * 2);
+        assert!(fleet.fallen_silent(now).is_empty());
+        pass(&mut fleet, &mut now, INTERVAL * 2);
+        assert_eq!(fleet.fallen_silent(now), ["w"]);
+        pass(&mut fleet, &mut now, INTERVAL * 10);
+        assert_eq!(status(&fleet, now), WorkerStatus::Unhealthy);
+        // One that its controller no longer hears gets nothing at once.
+        fleet.relayed(now, wall, beat(2), false);
+        assert_eq!(fleet.fallen_silent(now), ["w"]);
+    }
+
+    #[test]
+    fn an_older_word_from_elsewhere_changes_nothing() {
+        let (now, wall) = (clock::now(), clock::wall());
+        let mut fleet = fleet(now);
+        let mut direct = beat(9);
+        direct.sessions.push(session());
+        fleet.heartbeat(now, wall, direct).unwrap();
+        assert!(fleet.relayed(now, wall, beat(8), false).is_empty());
+        assert_eq!(fleet.totals(now).active_sessions, 1);
+        assert!(fleet.fallen_silent(now).is_empty());
+    }
+
+    #[test]
+    fn another_process_with_its_name_is_refused_while_others_hear_it() {
+        let (mut now, wall) = (clock::now(), clock::wall());
+        let mut fleet = fleet(now);
+        fleet.relayed(now, wall, beat(1), true);
+        pass(&mut fleet, &mut now, INTERVAL * 100);
+        let mut other = beat(1);
+        other.process_id = "q".to_owned();
+        assert!(fleet.heartbeat(now, wall, other.clone()).is_err());
+        // What was judged elsewhere is not judged again.
+        fleet.relayed(now, wall, other, true);
+        assert_eq!(fleet.worker(now, "w").unwrap().process_id, "q");
+    }
+
+    #[test]
+    fn a_session_made_elsewhere_is_known_at_once_and_not_for_ever_without_its_workers_word() {
+        let (mut now, wall) = (clock::now(), clock::wall());
+        let mut fleet = fleet(now);
+        fleet.relayed(now, wall, beat(1), true);
+        let (kept, ghost) = (session(), session());
+        for view in [&kept, &ghost] {
+            fleet.announced(now, "w", view.clone());
+            assert!(fleet.session_owner(&view.id).is_some());
+        }
+        let mut told = beat(2);
+        told.sessions.push(kept.clone());
+        fleet.relayed(now, wall, told, true);
+        pass(&mut fleet, &mut now, VOUCHED_DOUBT + INTERVAL * 3);
+        assert!(fleet.session_owner(&kept.id).is_some());
+        assert!(fleet.session_owner(&ghost.id).is_none());
+        assert_eq!(fleet.totals(now).active_sessions, 1);
+    }
+}

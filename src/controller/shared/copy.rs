@@ -1,0 +1,485 @@
+//! The copy of the store that every controller keeps: what stands there, and what follows for the
+//! fleet when it changes.
+//!
+//! Pure. Fed with whole pictures and with the changes that a watch tells, in the order of their
+//! revisions; gives back what this controller did not know, its own words left out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::etcd::{Change, Kv, Revision};
+use crate::ids::SessionId;
+use crate::protocol::{Heartbeat, SessionView, Status};
+
+use super::facts::{
+    self, About, ControllerFact, DrainFact, EventFact, Names, SessionFact, WorkerFact,
+};
+
+/// How long an announced session stays in the store at least: longer than a worker takes to tell
+/// of it, and than another controller's watch may lag.
+const ANNOUNCED: Duration = Duration::from_secs(5);
+
+/// What a controller learns from the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::controller) enum Tale {
+    /// Another controller made a session.
+    Announced(String, Box<SessionView>),
+    /// A drain was ordered.
+    Drained(String, Option<String>),
+    /// Something for the event stream.
+    Event { id: u64, name: String, data: String },
+    /// This controller's own pulse has come back.
+    Pulse(u64),
+    /// Another controller heard a worker, or no longer does.
+    Relayed(Arc<WorkerFact>),
+    /// A drain was lifted.
+    Undrained(String),
+    /// Nobody vouches for a worker any longer.
+    Unheard(String),
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    fact: Arc<WorkerFact>,
+    at: Revision,
+}
+
+#[derive(Clone, Debug)]
+struct Announced {
+    worker_id: String,
+    since: Instant,
+}
+
+/// What stands in the store, as far as it was told.
+#[derive(Debug)]
+pub(super) struct Copy {
+    names: Names,
+    /// This controller's process.
+    me: String,
+    revision: Revision,
+    controllers: HashMap<String, ()>,
+    workers: HashMap<String, Known>,
+    drains: BTreeMap<String, Option<String>>,
+    announced: HashMap<SessionId, Announced>,
+    last_event: u64,
+}
+
+impl Copy {
+    pub(super) fn new(names: Names, me: &str) -> Self {
+        Self {
+            names,
+            me: me.to_owned(),
+            revision: 0,
+            controllers: HashMap::new(),
+            workers: HashMap::new(),
+            drains: BTreeMap::new(),
+            announced: HashMap::new(),
+            last_event: 0,
+        }
+    }
+
+    /// The revision that the copy shows.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Takes in a whole picture of the store.
+    pub(super) fn replace(&mut self, now: Instant, kvs: Vec<Kv>, revision: Revision) -> Vec<Tale> {
+        let mut before = std::mem::replace(self, Self::new(self.names.clone(), &self.me));
+        self.last_event = before.last_event;
+        self.revision = revision;
+        let mut tales = Vec::new();
+        for kv in kvs {
+            self.put(now, kv, &mut tales);
+        }
+        // Controllers may come after their workers.
+        tales.retain(|tale| !matches!(tale, Tale::Relayed(_) | Tale::Unheard(_)));
+        for known in self.workers.values().filter(|k| k.fact.by != self.me) {
+            self.relay(&known.fact, &mut tales);
+        }
+        before
+            .workers
+            .retain(|id, _| !self.workers.contains_key(id));
+        tales.extend(before.workers.into_keys().map(Tale::Unheard));
+        before.drains.retain(|id, _| !self.drains.contains_key(id));
+        tales.extend(before.drains.into_keys().map(Tale::Undrained));
+        for (id, announced) in before.announced {
+            if let Some(kept) = self.announced.get_mut(&id) {
+                kept.since = announced.since;
+            }
+        }
+        tales.sort_by_key(|tale| match tale {
+            Tale::Event { id, .. } => *id,
+            _ => 0,
+        });
+        tales
+    }
+
+    /// Takes in what a watch tells.
+    pub(super) fn apply(
+        &mut self,
+        now: Instant,
+        changes: Vec<Change>,
+        revision: Revision,
+    ) -> Vec<Tale> {
+        let mut tales = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put(kv) => self.put(now, kv, &mut tales),
+                Change::Deleted(key, at) => self.deleted(&key, at, &mut tales),
+            }
+        }
+        self.revision = self.revision.max(revision);
+        tales.sort_by_key(|tale| match tale {
+            Tale::Event { id, .. } => *id,
+            _ => 0,
+        });
+        tales
+    }
+
+    /// What a transaction that failed found in its way, or what one has written.
+    pub(super) fn learn(&mut self, worker_id: &str, found: Option<Kv>) -> Vec<Tale> {
+        let mut tales = Vec::new();
+        match found {
+            Some(kv) => {
+                if let Some(fact) = facts::read::<WorkerFact>(&kv) {
+                    self.hear(worker_id, fact, kv.mod_revision, &mut tales);
+                }
+            }
+            None => {
+                self.workers.remove(worker_id);
+            }
+        }
+        tales
+    }
+
+    fn put(&mut self, now: Instant, kv: Kv, tales: &mut Vec<Tale>) {
+        let names = self.names.clone();
+        let at = kv.mod_revision;
+        match names.about(&kv.key) {
+            Some(About::Controller(id)) => {
+                if id == self.me {
+                    let fact: Option<ControllerFact> = facts::read(&kv);
+                    tales.extend(fact.map(|fact| Tale::Pulse(fact.pulse)));
+                }
+                if self.controllers.insert(id.to_owned(), ()).is_none() && id != self.me {
+                    self.vouch(id, tales);
+                }
+            }
+            Some(About::Drain(worker)) => {
+                if let Some(fact) = facts::read::<DrainFact>(&kv) {
+                    self.drains.insert(worker.to_owned(), fact.deadline.clone());
+                    tales.push(Tale::Drained(worker.to_owned(), fact.deadline));
+                }
+            }
+            Some(About::Event) => {
+                let Some(fact) = facts::read::<EventFact>(&kv) else {
+                    return;
+                };
+                let id = facts::event_id(at, &fact);
+                if id > self.last_event {
+                    // Several of one revision come in any order.
+                    tales.push(Tale::Event {
+                        id,
+                        name: fact.name,
+                        data: fact.data,
+                    });
+                }
+            }
+            Some(About::Session(id)) => {
+                let fact: Option<SessionFact> = facts::read(&kv);
+                if let (Some(fact), Ok(id)) = (fact, id.parse()) {
+                    let announced = Announced {
+                        worker_id: fact.worker_id.clone(),
+                        since: now,
+                    };
+                    self.announced.insert(id, announced);
+                    tales.push(Tale::Announced(fact.worker_id, Box::new(fact.view)));
+                }
+            }
+            Some(About::Worker(id)) => {
+                if let Some(fact) = facts::read::<WorkerFact>(&kv) {
+                    self.hear(id, fact, at, tales);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn hear(&mut self, id: &str, fact: WorkerFact, at: Revision, tales: &mut Vec<Tale>) {
+        if self.workers.get(id).is_some_and(|known| known.at >= at) {
+            return;
+        }
+        let fact = Arc::new(fact);
+        if fact.by != self.me {
+            self.relay(&fact, tales);
+        }
+        self.workers.insert(id.to_owned(), Known { fact, at });
+    }
+
+    /// A controller is there (again): what it hears is heard.
+    fn vouch(&self, controller: &str, tales: &mut Vec<Tale>) {
+        let theirs = self.workers.values().filter(|k| k.fact.by == controller);
+        tales.extend(theirs.map(|known| Tale::Relayed(Arc::clone(&known.fact))));
+    }
+
+    /// What another controller heard; its silence counts from now if that one is gone.
+    fn relay(&self, fact: &Arc<WorkerFact>, tales: &mut Vec<Tale>) {
+        tales.push(Tale::Relayed(Arc::clone(fact)));
+        if !self.controllers.contains_key(&fact.by) {
+            tales.push(Tale::Unheard(fact.beat.worker_id.clone()));
+        }
+    }
+
+    fn deleted(&mut self, key: &str, at: Revision, tales: &mut Vec<Tale>) {
+        let names = self.names.clone();
+        match names.about(key) {
+            Some(About::Controller(id)) => {
+                self.controllers.remove(id);
+                let theirs = self.workers.iter().filter(|(_, k)| k.fact.by == id);
+                tales.extend(theirs.map(|(worker, _)| Tale::Unheard(worker.clone())));
+            }
+            Some(About::Drain(worker)) => {
+                self.drains.remove(worker);
+                tales.push(Tale::Undrained(worker.to_owned()));
+            }
+            Some(About::Session(id)) => {
+                if let Ok(id) = id.parse() {
+                    self.announced.remove(&id);
+                }
+            }
+            Some(About::Worker(id)) => {
+                // A fact of ours that was written since is not what was deleted.
+                if self.workers.get(id).is_some_and(|known| known.at <= at) {
+                    self.workers.remove(id);
+                    tales.push(Tale::Unheard(id.to_owned()));
+                }
+            }
+            Some(About::Event) | None => {}
+        }
+    }
+
+    /// Events up to this one were told.
+    pub(super) fn told(&mut self, event: u64) {
+        self.last_event = self.last_event.max(event);
+    }
+
+    /// A worker's fact and its revision; 0 when there is none.
+    pub(super) fn worker(&self, id: &str) -> (Option<&Arc<WorkerFact>>, Revision) {
+        match self.workers.get(id) {
+            Some(known) => (Some(&known.fact), known.at),
+            None => (None, 0),
+        }
+    }
+
+    /// This controller has written a worker's fact.
+    pub(super) fn wrote(&mut self, id: &str, fact: Arc<WorkerFact>, at: Revision) {
+        if self.workers.get(id).is_none_or(|known| known.at < at) {
+            self.workers.insert(id.to_owned(), Known { fact, at });
+        }
+    }
+
+    /// Whether that controller lives.
+    pub(super) fn has_controller(&self, process_id: &str) -> bool {
+        process_id == self.me || self.controllers.contains_key(process_id)
+    }
+
+    /// Controllers that live, this one among them.
+    pub(super) fn controllers(&self) -> usize {
+        self.controllers.len()
+    }
+
+    /// The drain ordered for a worker.
+    pub(super) fn drain(&self, worker_id: &str) -> Option<&Option<String>> {
+        self.drains.get(worker_id)
+    }
+
+    /// Announced sessions of a worker that it has had time to tell of itself, or tells the end of.
+    pub(super) fn told_of(&self, now: Instant, beat: &Heartbeat) -> Vec<SessionId> {
+        let has_ended = |id: &SessionId| {
+            let mut ended = beat.sessions.iter().filter(|s| s.status == Status::Ended);
+            ended.any(|s| s.id == *id)
+        };
+        let its = self.announced.iter().filter(|(id, announced)| {
+            let age = now.saturating_duration_since(announced.since);
+            announced.worker_id == beat.worker_id && (age >= ANNOUNCED || has_ended(id))
+        });
+        its.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Workers whose fact says that this controller hears them.
+    pub(super) fn mine(&self) -> impl Iterator<Item = &Arc<WorkerFact>> {
+        let facts = self.workers.values().map(|known| &known.fact);
+        facts.filter(|fact| fact.by == self.me && fact.heard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::tests::{beat, session};
+    use super::super::facts::written;
+    use super::*;
+    use crate::clock;
+
+    fn names() -> Names {
+        Names::under("/f")
+    }
+
+    fn kv(key: String, value: Vec<u8>, at: Revision) -> Kv {
+        Kv {
+            key,
+            value,
+            mod_revision: at,
+            lease: 0,
+        }
+    }
+
+    fn fact(worker: &str, by: &str, sequence: u64) -> WorkerFact {
+        WorkerFact {
+            by: by.to_owned(),
+            heard: true,
+            beat: beat(worker, sequence),
+        }
+    }
+
+    fn heard(worker: &str, by: &str, sequence: u64, at: Revision) -> Kv {
+        kv(
+            names().worker(worker),
+            written(&fact(worker, by, sequence)),
+            at,
+        )
+    }
+
+    fn lives(controller: &str, at: Revision) -> Kv {
+        kv(
+            names().controller(controller),
+            b"{\"pulse\":7}".to_vec(),
+            at,
+        )
+    }
+
+    fn relayed(worker: &str, by: &str, sequence: u64) -> Tale {
+        Tale::Relayed(Arc::new(fact(worker, by, sequence)))
+    }
+
+    fn unheard(worker: &str) -> Tale {
+        Tale::Unheard(worker.to_owned())
+    }
+
+    #[test]
+    fn what_others_hear_is_told_and_ones_own_words_are_not() {
+        let (now, mut copy) = (clock::now(), Copy::new(names(), "me"));
+        let all = vec![
+            lives("me", 1),
+            lives("you", 2),
+            heard("w1", "me", 1, 3),
+            heard("w2", "you", 1, 4),
+        ];
+        let tales = copy.replace(now, all, 4);
+        assert_eq!(tales, [Tale::Pulse(7), relayed("w2", "you", 1)]);
+        let more = vec![
+            Change::Put(heard("w1", "me", 2, 5)),
+            Change::Put(heard("w1", "you", 3, 6)),
+        ];
+        assert_eq!(copy.apply(now, more, 6), [relayed("w1", "you", 3)]);
+        // What is known already, as from a transaction's answer, is not told again.
+        let again = vec![Change::Put(heard("w1", "you", 3, 6))];
+        assert_eq!(copy.apply(now, again, 6), []);
+        assert_eq!((copy.revision(), copy.worker("w1").1), (6, 6));
+    }
+
+    #[test]
+    fn a_controllers_workers_are_unheard_when_it_dies_and_heard_when_it_is_back() {
+        let (now, mut copy) = (clock::now(), Copy::new(names(), "me"));
+        copy.replace(now, vec![lives("you", 1), heard("w", "you", 1, 2)], 2);
+        let died = vec![Change::Deleted(names().controller("you"), 3)];
+        assert_eq!(copy.apply(now, died, 3), [unheard("w")]);
+        assert!(!copy.has_controller("you") && copy.has_controller("me"));
+        // The last thing it wrote may come late.
+        let late = vec![Change::Put(heard("w", "you", 2, 4))];
+        assert_eq!(
+            copy.apply(now, late, 4),
+            [relayed("w", "you", 2), unheard("w")]
+        );
+        let back = vec![Change::Put(lives("you", 5))];
+        assert_eq!(copy.apply(now, back, 5), [relayed("w", "you", 2)]);
+    }
+
+    #[test]
+    fn a_new_picture_takes_back_what_is_no_longer_there() {
+        let (now, mut copy) = (clock::now(), Copy::new(names(), "me"));
+        let drain = kv(names().drain("w"), b"{}".to_vec(), 3);
+        copy.replace(
+            now,
+            vec![lives("you", 1), heard("w", "you", 1, 2), drain],
+            3,
+        );
+        assert_eq!(copy.drain("w"), Some(&None));
+        let tales = copy.replace(now, vec![lives("you", 1)], 9);
+        assert_eq!(tales, [unheard("w"), Tale::Undrained("w".to_owned())]);
+        assert_eq!(copy.worker("w"), (None, 0));
+    }
+
+    #[test]
+    fn a_lease_that_ended_does_not_undo_what_was_written_since() {
+        let (now, mut copy) = (clock::now(), Copy::new(names(), "me"));
+        copy.wrote("w", Arc::new(fact("w", "me", 1)), 7);
+        let stale = vec![Change::Deleted(names().worker("w"), 6)];
+        assert_eq!(copy.apply(now, stale, 6), []);
+        assert_eq!(copy.worker("w").1, 7);
+        let real = vec![Change::Deleted(names().worker("w"), 8)];
+        assert_eq!(copy.apply(now, real, 8), [unheard("w")]);
+    }
+
+    #[test]
+    fn announced_sessions_are_taken_back_when_their_worker_had_time_to_tell() {
+        let (now, mut copy) = (clock::now(), Copy::new(names(), "me"));
+        let view = session();
+        let made = SessionFact {
+            worker_id: "w".to_owned(),
+            view: view.clone(),
+        };
+        let put = kv(names().session(&view.id), written(&made), 1);
+        let tales = copy.apply(now, vec![Change::Put(put)], 1);
+        assert_eq!(
+            tales,
+            [Tale::Announced("w".to_owned(), Box::new(view.clone()))]
+        );
+        assert_eq!(copy.told_of(now, &beat("w", 1)), []);
+        assert_eq!(copy.told_of(now + ANNOUNCED, &beat("other", 1)), []);
+        assert_eq!(
+            copy.told_of(now + ANNOUNCED, &beat("w", 1)),
+            std::slice::from_ref(&view.id)
+        );
+        let mut ends = beat("w", 2);
+        ends.sessions.push(view.clone());
+        ends.sessions[0].status = Status::Ended;
+        assert_eq!(copy.told_of(now, &ends), [view.id]);
+    }
+
+    #[test]
+    fn events_are_told_once_and_in_order() {
+        let (now, mut copy) = (clock::now(), Copy::new(names(), "me"));
+        let event = |name: &str, order, at| {
+            let fact = EventFact {
+                order,
+                name: name.to_owned(),
+                data: String::new(),
+            };
+            kv(names().event(name), written(&fact), at)
+        };
+        let ids = |tales: &[Tale]| -> Vec<u64> {
+            let ids = tales.iter().filter_map(|tale| match tale {
+                Tale::Event { id, .. } => Some(*id),
+                _ => None,
+            });
+            ids.collect()
+        };
+        let all = vec![event("b", 1, 5), event("z", 0, 5), event("a", 0, 4)];
+        let told = ids(&copy.replace(now, all.clone(), 5));
+        assert_eq!(told, [4 * 256, 5 * 256, 5 * 256 + 1]);
+        copy.told(told[2]);
+        assert!(ids(&copy.replace(now, all, 5)).is_empty());
+    }
+}

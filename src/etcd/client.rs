@@ -1,0 +1,363 @@
+//! Calls: a member that answers, a token that is known, an answer that makes sense.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http_types::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::error::{Attempt, EtcdError, late, worst};
+use super::fields::{Header, Kv, Revision, encode, end_of, number};
+use super::txn::{Outcome, Txn, TxnAnswer};
+use super::watch::Watch;
+use crate::clock;
+use crate::config;
+use crate::http::client::{Answer, Client, ClientError, Outgoing};
+use crate::secret::Secret;
+use crate::tls::{self, Trust};
+
+/// Time for one member to answer: it elects a leader in about a second; a call that takes longer
+/// is better repeated elsewhere.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Time for a whole call with every repetition.
+const WITHIN: Duration = Duration::from_secs(5);
+/// The oldest version whose gateway is at `/v3` and knows nested transactions.
+const OLDEST: (u32, u32) = (3, 4);
+
+/// A lease: keys written under it end with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease(pub u64);
+
+/// Some keys of a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The store's revision that it shows.
+    pub revision: Revision,
+    /// The keys.
+    pub kvs: Vec<Kv>,
+    /// Whether there are more after the last.
+    pub has_more: bool,
+}
+
+/// The members of one etcd.
+#[derive(Debug)]
+pub struct Etcd {
+    client: Client,
+    endpoints: Vec<String>,
+    /// The member that answered last.
+    current: AtomicUsize,
+    account: Option<(String, Secret)>,
+    token: Mutex<Option<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ErrorAnswer {
+    error: String,
+    code: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusAnswer {
+    version: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct TokenAnswer {
+    token: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct LeaseAnswer {
+    #[serde(rename = "ID", deserialize_with = "number")]
+    id: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct KeepAnswer {
+    result: KeepResult,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct KeepResult {
+    #[serde(rename = "TTL", deserialize_with = "number")]
+    ttl: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RangeAnswer {
+    header: Header,
+    kvs: Vec<Kv>,
+    more: bool,
+}
+
+impl Etcd {
+    /// The members that the configuration names. Nothing is called yet.
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be used.
+    pub fn new(config: &config::Etcd) -> Result<Self, EtcdError> {
+        let trust = config.ca_file.clone().map_or(Trust::WebPki, Trust::CaFile);
+        let files = config
+            .certificate
+            .as_deref()
+            .zip(config.private_key.as_deref());
+        let tls = tls::client_as(&trust, files).map_err(|e| EtcdError::Tls(e.to_string()))?;
+        Ok(Self {
+            client: Client::over(tls),
+            endpoints: config.endpoints.clone(),
+            current: AtomicUsize::new(0),
+            account: config.username.clone().zip(config.password.clone()),
+            token: Mutex::new(None),
+        })
+    }
+
+    /// Whether a member answers, is new enough, and takes the credentials.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn check(&self) -> Result<(), EtcdError> {
+        let status: StatusAnswer = self.call("maintenance/status", &json!({})).await?;
+        let mut numbers = status.version.split('.').map(|n| n.parse::<u32>().ok());
+        let version = numbers.next().flatten().zip(numbers.next().flatten());
+        if version.is_none_or(|version| version < OLDEST) {
+            return Err(EtcdError::Version {
+                endpoint: self.endpoints[self.current.load(Ordering::Relaxed)].clone(),
+                version: status.version,
+            });
+        }
+        Ok(())
+    }
+
+    /// A new lease.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn grant(&self, ttl: Duration) -> Result<Lease, EtcdError> {
+        let seconds = ttl.as_secs().max(1).to_string();
+        let answer: LeaseAnswer = self.call("lease/grant", &json!({"TTL": seconds})).await?;
+        Ok(Lease(answer.id))
+    }
+
+    /// Keeps a lease for its whole time again; false when it has ended.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn keep(&self, lease: Lease) -> Result<bool, EtcdError> {
+        let body = json!({"ID": lease.0.to_string()});
+        let answer: KeepAnswer = self.call("lease/keepalive", &body).await?;
+        Ok(answer.result.ttl > 0)
+    }
+
+    /// Ends a lease and its keys.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn revoke(&self, lease: Lease) -> Result<(), EtcdError> {
+        let body = json!({"ID": lease.0.to_string()});
+        let _: Value = self.call("lease/revoke", &body).await?;
+        Ok(())
+    }
+
+    /// One key.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn read(&self, key: &str) -> Result<Option<Kv>, EtcdError> {
+        let answer: RangeAnswer = self.call("kv/range", &json!({"key": encode(key)})).await?;
+        Ok(answer.kvs.into_iter().next())
+    }
+
+    /// Keys that begin with `prefix`, after the key `after`, as they are at `revision` (0: now).
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        revision: Revision,
+        limit: usize,
+    ) -> Result<Page, EtcdError> {
+        let from = match after {
+            // The next key in byte order.
+            Some(after) => format!("{after}\0"),
+            None => prefix.to_owned(),
+        };
+        let body = json!({
+            "key": encode(from), "range_end": encode(end_of(prefix)),
+            "revision": revision.to_string(), "limit": limit.to_string(),
+        });
+        let answer: RangeAnswer = self.call("kv/range", &body).await?;
+        Ok(Page {
+            revision: answer.header.revision,
+            kvs: answer.kvs,
+            has_more: answer.more,
+        })
+    }
+
+    /// Carries out a transaction. A lost answer is asked for again: what it writes must tell its
+    /// author from others.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn commit(&self, txn: &Txn) -> Result<Outcome, EtcdError> {
+        let answer: TxnAnswer = self.call("kv/txn", &txn.body()).await?;
+        Ok(answer.into())
+    }
+
+    /// Watches the keys that begin with `prefix`, from `revision` on. Every one of `silence` the
+    /// watch must say something, or it counts as lost.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    pub async fn watch(
+        &self,
+        prefix: &str,
+        revision: Revision,
+        silence: Duration,
+    ) -> Result<Watch, EtcdError> {
+        let body = json!({"create_request": {
+            "key": encode(prefix), "range_end": encode(end_of(prefix)),
+            "start_revision": revision.to_string(),
+        }});
+        self.authenticate_once().await?;
+        let mut errors = Vec::new();
+        for n in self.order() {
+            let endpoint = &self.endpoints[n];
+            let call = self.outgoing(endpoint, "watch", &body).within(ATTEMPT);
+            let attempt = match self.client.open(call).await {
+                Ok(stream) if stream.status == 200 => {
+                    let watch = Watch::new(endpoint.to_owned(), stream, silence);
+                    self.prefer(n);
+                    return Ok(watch);
+                }
+                Ok(stream) => match stream.whole(ATTEMPT).await {
+                    Ok(answer) => judge(endpoint, &answer),
+                    Err(error) => Attempt::failed(endpoint, &error),
+                },
+                Err(error) => Attempt::failed(endpoint, &error),
+            };
+            match attempt {
+                Attempt::Elsewhere(error) => errors.push(error),
+                Attempt::Final(error) => return Err(error),
+                // The caller tries again.
+                Attempt::Stale => {
+                    self.forget_token();
+                    return Err(attempt.error());
+                }
+            }
+        }
+        Err(worst(errors))
+    }
+
+    /// The members, beginning with the one that answered last.
+    fn order(&self) -> impl Iterator<Item = usize> {
+        let (first, all) = (self.current.load(Ordering::Relaxed), self.endpoints.len());
+        (0..all).map(move |n| (first + n) % all)
+    }
+
+    fn prefer(&self, n: usize) {
+        self.current.store(n, Ordering::Relaxed);
+    }
+
+    /// Calls one member after the other until one answers.
+    async fn call<T: DeserializeOwned>(&self, method: &str, body: &Value) -> Result<T, EtcdError> {
+        self.authenticate_once().await?;
+        let work = async {
+            let mut outcome = self.ask(method, body).await;
+            if matches!(outcome, Err(Attempt::Stale)) {
+                self.forget_token();
+                self.authenticate_once().await?;
+                outcome = self.ask(method, body).await;
+            }
+            outcome.map_err(Attempt::error)
+        };
+        clock::by(clock::now() + WITHIN, work)
+            .await
+            .unwrap_or_else(|_| Err(late(WITHIN)))
+    }
+
+    async fn authenticate_once(&self) -> Result<(), EtcdError> {
+        let Some((name, password)) = &self.account else {
+            return Ok(());
+        };
+        if self.token().is_some() {
+            return Ok(());
+        }
+        let body = json!({"name": name, "password": password.expose()});
+        let answer: Result<TokenAnswer, Attempt> = self.ask("auth/authenticate", &body).await;
+        let token = answer.map_err(|attempt| match attempt.error() {
+            EtcdError::Refused(why) => EtcdError::Denied(why),
+            error => error,
+        })?;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.token);
+        Ok(())
+    }
+
+    fn token(&self) -> Option<String> {
+        self.token
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn forget_token(&self) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn outgoing(&self, endpoint: &str, method: &str, body: &Value) -> Outgoing {
+        let call = Outgoing::new(Method::Post, format!("{endpoint}/v3/{method}")).json(body);
+        match self.token() {
+            Some(token) => call.header("authorization", token),
+            None => call,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: &str, body: &Value) -> Result<T, Attempt> {
+        let mut errors = Vec::new();
+        for n in self.order() {
+            let endpoint = &self.endpoints[n];
+            let call = self.outgoing(endpoint, method, body).within(ATTEMPT);
+            let attempt = match self.client.send(call).await {
+                Ok(answer) if answer.is_ok() => match serde_json::from_slice(&answer.body) {
+                    Ok(value) => {
+                        self.prefer(n);
+                        return Ok(value);
+                    }
+                    Err(error) => {
+                        let why = format!("{error} in {:?}", answer.excerpt());
+                        Attempt::Elsewhere(Attempt::strange(endpoint, why))
+                    }
+                },
+                Ok(answer) => judge(endpoint, &answer),
+                Err(ClientError::TooLarge) => Attempt::Final(EtcdError::TooLarge),
+                Err(error) => Attempt::failed(endpoint, &error),
+            };
+            match attempt {
+                Attempt::Elsewhere(error) => errors.push(error),
+                done => return Err(done),
+            }
+        }
+        Err(Attempt::Elsewhere(worst(errors)))
+    }
+}
+
+/// What an answer with an error status means.
+fn judge(endpoint: &str, answer: &Answer) -> Attempt {
+    match serde_json::from_slice::<ErrorAnswer>(&answer.body) {
+        Ok(ErrorAnswer { error, code }) if !error.is_empty() => {
+            Attempt::refused(endpoint, code, &error)
+        }
+        _ => {
+            let why = format!("status {} {:?}", answer.status, answer.excerpt());
+            Attempt::Elsewhere(Attempt::strange(endpoint, why))
+        }
+    }
+}

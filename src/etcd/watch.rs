@@ -1,0 +1,129 @@
+//! A watch: an answer without an end, one JSON object a line.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::error::EtcdError;
+use super::fields::{Change, Header, Kv, Revision, number};
+use crate::http::client::Incoming;
+
+/// Longest line: the changes of one revision. etcd takes 1.5 MiB in a request by default, and
+/// base64 makes 2 MiB of it.
+const LINE_MAX: usize = 4 * 1024 * 1024;
+
+/// Changes as they come.
+#[derive(Debug)]
+pub struct Watch {
+    endpoint: String,
+    stream: Incoming,
+    silence: Duration,
+    unread: Vec<u8>,
+    /// How much of `unread` was searched for the end of its line.
+    searched: usize,
+}
+
+/// What a watch says at a time: changes in the order of their revisions, never half of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The store's revision.
+    pub revision: Revision,
+    /// The changes; none when the watch begins, or only shows that it lives.
+    pub changes: Vec<Change>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    result: Option<Told>,
+    error: Option<LineError>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LineError {
+    message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    header: Header,
+    canceled: bool,
+    cancel_reason: String,
+    #[serde(deserialize_with = "number")]
+    compact_revision: Revision,
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Event {
+    r#type: Option<String>,
+    kv: Kv,
+}
+
+impl Watch {
+    pub(super) fn new(endpoint: String, stream: Incoming, silence: Duration) -> Self {
+        Self {
+            endpoint,
+            stream,
+            silence,
+            unread: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    /// The next news.
+    ///
+    /// # Errors
+    /// [`EtcdError::Compacted`], and [`EtcdError::WatchLost`] when it ended, broke or was silent.
+    pub async fn next(&mut self) -> Result<News, EtcdError> {
+        let line = self.line().await?;
+        let lost = |why: String| EtcdError::WatchLost(format!("{}: {why}", self.endpoint));
+        let line: Line = serde_json::from_slice(&line).map_err(|e| lost(e.to_string()))?;
+        if let Some(error) = line.error {
+            return Err(lost(error.message));
+        }
+        let result = line
+            .result
+            .ok_or_else(|| lost("a line says nothing".into()))?;
+        if result.compact_revision > 0 {
+            return Err(EtcdError::Compacted(result.compact_revision));
+        }
+        if result.canceled {
+            return Err(lost(format!("canceled {}", result.cancel_reason)));
+        }
+        let changes = result.events.into_iter().map(|event| match event.r#type {
+            Some(kind) if kind == "DELETE" => Change::Deleted(event.kv.key, event.kv.mod_revision),
+            _ => Change::Put(event.kv),
+        });
+        Ok(News {
+            revision: result.header.revision,
+            changes: changes.collect(),
+        })
+    }
+
+    async fn line(&mut self) -> Result<Vec<u8>, EtcdError> {
+        loop {
+            let end = self.unread[self.searched..]
+                .iter()
+                .position(|b| *b == b'\n');
+            if let Some(end) = end.map(|end| end + self.searched) {
+                let rest = self.unread.split_off(end + 1);
+                self.searched = 0;
+                return Ok(std::mem::replace(&mut self.unread, rest));
+            }
+            self.searched = self.unread.len();
+            let lost = |why: String| EtcdError::WatchLost(format!("{}: {why}", self.endpoint));
+            if self.unread.len() > LINE_MAX {
+                return Err(lost(format!("a line is longer than {LINE_MAX} bytes")));
+            }
+            match self.stream.piece(self.silence).await {
+                Ok(Some(piece)) => self.unread.extend_from_slice(&piece),
+                Ok(None) => return Err(lost("it ended".into())),
+                Err(error) => return Err(lost(error.to_string())),
+            }
+        }
+    }
+}
