@@ -174,6 +174,11 @@ let
       "token"
     ]
     [
+      "store"
+      "etcd"
+      "password"
+    ]
+    [
       "sunshine"
       "password"
     ]
