@@ -134,7 +134,7 @@ with subtest("a taken port is tried a few times and then left, with its number i
     machine.execute("systemctl start hydraneckwebrtc-controller.service")
     machine.wait_until_succeeds(
         "journalctl -u hydraneckwebrtc-controller.service | grep 'Start request repeated too quickly'",
-        timeout=60,
+        timeout=120,
     )
     machine.require_unit_state("hydraneckwebrtc-controller.service", "failed")
     machine.succeed(
