@@ -107,10 +107,7 @@ async fn serve(
     if let Some(files) = files.clone() {
         exec::spawn(files.watch(stop.clone())).detach();
     }
-    let admission = Admission {
-        total: config.server.connections_max,
-        ..Admission::default()
-    };
+    let admission = Admission::of(config.server.connections_max);
     let serving = exec::spawn(listener.serve(started.service(), admission, stop.clone(), GRACE));
     log::info!(target: role.as_str(), "listening on port {port}");
     notify(&[sd_notify::NotifyState::Ready]);

@@ -167,7 +167,7 @@ fn server(s: &Section<'_>) -> Server {
             "connections_max",
             4096,
             16..=65_536,
-            "Connections served at once; more wait in the kernel's queue.",
+            "Connections served at once, half of them from one address or one /64 of IPv6. When seven in eight are taken, idle ones give way.",
         ),
         acme: s.section(
             "acme",
