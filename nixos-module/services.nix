@@ -177,6 +177,11 @@ let
       "token"
     ]
     [
+      "store"
+      "etcd"
+      "password"
+    ]
+    [
       "sunshine"
       "password"
     ]

@@ -107,12 +107,12 @@ with subtest("a worker without its network is not given sessions, and comes back
     controller.wait_until_succeeds(
         f"curl -sf {AUTH} {API}/workers | jq -e '.[0].status == \"unhealthy\"'", timeout=30
     )
-    answer = json.loads(
+    refusal = json.loads(
         controller.succeed(
             f"curl -s {AUTH} -H 'Content-Type: application/json' -d '{{\"body_ip\":\"192.168.1.1\"}}' {API}/sessions"
         )
     )
-    assert answer["code"] == 503 and answer["reason"] == "no_workers", answer
+    assert refusal["code"] == 503 and refusal["reason"] == "no_workers", refusal
     worker.unblock()
     controller.wait_until_succeeds(f"curl -sf '{url}' > /dev/null", timeout=60)
     controller.succeed(f"curl -sf -X DELETE {AUTH} {API}/sessions/{session}")

@@ -1,4 +1,5 @@
-# Every unit of ours on one machine, and a controller with ports below 1024 on another.
+# Every unit of ours on one machine; on another a controller with a port below 1024, and a relay
+# alone on a system that has been NixOS 24.11.
 { module }:
 let
   common = import ./common.nix { inherit module; };
@@ -14,6 +15,8 @@ in
           enable = true;
           settings.server.listen = lib.mkForce ":80";
         };
+        services.hydraneckwebrtc.turn.enable = true;
+        system.stateVersion = "24.11";
       };
     machine = {
       imports = [ common ];

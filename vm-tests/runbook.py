@@ -81,7 +81,7 @@ with subtest("check version, check for an update"):
     # A release server of this test; the machines have no internet.
     body.succeed(
         "mkdir -p /srv/releases/production",
-        "echo '{\"version\":\"v9.9.9\"}' > /srv/releases/production/latest.json",
+        'echo \'{"version":"v9.9.9"}\' > /srv/releases/production/latest.json',
         "systemd-run --unit=releases python3 -m http.server --directory /srv/releases 9100",
     )
     body.wait_for_open_port(9100, "192.168.1.1")

@@ -2,9 +2,11 @@
 DIRECTORY = "/var/lib/acme/example.com"
 FINGERPRINT = "openssl x509 -noout -fingerprint -sha256"
 
-start_all()
+# First of all, so that the first order meets somebody.
+authority.start()
 authority.wait_for_unit("pebble.service")
 authority.wait_for_open_port(14000, "authority")
+start_all()
 
 with subtest("the built-in client gets a certificate, and serves it below port 1024"):
     builtin.wait_for_unit("hydraneckwebrtc-controller.service")
@@ -12,7 +14,7 @@ with subtest("the built-in client gets a certificate, and serves it below port 1
     authority.wait_until_succeeds("curl -sfk https://authority:15000/roots/0 > /tmp/root.pem")
     builtin.succeed("curl -sfk https://authority:15000/roots/0 > /tmp/root.pem")
     health = "curl -sf --cacert /tmp/root.pem https://builtin.example.com/api/v1/health"
-    builtin.wait_until_succeeds(health, timeout=60)
+    builtin.wait_until_succeeds(health, timeout=180)
     # From outside, through the firewall; plain HTTP leads there.
     authority.succeed(health)
     code = authority.succeed(
@@ -30,10 +32,12 @@ def served(machine, name: str, port: int) -> str:
 with subtest("after a restart it is the same certificate, from the service's own directory"):
     before = served(builtin, "builtin.example.com", 443)
     builtin.succeed("systemctl restart hydraneckwebrtc-controller.service")
-    builtin.wait_until_succeeds(health, timeout=60)
+    builtin.wait_until_succeeds(health, timeout=180)
     assert served(builtin, "builtin.example.com", 443) == before
     # Key and account are the service's alone.
-    found = builtin.succeed("find /var/lib/private/hydraneckwebrtc-controller -type f -printf '%m\\n' | sort -u")
+    found = builtin.succeed(
+        "find /var/lib/private/hydraneckwebrtc-controller -type f -printf '%m\\n' | sort -u"
+    )
     assert found.split() == ["600"], found
 
 nixos.wait_for_unit("hydraneckwebrtc-controller.service")
@@ -48,6 +52,8 @@ with subtest("the certificate of security.acme is served to browsers and to gues
     # By group: neither service is the owner, and nobody else may read the key.
     assert nixos.succeed(f"stat -c '%a %U' {DIRECTORY}/key.pem").strip() == "640 acme"
     nixos.fail(f"runuser -u nobody -- cat {DIRECTORY}/key.pem")
+    for unit, limit in (("hydraneckwebrtc-controller.service", 15), ("coturn.service", 20)):
+        nixos.succeed(f"systemd-analyze security --no-pager --threshold={limit} {unit}")
 
 with subtest("a renewed one is served without a restart, and open connections go on"):
     pids = nixos.succeed("systemctl show -P MainPID hydraneckwebrtc-controller.service coturn.service")
@@ -73,7 +79,9 @@ assert held.getresponse().read()
 assert held.sock is socket, "the connection was closed"
 END""")
     for port in (443, 5349):
-        command = f"openssl s_client -connect neck.example.com:{port} -servername neck.example.com < /dev/null"
+        command = (
+            f"openssl s_client -connect neck.example.com:{port} -servername neck.example.com < /dev/null"
+        )
         authority.wait_until_succeeds(
             f"{command} 2>/dev/null | {FINGERPRINT} | grep -F '{second}'", timeout=30
         )

@@ -124,7 +124,7 @@ with subtest("14 no command line port and no version"):
     assert turn("software") == "none"
 
 with subtest("a running allocation survives its credential's expiry; a new one is refused"):
-    answer = turn("outlive --ttl 3")
+    answer = turn("outlive --ttl 5")
     assert answer == "ok ok 401", answer
 
 with subtest("a restart of coturn reads the same secret and the same addresses"):

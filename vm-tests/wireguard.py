@@ -42,10 +42,10 @@ with subtest("only bodies of the tunnel's peers are allowed"):
 with subtest("no peer of the tunnel can be reached through the relay"):
     secret = worker.succeed("cat /var/lib/hydraneckwebrtc-secrets/turn-secret").strip()
     for peer in ("10.10.100.6", "10.10.0.2"):
-        answer = controller.succeed(
+        said = controller.succeed(
             f"python3 /etc/tests/tools/turn-client.py 192.168.1.3 {secret} permission {peer}"
         )
-        assert answer.strip() == "403", f"{peer}: {answer}"
+        assert said.strip() == "403", f"{peer}: {said}"
 
 with subtest("without the tunnel the worker is degraded, and says which body it misses"):
     worker.succeed("systemctl stop wireguard-wg0.service")

@@ -28,6 +28,13 @@ with subtest("the worker registers"):
     workers = f"curl -sf -H 'Authorization: Bearer {token}' http://127.0.0.1:8080/api/v1/workers"
     machine.wait_until_succeeds(f"{workers} | jq -e '.[0].status == \"healthy\"'", timeout=30)
 
+with subtest("the worker sees its tunnel, which knows the body by the key of the document"):
+    health = "curl -sf http://127.0.0.1:8090/api/v1/health"
+    machine.wait_until_succeeds(f"{health} | jq -e '.extra.wireguard'", timeout=30)
+    machine.succeed("wg show wg0 allowed-ips | grep -F 10.10.100.6/32")
+    for file in ("wireguard/wg0.conf", "hydraneckwebrtc/worker.yaml", "hydraneckwebrtc/controller.yaml"):
+        assert machine.succeed(f"stat -c '%a %U' /etc/{file}").strip() == "600 root", file
+
 with subtest("the relay serves this worker's sessions and is no open relay"):
     secret = machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/turn-secret").strip()
     client = f"python3 /etc/tests/tools/turn-client.py {ADDRESS} {secret}"
@@ -39,6 +46,6 @@ with subtest("the relay serves this worker's sessions and is no open relay"):
 with subtest("a power failure later everything comes back"):
     machine.crash()
     machine.start()
-    for unit in ("hydraneckwebrtc", "hydraneckwebrtc-controller", "coturn"):
+    for unit in ("hydraneckwebrtc", "hydraneckwebrtc-controller", "coturn", "wg-quick@wg0"):
         machine.wait_for_unit(f"{unit}.service")
     machine.wait_until_succeeds(f"{workers} | jq -e '.[0].status == \"healthy\"'", timeout=30)

@@ -156,7 +156,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("stream_url")
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--timeout", type=float, default=60)
+    parser.add_argument("--timeout", type=float, default=120)
     parser.add_argument("--microphone", action="store_true")
     a = parser.parse_args()
     url = urlsplit(a.stream_url)

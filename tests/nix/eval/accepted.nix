@@ -127,8 +127,18 @@ let
       controller.enable = true;
       worker.enable = true;
       worker.openFirewall = true;
+      worker.credentials.turn-secret = "/run/keys/turn";
       worker.settings.mic.enabled = false;
+      worker.settings.turn.secret_file = "turn-secret";
+      worker.settings.turn.urls = [ "turn:relay.example.com" ];
       turn.enable = false;
+    };
+  };
+  relayAlone = machine {
+    services.hydraneckwebrtc.turn = {
+      enable = true;
+      secretFile = "/run/keys/turn";
+      allowedPeers = [ "203.0.113.20" ];
     };
   };
   named = machine {
@@ -268,6 +278,17 @@ let
       for_one = lib.hasInfix "user-quota=20\n" (coturn full).extraConfig;
       for_all = lib.hasInfix "total-quota=${toString (4 * 20)}\n" (coturn full).extraConfig;
       and_ports = (coturn full).max-port - (coturn full).min-port + 1 == 4 * 20;
+    };
+    a_relay_may_be_a_machine_of_its_own = {
+      without_our_services = lib.all (
+        name: !(lib.hasPrefix "hydraneckwebrtc" name) || name == "hydraneckwebrtc-addresses"
+      ) (lib.attrNames relayAlone.checked.systemd.services);
+      one_secret =
+        (service relayAlone "coturn").LoadCredential == [ "turn-secret:/run/keys/turn" ]
+        && lib.elem "turn-secret:/run/keys/turn" (service relayElsewhere "hydraneckwebrtc").LoadCredential;
+      allows_the_worker_alone = lib.hasInfix "allowed-peer-ip=203.0.113.20\n" (coturn relayAlone)
+      .extraConfig;
+      no_relay_beside_the_worker = !(relayElsewhere.checked.systemd.services ? coturn);
     };
     a_new_relay_is_one_step = {
       without_a_gap = !(unit worker "coturn").stopIfChanged;

@@ -1,6 +1,7 @@
 # services.coturn with the option names of NixOS, and a unit that behaves as NixOS' does where the
 # project's module depends on it: user turnserver, the configuration written by preStart to
-# /run/coturn/turnserver.cfg with the secret put in place there.
+# /run/coturn/turnserver.cfg with the secret put in place there. A machine with the stateVersion
+# 24.11 gets the unit of that release, whose /run/coturn comes from tmpfiles.d.
 {
   config,
   lib,
@@ -11,6 +12,7 @@ let
   t = lib.types;
   cfg = config.services.coturn;
   option = type: default: lib.mkOption { inherit type default; };
+  isOld = config.system.stateVersion == "24.11";
   flags = [
     "lt-cred-mech"
     "no-auth"
@@ -72,6 +74,7 @@ in
       isSystemUser = true;
     };
     users.groups.turnserver = { };
+    systemd.tmpfiles.rules = lib.optional isOld "d /run/coturn 0700 turnserver turnserver - -";
     systemd.services.coturn = {
       description = "coturn TURN server";
       after = [ "network-online.target" ];
@@ -90,10 +93,7 @@ in
         ExecStart = "${pkgs.coturn}/bin/turnserver -c /run/coturn/turnserver.cfg";
         Group = "turnserver";
         Restart = "on-abort";
-        RuntimeDirectory = [
-          "coturn"
-          "turnserver"
-        ];
+        RuntimeDirectory = lib.optional (!isOld) "coturn" ++ [ "turnserver" ];
         RuntimeDirectoryMode = "0700";
         User = "turnserver";
       };
