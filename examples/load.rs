@@ -1,8 +1,11 @@
 //! Load for measuring a proxy, where `wrk` has none to give.
 //!
 //! - `load origin LISTEN`: switches protocols; `/flood/<piece>/<total>` then sends `total` bytes
-//!   in writes of `piece`, anything else stays silent.
-//! - `load flood ADDRESS PIECE TOTAL CONNECTIONS`: reads that from every connection.
+//!   in writes of `piece`, `/media/<piece>/<rate>/<total>` the same in 60 frames a second at `rate`
+//!   bytes a second, anything else stays silent.
+//! - `load flood ADDRESS PIECE TOTAL CONNECTIONS [CA]`: reads the first from every connection,
+//!   under TLS where a file of trusted certificates is given.
+//! - `load media ADDRESS PIECE RATE TOTAL`: reads the second from one connection.
 //! - `load idle ADDRESS PATH CONNECTIONS`: opens connections one after the other, each with one
 //!   exchange, says `ready` and holds them until its standard input ends. A path that begins with
 //!   `/idle` is an upgrade.
@@ -10,12 +13,15 @@
 //!   prints p50 and p99 in microseconds, counted from the time a request was due.
 
 use std::error::Error;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use hydraneckwebrtc::tls::{self, Trust};
 use hydraneckwebrtc::{clock, exec};
+use rustls::{ClientConnection, StreamOwned};
 use smol::Async;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -25,14 +31,22 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const ACCEPT: &str = "ICX+Yqv66kxgM0FcWaLWlFLwTAI=";
 /// Longest head of an answer.
 const HEAD_MAX: usize = 8 * 1024;
+/// Frames a second of a media session.
+const FRAMES: usize = 60;
 
 fn main() -> Outcome<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["origin", listen] => origin(listen),
-        ["flood", address, piece, total, connections] => {
-            flood(address, piece, total.parse()?, connections.parse()?)
+        ["flood", address, piece, total, connections, ref ca @ ..] => {
+            let path = format!("/flood/{piece}/{total}");
+            let ca = ca.first().map(|ca| PathBuf::from(*ca));
+            read_all(address, &path, total.parse()?, connections.parse()?, ca)
+        }
+        ["media", address, piece, rate, total] => {
+            let path = format!("/media/{piece}/{rate}/{total}");
+            read_all(address, &path, total.parse()?, 1, None)
         }
         ["idle", address, path, connections] => idle(address, path, connections.parse()?),
         ["rate", address, path, rate, seconds, connections] => rate_of(
@@ -42,7 +56,7 @@ fn main() -> Outcome<()> {
             seconds.parse()?,
             connections.parse()?,
         ),
-        _ => Err("usage: load origin|flood|idle|rate ...".into()),
+        _ => Err("usage: load origin|flood|media|idle|rate ...".into()),
     }
 }
 
@@ -75,20 +89,40 @@ async fn switch(mut stream: Async<TcpStream>) -> Outcome<()> {
         .await?;
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default();
-    if let ["", "flood", piece, total] = path.split('/').collect::<Vec<_>>()[..] {
-        let (piece, mut left) = (vec![b'x'; piece.parse()?], total.parse::<usize>()?);
-        while left > 0 {
-            let n = left.min(piece.len());
-            stream.write_all(&piece[..n]).await?;
-            left -= n;
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "flood", piece, total] => {
+            send(&mut stream, &vec![b'x'; piece.parse()?], total.parse()?).await?;
         }
+        ["", "media", piece, rate, total] => {
+            let piece = vec![b'x'; piece.parse()?];
+            let (rate, mut left) = (rate.parse::<usize>()?, total.parse::<usize>()?);
+            let mut due = clock::now();
+            while left > 0 {
+                let frame = left.min(rate / FRAMES);
+                send(&mut stream, &piece, frame).await?;
+                left -= frame;
+                due += Duration::from_secs(1) / u32::try_from(FRAMES)?;
+                clock::sleep(due.saturating_duration_since(clock::now())).await;
+            }
+        }
+        _ => {}
     }
     while stream.read(&mut block).await? > 0 {}
     Ok(())
 }
 
+async fn send(stream: &mut Async<TcpStream>, piece: &[u8], total: usize) -> Outcome<()> {
+    let mut left = total;
+    while left > 0 {
+        let n = left.min(piece.len());
+        stream.write_all(&piece[..n]).await?;
+        left -= n;
+    }
+    Ok(())
+}
+
 /// One exchange: the status line and fields, and the content behind them that is announced.
-fn exchange(stream: &mut TcpStream, path: &str, upgrade: bool) -> Outcome<Vec<u8>> {
+fn exchange(stream: &mut (impl Read + Write), path: &str, upgrade: bool) -> Outcome<Vec<u8>> {
     let more = if upgrade {
         "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     } else {
@@ -129,27 +163,44 @@ fn exchange(stream: &mut TcpStream, path: &str, upgrade: bool) -> Outcome<Vec<u8
     }
 }
 
-fn flood(address: &str, piece: &str, total: usize, connections: usize) -> Outcome<()> {
+fn read_all(
+    address: &str,
+    path: &str,
+    total: usize,
+    connections: usize,
+    ca: Option<PathBuf>,
+) -> Outcome<()> {
+    let tls = ca.map(|ca| tls::client(&Trust::CaFile(ca))).transpose()?;
     let threads: Vec<_> = (0..connections)
         .map(|_| {
-            let (address, path) = (address.to_owned(), format!("/flood/{piece}/{total}"));
+            let (address, path, tls) = (address.to_owned(), path.to_owned(), tls.clone());
             thread::spawn(move || -> Outcome<()> {
-                let mut stream = TcpStream::connect(address)?;
-                let mut got = exchange(&mut stream, &path, true)?.len();
-                let mut block = vec![0; 256 * 1024];
-                while got < total {
-                    let n = stream.read(&mut block)?;
-                    if n == 0 {
-                        return Err("closed inside the flood".into());
+                let stream = TcpStream::connect(address)?;
+                match tls {
+                    None => read_one(stream, &path, total),
+                    Some(config) => {
+                        let session = ClientConnection::new(config, "localhost".try_into()?)?;
+                        read_one(StreamOwned::new(session, stream), &path, total)
                     }
-                    got += n;
                 }
-                Ok(())
             })
         })
         .collect();
     for thread in threads {
         thread.join().map_err(|_| "a thread died")??;
+    }
+    Ok(())
+}
+
+fn read_one(mut stream: impl Read + Write, path: &str, total: usize) -> Outcome<()> {
+    let mut got = exchange(&mut stream, path, true)?.len();
+    let mut block = vec![0; 256 * 1024];
+    while got < total {
+        let n = stream.read(&mut block)?;
+        if n == 0 {
+            return Err("closed inside the tunnel".into());
+        }
+        got += n;
     }
     Ok(())
 }

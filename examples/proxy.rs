@@ -1,19 +1,20 @@
-//! The proxy path alone, for measuring: `proxy LISTEN UPSTREAM [SNIPPET]`.
+//! The proxy path alone, for measuring: `proxy LISTEN UPSTREAM [--tls CERTIFICATE KEY] [SNIPPET]`.
 //!
 //! Every request to `LISTEN` is forwarded to `UPSTREAM`; HTML documents get `SNIPPET` after
 //! `<head>`. Ends with the process.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hydraneckwebrtc::exec;
 use hydraneckwebrtc::http::client::Client;
-use hydraneckwebrtc::http::server::{Admission, Listener, Service, listen_address};
+use hydraneckwebrtc::http::server::{Admission, Certificates, Listener, Service, listen_address};
 use hydraneckwebrtc::http::{Done, Exchange};
 use hydraneckwebrtc::proxy::{Policy, Proxy, Upstream};
-use hydraneckwebrtc::tls::Trust;
+use hydraneckwebrtc::tls::{self, Trust};
 
 struct Through {
     proxy: Proxy,
@@ -33,13 +34,23 @@ impl Service for Through {
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [listen, upstream, rest @ ..] = &words[..] else {
-        return Err("usage: proxy LISTEN UPSTREAM [SNIPPET]".into());
+        return Err("usage: proxy LISTEN UPSTREAM [--tls CERTIFICATE KEY] [SNIPPET]".into());
+    };
+    let (tls, rest) = match rest {
+        [tls, certificate, key, rest @ ..] if tls == "--tls" => {
+            let config = tls::server(Path::new(certificate), Path::new(key))?;
+            (Some(Certificates::new(config)), rest)
+        }
+        _ => (None, rest),
     };
     hydraneckwebrtc::log::init(
         log::LevelFilter::Warn,
         hydraneckwebrtc::log::Format::default(),
     );
-    let listener = Listener::bind(listen_address(listen)?)?;
+    let mut listener = Listener::bind(listen_address(listen)?)?;
+    if let Some(certificates) = tls {
+        listener = listener.with_tls(certificates);
+    }
     let service = Arc::new(Through {
         proxy: Proxy::new(Client::new(&Trust::WebPki)?),
         upstream: Upstream::Address(upstream.parse()?),

@@ -10,6 +10,7 @@ let
     literalExpression
     mkEnableOption
     mkOption
+    mkPackageOption
     types
     ;
   cfg = config.services.hydraneckwebrtc;
@@ -63,7 +64,7 @@ let
   listen =
     default: defaultText:
     mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr (types.strMatching ".*:[0-9]{1,5}");
       inherit default;
       defaultText = literalExpression defaultText;
       example = "127.0.0.1:8080";
@@ -75,11 +76,8 @@ let
 in
 {
   options.services.hydraneckwebrtc = {
-    package = mkOption {
-      type = types.package;
-      default = pkgs.hydraneckwebrtc;
-      defaultText = literalExpression "pkgs.hydraneckwebrtc, or the flake's own build";
-      description = "The hydraneckwebrtc package to run.";
+    package = mkPackageOption pkgs "hydraneckwebrtc" {
+      extraDescription = "The flake's module sets its own build.";
     };
 
     district = mkOption {
@@ -117,10 +115,22 @@ in
         ];
         default = "built-in";
         description = ''
-          Where the certificate of `domain` comes from: `built-in` (the program's own ACME client),
-          `security.acme` (a certificate of that name in {option}`security.acme.certs`, whose
-          challenge you choose there), or `proxy` (a reverse proxy of yours terminates TLS; the
-          controller serves plain HTTP on 127.0.0.1:8080).
+          Where the certificate of `domain` comes from: `built-in` (the program's own ACME client,
+          TLS-ALPN-01 on port 443), `security.acme` (the certificate `acmeHost` of
+          {option}`security.acme.certs`, whose challenge you choose there; a renewed one is served
+          without a restart), or `proxy` (a reverse proxy of yours terminates TLS; the controller
+          serves plain HTTP on 127.0.0.1:8080).
+        '';
+      };
+
+      acmeHost = mkOption {
+        type = types.nullOr types.str;
+        default = cfg.controller.domain;
+        defaultText = literalExpression "controller.domain";
+        example = "example.com";
+        description = ''
+          With `tls = "security.acme"`: name of the certificate in {option}`security.acme.certs`,
+          where that is not `domain`, as with one for several names.
         '';
       };
 
@@ -128,7 +138,7 @@ in
         type = types.nullOr types.str;
         default = null;
         example = "ops@example.com";
-        description = "Mail address given to the certificate authority by the built-in ACME client.";
+        description = "Mail address that the built-in ACME client gives to the certificate authority.";
       };
 
       adminTokenFile = secretFile ''
@@ -225,12 +235,25 @@ in
       };
 
       inherit credentials;
-      openFirewall = openFirewall "the worker's API port, for a controller on another machine";
+      openFirewall = openFirewall ''
+        the worker's API port, for a controller on another machine, and, where media does not come
+        from a relay on this machine (`turn.enable` or `settings.sessions.relay_only` is false), the
+        UDP ports of streams and microphones'';
 
       settings = settings {
+        server.domain = mkOption {
+          type = types.nullOr types.str;
+          default = null;
+          description = "Name to serve HTTPS for, on ports 80 and 443 in place of `listen`.";
+        };
         server.listen = listen (
-          if cfg.controller.enable then "127.0.0.1:8090" else ":47990"
-        ) ''":47990"; "127.0.0.1:8090" beside a controller'';
+          if cfg.worker.settings.server.domain != null then
+            null
+          else if cfg.controller.enable then
+            "127.0.0.1:8090"
+          else
+            ":47990"
+        ) ''":47990"; "127.0.0.1:8090" beside a controller; null with a domain'';
         sessions.max = mkOption {
           type = types.ints.between 1 1000;
           default = 15;
@@ -240,6 +263,32 @@ in
           type = types.port;
           default = 8100;
           description = "First loopback port of stream processes, one for each session.";
+        };
+        sessions.relay_only = mkOption {
+          type = types.bool;
+          default = true;
+          description = "Whether browsers use the relay alone, and never a direct way.";
+        };
+        sessions.webrtc_port_start = mkOption {
+          type = types.port;
+          default = 40000;
+          description = "First UDP port of streams, `webrtc_ports` for each session.";
+        };
+        sessions.webrtc_ports = mkOption {
+          type = types.ints.between 1 1000;
+          default = 20;
+          description = "UDP ports of each session's stream.";
+        };
+        mic.max = mkOption {
+          type = types.ints.between 1 1000;
+          default = cfg.worker.settings.sessions.max;
+          defaultText = literalExpression "sessions.max";
+          description = "Microphones at a time, a UDP port for each.";
+        };
+        mic.port_start = mkOption {
+          type = types.port;
+          default = 39000;
+          description = "First UDP port of microphones.";
         };
       } "The worker's configuration.";
     };

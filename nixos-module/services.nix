@@ -28,10 +28,6 @@ let
   controllerSecrets = {
     admin-token = controllerToken;
   }
-  // lib.optionalAttrs usesNixosCertificates {
-    tls-certificate = "${acmeDirectory}/fullchain.pem";
-    tls-key = "${acmeDirectory}/key.pem";
-  }
   // lib.mapAttrs (_: toString) controller.credentials;
   workerSecrets =
     lib.filterAttrs (_: path: path != null) {
@@ -45,7 +41,8 @@ let
     // lib.mapAttrs (_: toString) worker.credentials;
 
   usesNixosCertificates = controller.domain != null && controller.tls == "security.acme";
-  acmeDirectory = config.security.acme.certs.${controller.domain}.directory;
+  certificate = config.security.acme.certs.${controller.acmeHost};
+  acmeUnit = "acme-${controller.acmeHost}.service";
   usesTurnUser = cfg.turn.enable && cfg.turn.staticUser != null;
   usesTurnSecret = cfg.turn.enable && cfg.turn.staticUser == null;
 
@@ -108,8 +105,49 @@ let
 
   fromPlain = unit: unit // { wantedBy = [ "multi-user.target" ]; };
 
-  portOf = listen: lib.toInt (lib.last (lib.splitString ":" listen));
-  listensLow = listen: listen != null && portOf listen < 1024;
+  kill = "${pkgs.coreutils}/bin/kill";
+
+  # Where a role is served, as the program reads its settings.
+  portsOf =
+    { server, ... }:
+    if server.domain != null then
+      [
+        80
+        443
+      ]
+    else
+      lib.optional (server.listen != null) (
+        # In base ten even with a leading zero, which toInt refuses.
+        lib.toIntBase10 (lib.last (lib.splitString ":" server.listen))
+      );
+  # 0 where the role is served nowhere, which an assertion refuses.
+  portOf = settings: lib.head (portsOf settings ++ [ 0 ]);
+  listensLow = settings: lib.any (port: port < 1024) (portsOf settings);
+  isLoopback =
+    { server, ... }:
+    server.domain == null
+    && server.listen != null
+    && lib.any (prefix: lib.hasPrefix prefix server.listen) [
+      "127."
+      "[::1]:"
+      "localhost:"
+    ];
+  openPorts = settings: lib.optionals (!isLoopback settings) (portsOf settings);
+
+  range = from: count: {
+    inherit from;
+    to = from + count - 1;
+  };
+  mediaPorts =
+    let
+      inherit (worker.settings) mic sessions;
+    in
+    [
+      (range sessions.webrtc_port_start (sessions.max * sessions.webrtc_ports))
+    ]
+    ++ lib.optional (mic.enabled or true) (range mic.port_start mic.max);
+  # Media that a relay on this machine hands over arrives by loopback.
+  mediaComesFromOutside = !cfg.turn.enable || !worker.settings.sessions.relay_only;
 
   secretFiles =
     lib.optionals controller.enable (
@@ -152,9 +190,25 @@ let
       "secret"
     ]
   ];
-  noClearSecrets =
+  soundSettings =
     role: settings:
-    map (path: {
+    [
+      {
+        assertion = portsOf settings != [ ];
+        message = ''
+          services.hydraneckwebrtc.${role}.settings.server has neither listen nor domain.
+          Set listen, for example to ":8080", or domain.
+        '';
+      }
+      {
+        assertion = !(lib.hasPrefix builtins.storeDir (toString (settings.server.tls.private_key or "")));
+        message = ''
+          services.hydraneckwebrtc.${role}.settings.server.tls.private_key lies in the Nix store, where every user can read it.
+          Name a file outside of it as a string, for example "/var/lib/acme/neck.example.com/key.pem".
+        '';
+      }
+    ]
+    ++ map (path: {
       assertion = lib.attrByPath path null settings == null;
       message = ''
         services.hydraneckwebrtc.${role}.settings.${lib.concatStringsSep "." path} would be readable by every user in the Nix store.
@@ -186,14 +240,12 @@ in
     })
 
     (mkIf (allGenerated != [ ]) {
-      systemd.services.hydraneckwebrtc-secrets = fromPlain (
-        units.secrets {
-          exec = pkgs.writeShellScript "hydraneckwebrtc-secrets" (
-            builtins.readFile ../systemd/hydraneckwebrtc-secrets
-          );
-          names = allGenerated;
-        }
-      );
+      systemd.services.hydraneckwebrtc-secrets = units.secrets {
+        exec = pkgs.writeShellScript "hydraneckwebrtc-secrets" (
+          builtins.readFile ../systemd/hydraneckwebrtc-secrets
+        );
+        names = allGenerated;
+      };
     })
 
     (mkIf (worker.enable || cfg.turn.enable) {
@@ -210,7 +262,16 @@ in
     })
 
     (mkIf controller.enable {
-      assertions = noClearSecrets "controller" controller.settings;
+      assertions = [
+        {
+          assertion = controller.tls != "security.acme" || controller.domain != null;
+          message = ''
+            services.hydraneckwebrtc.controller.tls is "security.acme", and there is no domain to serve.
+            Set services.hydraneckwebrtc.controller.domain.
+          '';
+        }
+      ]
+      ++ soundSettings "controller" controller.settings;
 
       services.hydraneckwebrtc.controller.settings = {
         mode = mkDefault "controller";
@@ -226,8 +287,8 @@ in
             acme.contact = mkDefault controller.acmeContact;
           })
           (mkIf usesNixosCertificates {
-            tls.certificate = mkDefault "/run/credentials/hydraneckwebrtc-controller.service/tls-certificate";
-            tls.private_key = mkDefault "/run/credentials/hydraneckwebrtc-controller.service/tls-key";
+            tls.certificate = mkDefault "${certificate.directory}/fullchain.pem";
+            tls.private_key = mkDefault "${certificate.directory}/key.pem";
           })
         ];
       };
@@ -237,32 +298,26 @@ in
           units.controller {
             exec = "${lib.getExe cfg.package} --config ${controllerFile} controller";
             credentials = credentialsOf controllerSecrets;
-            lowPorts =
-              controller.settings.server.domain != null || listensLow controller.settings.server.listen;
+            inherit kill;
+            lowPorts = listensLow controller.settings;
             needsSecrets = lib.any isGenerated (lib.attrValues controllerSecrets);
           }
         ))
         (mkIf usesNixosCertificates {
-          after = [ "acme-${controller.domain}.service" ];
-          wants = [ "acme-${controller.domain}.service" ];
+          # The unit leaves a certificate behind, at worst a self-signed one, also when the
+          # authority is away (before NixOS 25.11 by way of acme-selfsigned-<name>.service).
+          after = [ acmeUnit ];
+          wants = [ acmeUnit ];
+          # Read where it is renewed, not from a credential, which stays as it was at start.
+          serviceConfig.SupplementaryGroups = [ certificate.group ];
         })
       ];
 
-      # A renewed certificate is read at start; a restarted controller is whole after one round
-      # of heartbeats, and streams do not pass through it.
-      security.acme = mkIf usesNixosCertificates {
-        certs.${controller.domain}.reloadServices = [ "hydraneckwebrtc-controller.service" ];
+      security.acme.certs = mkIf usesNixosCertificates {
+        ${controller.acmeHost}.reloadServices = [ "hydraneckwebrtc-controller.service" ];
       };
 
-      networking.firewall.allowedTCPPorts = mkIf controller.openFirewall (
-        if controller.settings.server.domain != null then
-          [
-            80
-            443
-          ]
-        else
-          [ (portOf controller.settings.server.listen) ]
-      );
+      networking.firewall.allowedTCPPorts = mkIf controller.openFirewall (openPorts controller.settings);
     })
 
     (mkIf worker.enable {
@@ -282,14 +337,15 @@ in
           '';
         }
         {
-          assertion = !colocated || controller.settings.server.listen != worker.settings.server.listen;
+          assertion =
+            !colocated || lib.intersectLists (portsOf controller.settings) (portsOf worker.settings) == [ ];
           message = ''
-            services.hydraneckwebrtc: controller and worker both listen on ${toString worker.settings.server.listen}.
+            services.hydraneckwebrtc: controller and worker both listen on port ${toString (portOf worker.settings)}.
             Give one of them another settings.server.listen.
           '';
         }
       ]
-      ++ noClearSecrets "worker" worker.settings;
+      ++ soundSettings "worker" worker.settings;
 
       services.hydraneckwebrtc.worker.settings = {
         mode = mkDefault "worker";
@@ -307,7 +363,7 @@ in
             if worker.url != null then
               worker.url
             else if controller.enable then
-              "http://127.0.0.1:${toString (portOf worker.settings.server.listen)}"
+              "http://127.0.0.1:${toString (portOf worker.settings)}"
             else
               null # the program takes the machine's address on the way to the controller
           );
@@ -317,7 +373,6 @@ in
           # Not the private /tmp: sessions outlive a restart of the worker.
           dir = mkDefault "${units.stateDirectory}/workspaces";
         };
-        mic.max = mkDefault worker.settings.sessions.max;
         sunshine = mkIf (worker.sunshinePasswordFile != null) {
           username = mkDefault worker.sunshineUser;
           password_file = mkDefault "sunshine-password";
@@ -329,7 +384,8 @@ in
           units.worker {
             exec = toString startWorker;
             credentials = credentialsOf workerSecrets;
-            lowPorts = listensLow worker.settings.server.listen;
+            inherit kill;
+            lowPorts = listensLow worker.settings;
             needsAddresses = true;
             needsSecrets = lib.any isGenerated (lib.attrValues workerSecrets);
             tunnelUnits = lib.optional (cfg.wireguard.unit != null) cfg.wireguard.unit;
@@ -342,9 +398,10 @@ in
         }
       ];
 
-      networking.firewall.allowedTCPPorts = mkIf worker.openFirewall [
-        (portOf worker.settings.server.listen)
-      ];
+      networking.firewall = mkIf worker.openFirewall {
+        allowedTCPPorts = openPorts worker.settings;
+        allowedUDPPortRanges = mkIf mediaComesFromOutside mediaPorts;
+      };
     })
   ];
 }

@@ -26,10 +26,16 @@ let
   # transport offered (UDP, TCP, TLS) while ICE gathers, and a reload doubles that for a moment.
   portsPerSession = 20;
 
+  portsOfSessions = top.worker.settings.sessions.max * cfg.userQuota;
+  ports = cfg.maxPort - cfg.minPort + 1;
+
   secret =
     if cfg.secretFile != null then toString cfg.secretFile else "${units.secretsDirectory}/turn-secret";
   usesUser = cfg.staticUser != null;
-  hasTls = cfg.tls != null;
+  usesNixosCertificates = cfg.acmeHost != null;
+  certificate = config.security.acme.certs.${cfg.acmeHost};
+  acmeUnit = "acme-${cfg.acmeHost}.service";
+  hasTls = cfg.tls != null || usesNixosCertificates;
   usesLowPort = cfg.port < 1024 || (hasTls && cfg.tlsPort < 1024);
   tlsFile =
     text:
@@ -95,7 +101,7 @@ in
     tlsPort = mkOption {
       type = types.port;
       default = 5349;
-      description = "TLS port of the relay, used when `tls` is set.";
+      description = "TLS port of the relay, used when `tls` or `acmeHost` is set.";
     };
 
     minPort = mkOption {
@@ -106,9 +112,12 @@ in
 
     maxPort = mkOption {
       type = types.port;
-      default = lib.min 65535 (cfg.minPort + top.worker.settings.sessions.max * portsPerSession - 1);
-      defaultText = literalExpression "minPort + 20 for each of worker.settings.sessions.max";
-      description = "Last UDP port of relayed media.";
+      default = lib.min 65535 (cfg.minPort + portsOfSessions - 1);
+      defaultText = literalExpression "minPort + userQuota for each of worker.settings.sessions.max";
+      description = ''
+        Last UDP port of relayed media. As many allocations as there are ports are served at a time
+        (`total-quota`).
+      '';
     };
 
     secretFile = mkOption {
@@ -157,7 +166,20 @@ in
           keyFile = "/var/lib/acme/worker1.example.com/key.pem";
         }
       '';
-      description = "Certificate for TURN over TLS, for networks that let nothing else out.";
+      description = ''
+        Certificate for TURN over TLS, for networks that let nothing else out. Read when coturn
+        starts; for one that is renewed see `acmeHost`.
+      '';
+    };
+
+    acmeHost = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "worker1.example.com";
+      description = ''
+        Certificate for TURN over TLS by its name in {option}`security.acme.certs`, in place of
+        `tls`. A renewed one is served without a restart.
+      '';
     };
 
     allowedPeers = mkOption {
@@ -203,10 +225,17 @@ in
         '';
       }
       {
-        assertion = cfg.minPort + top.worker.settings.sessions.max <= cfg.maxPort;
+        assertion = portsOfSessions <= ports;
         message = ''
-          services.hydraneckwebrtc.turn: ports ${toString cfg.minPort} to ${toString cfg.maxPort} are too few for ${toString top.worker.settings.sessions.max} sessions.
-          Lower minPort or worker.settings.sessions.max.
+          services.hydraneckwebrtc.turn: ports ${toString cfg.minPort} to ${toString cfg.maxPort} are too few for ${toString top.worker.settings.sessions.max} sessions with ${toString cfg.userQuota} allocations each.
+          Lower minPort, userQuota or worker.settings.sessions.max.
+        '';
+      }
+      {
+        assertion = cfg.tls == null || !usesNixosCertificates;
+        message = ''
+          services.hydraneckwebrtc.turn: both tls and acmeHost are set, and coturn serves one certificate.
+          Unset one of them.
         '';
       }
     ]
@@ -221,7 +250,7 @@ in
         })
         (
           (if usesUser then [ (toString cfg.staticUser.passwordFile) ] else [ secret ])
-          ++ lib.optional hasTls (toString cfg.tls.keyFile)
+          ++ lib.optional (cfg.tls != null) (toString cfg.tls.keyFile)
         );
 
     services.coturn = mkMerge [
@@ -242,7 +271,7 @@ in
           no-software-attribute
           stale-nonce=600
           user-quota=${toString cfg.userQuota}
-          total-quota=${toString (cfg.maxPort - cfg.minPort + 1)}
+          total-quota=${toString ports}
           ${lib.optionalString (cfg.publicAddress != null) "external-ip=${cfg.publicAddress}"}
           denied-peer-ip=0.0.0.0-255.255.255.255
           denied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
@@ -261,15 +290,28 @@ in
             static-auth-secret-file = "${credentialsDirectory}/turn-secret";
           }
       )
-      (mkIf hasTls {
+      (mkIf (cfg.tls != null) {
         cert = "${credentialsDirectory}/tls-certificate";
         pkey = "${credentialsDirectory}/tls-key";
       })
+      (mkIf usesNixosCertificates {
+        cert = "${certificate.directory}/fullchain.pem";
+        pkey = "${certificate.directory}/key.pem";
+      })
     ];
+
+    security.acme.certs = mkIf usesNixosCertificates {
+      ${cfg.acmeHost}.reloadServices = [ "coturn.service" ];
+    };
 
     systemd.services.coturn = {
       requires = prepared;
-      after = prepared;
+      wants = lib.optional usesNixosCertificates acmeUnit;
+      after = prepared ++ lib.optional usesNixosCertificates acmeUnit;
+
+      # A restart ends what is relayed, and pages connect anew: one step, not a gap as long as the
+      # switch to a new system takes.
+      stopIfChanged = mkDefault false;
 
       # systemd hands coturn what only root can read; addresses and the static user are known on
       # the machine alone and are added to the file that the service writes for itself.
@@ -288,7 +330,18 @@ in
       # The stock unit of the last releases has a sandbox, and its settings win; older ones get it
       # from here.
       serviceConfig =
-        lib.mapAttrs (_: mkDefault) (hardening.turn // lib.optionalAttrs usesLowPort hardening.lowPorts)
+        lib.mapAttrs (_: mkDefault) (
+          hardening.turn
+          // lib.optionalAttrs usesLowPort hardening.lowPorts
+          // {
+            # Of tmpfiles.d in older releases, of the unit's own in later ones.
+            ReadWritePaths = [ "-/run/coturn" ];
+          }
+        )
+        // lib.optionalAttrs usesNixosCertificates {
+          ExecReload = "${pkgs.coreutils}/bin/kill -USR2 $MAINPID"; # reads certificates again
+          SupplementaryGroups = [ certificate.group ];
+        }
         // {
           LoadCredential =
             (
@@ -297,7 +350,7 @@ in
               else
                 [ "turn-secret:${secret}" ]
             )
-            ++ lib.optionals hasTls [
+            ++ lib.optionals (cfg.tls != null) [
               "tls-certificate:${toString cfg.tls.certificateFile}"
               "tls-key:${toString cfg.tls.keyFile}"
             ];

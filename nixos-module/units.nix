@@ -12,7 +12,9 @@ let
     "CREDENTIALS"
   ];
 
-  daemon = {
+  # SIGHUP reads certificates again; open connections go on.
+  daemon = kill: {
+    ExecReload = "${kill} -HUP $MAINPID";
     # server.connections_max is 4096, and a proxied connection is two descriptors, four at most.
     LimitNOFILE = 65536;
     NotifyAccess = "main";
@@ -36,6 +38,9 @@ let
     StartLimitIntervalSec = 60;
   };
 
+  # What prepares a start runs as often as there are starts; those have the limit.
+  noLimit.StartLimitIntervalSec = 0;
+
   documentation = [ "https://github.com/cederikdotcom/hydraneckwebrtc" ];
   addressesUnit = "hydraneckwebrtc-addresses.service";
   secretsUnit = "hydraneckwebrtc-secrets.service";
@@ -44,17 +49,18 @@ rec {
   # Where generated secrets are kept, readable by root alone.
   secretsDirectory = "/var/lib/hydraneckwebrtc-secrets";
 
-  # Writes each named secret once; a secret that exists is never touched.
+  # Writes each named secret once; a secret that exists is never touched. Runs before every start
+  # of who needs it and does not stay active: a change of it stops nobody, and a role that is added
+  # later finds its secrets.
   secrets =
     { exec, names }:
     {
       description = "Secrets of hydraneckwebrtc, generated once";
       inherit documentation;
-      unitConfig = { };
+      unitConfig = noLimit;
       serviceConfig = hardening.base // {
         ExecStart = "${exec} ${builtins.concatStringsSep " " names}";
         PrivateNetwork = true;
-        RemainAfterExit = true;
         RestrictAddressFamilies = "none";
         StateDirectory = "hydraneckwebrtc-secrets";
         StateDirectoryMode = "0700";
@@ -69,7 +75,7 @@ rec {
       description = "Addresses of this machine, for hydraneckwebrtc and its relay";
       inherit documentation;
       inherit (online) after wants;
-      unitConfig = { };
+      unitConfig = noLimit;
       serviceConfig = hardening.base // {
         ExecStart = "${exec} ${builtins.concatStringsSep " " tunnels}";
         # Netlink alone, and only of the network it has to look at.
@@ -91,6 +97,7 @@ rec {
     {
       exec,
       credentials,
+      kill ? "/bin/kill",
       lowPorts ? false,
       needsSecrets ? false,
     }:
@@ -104,7 +111,7 @@ rec {
       serviceConfig =
         hardening.service
         // (if lowPorts then hardening.lowPorts else { })
-        // daemon
+        // daemon kill
         // {
           ExecStart = exec;
           LoadCredential = credentials;
@@ -121,6 +128,7 @@ rec {
     {
       exec,
       credentials,
+      kill ? "/bin/kill",
       lowPorts ? false,
       needsAddresses ? false,
       needsSecrets ? false,
@@ -142,7 +150,7 @@ rec {
       serviceConfig =
         hardening.service
         // (if lowPorts then hardening.lowPorts else { })
-        // daemon
+        // daemon kill
         // {
           Delegate = true;
           # The worker in a leaf of its own lets sessions beside it have limits (systemd 254; an

@@ -24,6 +24,14 @@ let
     else
       null;
 
+  notInStore = option: file: {
+    assertion = file == null || !(lib.hasPrefix builtins.storeDir (toString file));
+    message = ''
+      services.hydraneckwebrtc.wireguard.${option} lies in the Nix store, where every user can read it.
+      Name a file outside of it as a string, for example "/run/keys/wireguard".
+    '';
+  };
+
   optional =
     type: example: description:
     mkOption {
@@ -149,15 +157,9 @@ in
             Set it, for example to [ "10.10.0.2/16" ], or set create = false.
           '';
         }
-        {
-          assertion =
-            cfg.privateKeyFile == null || !(lib.hasPrefix builtins.storeDir (toString cfg.privateKeyFile));
-          message = ''
-            services.hydraneckwebrtc.wireguard.privateKeyFile lies in the Nix store, where every user can read it.
-            Name a file outside of it as a string, for example "/run/keys/wireguard".
-          '';
-        }
-      ];
+        (notInStore "privateKeyFile" cfg.privateKeyFile)
+      ]
+      ++ map (p: notInStore "peers.*.presharedKeyFile" p.presharedKeyFile) cfg.peers;
 
       networking.wireguard.enable = mkDefault true;
       networking.wireguard.interfaces.${cfg.interface} = {

@@ -8,21 +8,32 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
-use rustls_acme::{AccountCache, AcmeConfig, CertCache, EventOk};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_acme::acme::ACME_TLS_ALPN_NAME;
+use rustls_acme::{
+    AccountCache, AcmeConfig, CertCache, Event, EventError, EventOk, ResolvesServerCertAcme,
+};
 use smol::stream::StreamExt as _;
 
-use crate::config;
 use crate::exec::{self, Stop};
 use crate::tls::{self, TlsError, Trust};
+use crate::{clock, config};
 
 /// Keys of account and certificates: for this user alone.
 const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
+
+/// rustls-acme waits for ever for an authority that takes a connection and says nothing. Its own
+/// longest pause between two tries is 2^16 s; silence for longer than that starts it anew, which
+/// does no harm where it only waited for a renewal's day.
+const SILENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why certificates cannot be had.
 #[derive(Debug)]
@@ -72,38 +83,57 @@ impl Acme {
 /// # Errors
 /// See [`AcmeError`]. An authority that is away is none.
 pub fn start(domain: &str, settings: &config::Acme, stop: Stop) -> Result<Acme, AcmeError> {
+    start_with(domain, settings, stop, SILENCE_MAX)
+}
+
+/// The same with another bound of silence.
+pub(crate) fn start_with(
+    domain: &str,
+    settings: &config::Acme,
+    stop: Stop,
+    silence: Duration,
+) -> Result<Acme, AcmeError> {
     let cache = Cache::open(&settings.cache_dir)?;
     let trust = settings
         .ca_file
         .clone()
         .map_or(Trust::WebPki, Trust::CaFile);
     let client = tls::client(&trust).map_err(AcmeError::Tls)?;
-    let mut order = AcmeConfig::new_with_client_config([domain], client)
-        .directory(&settings.directory)
-        .cache(cache);
-    if let Some(contact) = &settings.contact {
-        order = order.contact_push(format!("mailto:{contact}"));
-    }
-    let mut state = order.state();
-    let challenge = state.challenge_rustls_config_with_provider(tls::provider());
-    let server = tls::server_by(state.resolver()).map_err(AcmeError::Tls)?;
+    let (directory, contact) = (settings.directory.clone(), settings.contact.clone());
+    let name = domain.to_owned();
+    let orders = move || {
+        let mut order = AcmeConfig::new_with_client_config([&name], Arc::clone(&client))
+            .directory(&directory)
+            .cache(cache.clone());
+        if let Some(contact) = &contact {
+            order = order.contact_push(format!("mailto:{contact}"));
+        }
+        order.state()
+    };
+    let mut state = orders();
+    let resolver = Arc::new(Newest(RwLock::new(state.resolver())));
+    let server = tls::server_by(resolver.clone()).map_err(AcmeError::Tls)?;
+    let mut challenge = ServerConfig::clone(&server);
+    challenge.alpn_protocols = vec![ACME_TLS_ALPN_NAME.to_vec()];
     let problem = Arc::new(Mutex::new(None));
     let (told, domain) = (Arc::clone(&problem), domain.to_owned());
     exec::spawn(async move {
-        while let Some(Some(event)) = stop.or(state.next()).await {
-            let now = match event {
-                Ok(EventOk::DeployedNewCert | EventOk::DeployedCachedCert) => {
-                    log::info!(target: "tls", "serving a certificate for {domain}");
-                    None
-                }
-                Ok(event) => {
-                    log::debug!(target: "tls", "{event:?}");
+        while let Some(heard) = stop
+            .or(clock::by(clock::now() + silence, state.next()))
+            .await
+        {
+            let event = match heard {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(clock::Elapsed) => {
+                    log::debug!(target: "tls", "asking anew for {domain}");
+                    state = orders();
+                    resolver.replace(state.resolver());
                     continue;
                 }
-                Err(error) => {
-                    log::error!(target: "tls", "no new certificate for {domain} yet: {error}");
-                    Some(format!("no new certificate for {domain} yet: {error}"))
-                }
+            };
+            let Some(now) = judged(event, &domain) else {
+                continue;
             };
             *told.lock().unwrap_or_else(PoisonError::into_inner) = now;
         }
@@ -111,9 +141,46 @@ pub fn start(domain: &str, settings: &config::Acme, stop: Stop) -> Result<Acme, 
     .detach();
     Ok(Acme {
         server,
-        challenge,
+        challenge: Arc::new(challenge),
         problem,
     })
+}
+
+/// What an event makes of the problem; nothing when it does not touch it.
+fn judged(event: Event<io::Error, io::Error>, domain: &str) -> Option<Option<String>> {
+    let problem = match event {
+        Ok(EventOk::DeployedNewCert | EventOk::DeployedCachedCert) => {
+            log::info!(target: "tls", "serving a certificate for {domain}");
+            return Some(None);
+        }
+        Ok(event) => {
+            log::debug!(target: "tls", "{event:?}");
+            return None;
+        }
+        Err(error @ (EventError::AccountCacheStore(_) | EventError::CertCacheStore(_))) => {
+            format!("what the authority gave for {domain} cannot be kept: {error}")
+        }
+        Err(error) => format!("no new certificate for {domain} yet: {error}"),
+    };
+    log::error!(target: "tls", "{problem}");
+    Some(Some(problem))
+}
+
+/// The certificates of the orders that are under way now.
+#[derive(Debug)]
+struct Newest(RwLock<Arc<ResolvesServerCertAcme>>);
+
+impl Newest {
+    fn replace(&self, with: Arc<ResolvesServerCertAcme>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = with;
+    }
+}
+
+impl ResolvesServerCert for Newest {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let newest = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        newest.resolve(hello)
+    }
 }
 
 /// Files that only this user reads.

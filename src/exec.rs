@@ -21,9 +21,12 @@ use std::time::Duration;
 use smol::{Executor, Task};
 
 mod reactor;
+mod source;
+mod stop;
 
 use reactor::{Batch, Reactor};
-pub use reactor::{Direction, Left, Source};
+pub use source::{Direction, Left, Source};
+pub use stop::{Stop, Stopper, stop};
 
 /// Threads started when the kernel does not say how many cores there are.
 const FALLBACK_THREADS: usize = 2;
@@ -219,43 +222,6 @@ pub fn adopt(source: &mut Source, fd: impl AsFd) -> io::Result<()> {
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let _ = lanes();
     smol::block_on(future)
-}
-
-/// Fires its [`Stop`]s when it is dropped.
-#[derive(Debug)]
-pub struct Stopper(#[allow(dead_code)] smol::channel::Sender<std::convert::Infallible>);
-
-/// A wish to stop that any number of tasks can wait for.
-#[derive(Clone, Debug)]
-pub struct Stop(smol::channel::Receiver<std::convert::Infallible>);
-
-/// A stopper and what it fires.
-#[must_use]
-pub fn stop() -> (Stopper, Stop) {
-    let (sender, receiver) = smol::channel::bounded(1);
-    (Stopper(sender), Stop(receiver))
-}
-
-impl Stop {
-    /// Waits for the wish to stop.
-    pub async fn wished(&self) {
-        let _ = self.0.recv().await;
-    }
-
-    /// Whether it has come.
-    #[must_use]
-    pub fn is_wished(&self) -> bool {
-        self.0.is_closed()
-    }
-
-    /// Runs `work` until it is done or the wish comes; `None` in the second case.
-    pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        smol::future::or(async { Some(work.await) }, async {
-            self.wished().await;
-            None
-        })
-        .await
-    }
 }
 
 #[cfg(test)]

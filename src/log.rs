@@ -1,14 +1,21 @@
 //! Log lines as the runbook names them: `[prefix] what happened key=value`.
 //!
 //! The prefix is the record's target (`log::info!(target: "worker", "...")`); a record with the
-//! key `session` is prefixed `[session <id>]`. Lines go to stderr, with journald's `<N>` level
-//! when stderr is the journal, as JSON when configured. Never call anything here that logs.
+//! key `session` is prefixed `[session <id>]`. Under systemd a line goes to the journal with the
+//! record's keys as fields (`REQUEST_ID`, `SESSION`, `TARGET`, ...), so that `journalctl
+//! SESSION=<id>` finds it; elsewhere to stderr. Never call anything here that logs.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use systemd_journal_logger::{JournalLog, connected_to_journal};
+
+/// Target of lines that are JSON themselves.
+const AUDIT: &str = "audit";
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,21 +27,47 @@ pub enum Format {
     Json,
 }
 
-#[derive(Debug)]
-struct Stderr {
-    format: Format,
-    to_journal: bool,
+/// Where lines go, and how they look.
+struct Lines {
+    is_json: AtomicBool,
+    /// Whether the journal reads stderr.
+    is_journal: bool,
+    journal: Option<JournalLog>,
 }
 
-/// Installs the logger; a second call only changes the level.
+/// Sets level and format; the first call installs the logger.
 pub fn init(level: LevelFilter, format: Format) {
-    // systemd sets JOURNAL_STREAM when stderr is connected to the journal (systemd.exec(5)).
-    let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let _ = log::set_boxed_logger(Box::new(Stderr { format, to_journal }));
+    static LINES: OnceLock<Lines> = OnceLock::new();
+    let lines = LINES.get_or_init(Lines::open);
+    lines
+        .is_json
+        .store(format == Format::Json, Ordering::Relaxed);
+    // Only the first call can do it, and once is enough.
+    let _ = log::set_logger(lines);
     log::set_max_level(level);
 }
 
-impl Log for Stderr {
+impl Lines {
+    fn open() -> Self {
+        let is_journal = connected_to_journal();
+        let journal = is_journal.then(JournalLog::empty).and_then(Result::ok);
+        Self {
+            is_json: AtomicBool::new(false),
+            is_journal,
+            journal: journal.map(|j| j.with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())),
+        }
+    }
+
+    fn line(&self, record: &Record<'_>) -> String {
+        if self.is_json.load(Ordering::Relaxed) {
+            json(record)
+        } else {
+            text(record)
+        }
+    }
+}
+
+impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // WebRTC's core warns of what strangers send, and of every ordinary connect.
         if metadata.target().starts_with("rtc") {
@@ -49,15 +82,36 @@ impl Log for Stderr {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = match self.format {
-            Format::Text => text(record, self.to_journal),
-            Format::Json => json(record),
-        };
+        let mut line = self.line(record);
+        if let Some(journal) = &self.journal
+            && to_journal(journal, record, line.trim_end()).is_ok()
+        {
+            return;
+        }
+        if self.is_journal {
+            // A journal that cannot be reached directly still reads stderr, and levels there.
+            line.insert_str(0, priority(record.level()));
+        }
         // A closed stderr is no reason to stop serving.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}
+}
+
+/// The record with its whole line as message.
+fn to_journal(journal: &JournalLog, record: &Record<'_>, line: &str) -> std::io::Result<()> {
+    journal.journal_send(
+        &Record::builder()
+            .args(format_args!("{line}"))
+            .level(record.level())
+            .target(record.target())
+            .module_path(record.module_path())
+            .file(record.file())
+            .line(record.line())
+            .key_values(&record.key_values())
+            .build(),
+    )
 }
 
 #[derive(Default)]
@@ -85,11 +139,8 @@ fn pairs(record: &Record<'_>) -> Pairs {
 
 /// Whole line with newline. Line breaks inside the message become `\n`, so that one event stays
 /// one line whatever a peer put into it.
-fn text(record: &Record<'_>, to_journal: bool) -> String {
+fn text(record: &Record<'_>) -> String {
     let mut line = String::with_capacity(128);
-    if to_journal {
-        let _ = write!(line, "<{}>", priority(record.level()));
-    }
     let pairs = pairs(record);
     match &pairs.session {
         Some(id) if record.target() == "session" => {
@@ -109,7 +160,8 @@ fn text(record: &Record<'_>, to_journal: bool) -> String {
         Level::Info | Level::Debug | Level::Trace => {}
     }
     let _ = write!(line, "{}", record.args());
-    for (key, value) in &pairs.rest {
+    // An audit line is JSON, and has them inside.
+    for (key, value) in pairs.rest.iter().filter(|_| record.target() != AUDIT) {
         let _ = write!(line, " {key}={value}");
     }
     let mut line = line.replace('\r', "\\r").replace('\n', "\\n");
@@ -132,7 +184,7 @@ fn json(record: &Record<'_>) -> String {
     let message = record.args().to_string();
     // An audit line is JSON itself: it stays one that can be searched by field.
     match serde_json::from_str::<serde_json::Value>(&message) {
-        Ok(value) if record.target() == "audit" => object.insert("audit".into(), value),
+        Ok(value) if record.target() == AUDIT => object.insert("audit".into(), value),
         _ => object.insert("message".into(), message.into()),
     };
     if let Some(id) = pairs.session {
@@ -144,13 +196,14 @@ fn json(record: &Record<'_>) -> String {
     format!("{}\n", serde_json::Value::Object(object))
 }
 
-/// sd-daemon(3) priorities.
-fn priority(level: Level) -> u8 {
+/// sd-daemon(3) priorities, as the journal's own entries have them.
+fn priority(level: Level) -> &'static str {
     match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<5>",
+        Level::Debug => "<6>",
+        Level::Trace => "<7>",
     }
 }
 
@@ -158,9 +211,7 @@ fn priority(level: Level) -> u8 {
 mod tests {
     use super::*;
 
-    fn line(level: Level, target: &str, session: Option<&str>, to_journal: bool) -> String {
-        let kv: Vec<(&str, &str)> = session.map(|s| ("session", s)).into_iter().collect();
-        let kv = &kv[..];
+    fn line(level: Level, target: &str, kv: &[(&str, &str)]) -> String {
         text(
             &Record::builder()
                 .level(level)
@@ -168,28 +219,38 @@ mod tests {
                 .args(format_args!("a\nb"))
                 .key_values(&kv)
                 .build(),
-            to_journal,
         )
     }
 
     #[test]
     fn prefixes_are_the_runbooks() {
-        assert_eq!(line(Level::Info, "worker", None, false), "[worker] a\\nb\n");
-        assert_eq!(
-            line(Level::Info, "session", Some("ab"), false),
-            "[session ab] a\\nb\n"
-        );
-        assert_eq!(
-            line(Level::Info, "mic", Some("ab"), false),
-            "[mic] session=ab a\\nb\n"
-        );
-        assert_eq!(
-            line(Level::Warn, "worker", None, false),
-            "[worker] WARNING: a\\nb\n"
-        );
-        assert_eq!(
-            line(Level::Warn, "proxy", None, true),
-            "<4>[proxy] WARNING: a\\nb\n"
-        );
+        let session = [("session", "ab")];
+        for (level, target, kv, wanted) in [
+            (Level::Info, "worker", &[][..], "[worker] a\\nb\n"),
+            (Level::Info, "session", &session, "[session ab] a\\nb\n"),
+            (Level::Info, "mic", &session, "[mic] session=ab a\\nb\n"),
+            (Level::Warn, "worker", &[], "[worker] WARNING: a\\nb\n"),
+            (
+                Level::Error,
+                "proxy",
+                &[("request_id", "r")],
+                "[proxy] ERROR: a\\nb request_id=r\n",
+            ),
+        ] {
+            assert_eq!(line(level, target, kv), wanted);
+        }
+    }
+
+    #[test]
+    fn an_audit_line_stays_the_json_that_it_is() {
+        let kv = &[("request_id", "r")][..];
+        let mut record = Record::builder();
+        record.target("audit").key_values(&kv);
+        let said = text(&record.args(format_args!("{{\"status\":204}}")).build());
+        assert_eq!(said, "[audit] {\"status\":204}\n");
+        let said = json(&record.args(format_args!("{{\"status\":204}}")).build());
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["audit"]["status"], 204);
+        assert_eq!(said["request_id"], "r");
     }
 }

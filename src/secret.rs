@@ -23,7 +23,7 @@ impl Secret {
     ///
     /// # Errors
     /// A sentence that names the file and the remedy, when it cannot be read, is over 64 KiB, is
-    /// not UTF-8 or is empty.
+    /// not UTF-8, is empty or has more than one line.
     pub fn from_file(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let size = std::fs::metadata(path)
@@ -40,6 +40,13 @@ impl Secret {
         if text.is_empty() {
             return Err(format!(
                 "secret file {shown} is empty, write the secret into it"
+            ));
+        }
+        // It would never match: no header carries it, and others read the first line alone.
+        if text.contains(char::is_control) {
+            return Err(format!(
+                "secret file {shown} has several lines or control characters, \
+                 leave the secret alone in one line"
             ));
         }
         Ok(Self(text.to_owned()))
@@ -84,6 +91,30 @@ mod tests {
     fn a_secret_never_prints() {
         let s = Secret::new("hunter2");
         assert_eq!(format!("{s} {s:?}"), "*** ***");
+    }
+
+    #[test]
+    fn a_secret_file_is_one_line_of_text() {
+        let path = std::env::temp_dir().join(format!("neck-secret-{}", crate::ids::label()));
+        let read = |text: &[u8]| {
+            std::fs::write(&path, text).unwrap();
+            Secret::from_file(&path).map(|s| s.expose().to_owned())
+        };
+        assert_eq!(read(b"hunter2\r\n"), Ok("hunter2".to_owned()));
+        assert_eq!(read(b"a pass phrase\n"), Ok("a pass phrase".to_owned()));
+        for (wrong, why) in [
+            (&b"\n"[..], "is empty"),
+            (b"hunter2\nhunter3\n", "several lines"),
+            (b"hunter\x002\n", "control characters"),
+            (b"hunter\xff\n", "UTF-8"),
+        ] {
+            let error = read(wrong).unwrap_err();
+            assert!(
+                error.contains(why) && error.contains("neck-secret-"),
+                "{error}"
+            );
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

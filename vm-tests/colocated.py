@@ -31,6 +31,20 @@ with subtest("health says that there is no tunnel"):
     assert health["status"] == "degraded" and health["extra"]["wireguard"] is False, health
     assert any("WireGuard" in problem for problem in health["extra"]["problems"]), health
 
+with subtest("the operator's commands take the service's own configuration"):
+    own = (
+        "CREDENTIALS_DIRECTORY=/run/credentials/hydraneckwebrtc.service"
+        " hydraneckwebrtc --config /run/hydraneckwebrtc/config.yaml"
+    )
+    listed = json.loads(machine.succeed(f"{own} workers list --json"))
+    assert name in json.dumps(listed), listed
+    # No tunnel here, which is what it says; everything else is well.
+    code, words = machine.execute(f"{own} doctor 2>&1")
+    machine.log(words)
+    assert "WireGuard" in words, words
+    # What a script needs of it: nobody but root can do this.
+    machine.fail("runuser -u nobody -- cat /run/hydraneckwebrtc/config.yaml")
+
 with subtest("only the controller is reachable from outside"):
     body.fail("curl -s --max-time 3 http://machine:8090/api/v1/health")
 
@@ -44,7 +58,7 @@ with subtest("a session streams through the controller's address"):
     url = created["stream_url"]
     assert created["session_id"] in url, created
     machine.succeed(f"curl -sf '{url}' | grep _neck")
-    found = json.loads(machine.succeed(f"python3 /etc/tests/signalling.py '{url}'"))
+    found = json.loads(machine.succeed(f"python3 /etc/tests/tools/signalling.py '{url}'"))
     address = machine.succeed("cat /run/hydraneckwebrtc-addresses/address").strip()
     assert any(f"turn:{address}:3478" in u for s in found["ice_servers"] for u in s["urls"]), found
     machine.succeed(f"curl -sf -X DELETE {auth} {API}/sessions/{created['session_id']}")

@@ -11,9 +11,8 @@
     pkgs.python3
     pkgs.wireguard-tools
   ];
-  # A client for the relay's bad guests, and one for the page's signalling.
-  environment.etc."tests/turn-client.py".source = ./tools/turn-client.py;
-  environment.etc."tests/signalling.py".source = ./tools/signalling.py;
+  # A real browser, a client for the relay's bad guests, and one for the page's signalling.
+  environment.etc."tests/tools".source = ./tools;
   # One token for the fleet, known to the scripts.
   environment.etc."tests/token" = {
     text = "fleet-token\n";

@@ -59,12 +59,12 @@ with subtest("the page comes through the controller, with the neck's own script 
     controller.succeed(f"curl -sf http://controller:8080/session/{session}/_neck/page.js > /dev/null")
 
 with subtest("the page's WebSocket opens, and its credentials open the worker's relay"):
-    found = json.loads(controller.succeed(f"python3 /etc/tests/signalling.py '{url}' --offer"))
+    found = json.loads(controller.succeed(f"python3 /etc/tests/tools/signalling.py '{url}' --offer"))
     relays = [s for s in found["ice_servers"] if any(u.startswith("turn:192.168.1.3") for u in s["urls"])]
     assert relays, found
     user, password = relays[0]["username"], relays[0]["credential"]
     answer = controller.succeed(
-        f"python3 /etc/tests/turn-client.py 192.168.1.3 - echo --user '{user}' --password '{password}'"
+        f"python3 /etc/tests/tools/turn-client.py 192.168.1.3 - echo --user '{user}' --password '{password}'"
     )
     assert answer.strip() == "ok ok ok ok", answer
 
@@ -100,7 +100,7 @@ with subtest("a crashed worker comes back and adopts its session"):
     worker.wait_for_unit("hydraneckwebrtc.service")
     controller.wait_until_succeeds(f"curl -sf '{url}' > /dev/null", timeout=30)
     assert set(before) <= set(stream_processes()), f"{before} became {stream_processes()}"
-    controller.succeed(f"python3 /etc/tests/signalling.py '{url}' > /dev/null")
+    controller.succeed(f"python3 /etc/tests/tools/signalling.py '{url}' > /dev/null")
 
 with subtest("a worker without its network is not given sessions, and comes back by itself"):
     worker.block()

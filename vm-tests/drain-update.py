@@ -31,6 +31,21 @@ with subtest("a restart is one step and leaves the stream process alone"):
     alive = '.status == "ready" or .status == "connected" or .status == "lingering"'
     controller.wait_until_succeeds(f"curl -sf {AUTH} {API}/sessions/{session} | jq -e '{alive}'", timeout=15)
 
+with subtest("so does a switch to a system in which the unit is another"):
+    drop_in = "/run/systemd/system/hydraneckwebrtc.service.d"
+    worker.succeed(
+        f"mkdir -p {drop_in}",
+        f"printf '[Service]\\nEnvironment=GENERATION=2\\n' > {drop_in}/generation.conf",
+        "systemctl daemon-reload",
+        # NixOS restarts a changed unit with stopIfChanged = false by this one command.
+        "systemctl restart hydraneckwebrtc.service",
+    )
+    worker.wait_for_unit("hydraneckwebrtc.service")
+    pid = worker.succeed("systemctl show -P MainPID hydraneckwebrtc.service").strip()
+    worker.succeed(f"tr '\\0' '\\n' < /proc/{pid}/environ | grep -x GENERATION=2")
+    assert set(processes) <= set(worker.succeed("pgrep -f '[t]estcard'").split())
+    controller.wait_until_succeeds(f"curl -sf '{url}' > /dev/null", timeout=30)
+
 with subtest("systemd still counts the stream process to the unit"):
     tasks = worker.succeed("systemctl status hydraneckwebrtc.service --no-pager")
     assert processes[0] in tasks, tasks
@@ -51,8 +66,11 @@ with subtest("a draining worker keeps its session and takes no other"):
     assert answer["reason"] in ("all_draining", "no_workers", "no_capacity"), answer
     controller.succeed(f"curl -sf '{url}' > /dev/null")
 
-with subtest("undrained it takes sessions again"):
-    controller.succeed(f"curl -sf -X DELETE {AUTH} {API}/workers/worker/drain")
+with subtest("undrained, by the command line this time, it takes sessions again"):
+    controller.succeed(
+        "HYDRANECKWEBRTC_URL=http://controller:8080 HYDRANECKWEBRTC_TOKEN=fleet-token"
+        " hydraneckwebrtc workers undrain worker"
+    )
     controller.wait_until_succeeds(status_is("healthy"), timeout=15)
     second = create()
     assert second["session_id"] != session

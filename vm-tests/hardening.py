@@ -50,13 +50,17 @@ with subtest("secrets are root's alone, and in no file of the configuration"):
 with subtest("generated secrets survive a restart of everything"):
     before = machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/*")
     machine.succeed(
-        "systemctl restart hydraneckwebrtc-secrets.service hydraneckwebrtc-controller.service hydraneckwebrtc.service coturn.service"
+        "systemctl restart hydraneckwebrtc-controller.service hydraneckwebrtc.service coturn.service"
     )
     machine.wait_for_unit("hydraneckwebrtc.service")
     assert machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/*") == before
 
+with subtest("what prepares a start does not stay active, so that a new version of it stops nobody"):
+    for unit in ("hydraneckwebrtc-addresses.service", "hydraneckwebrtc-secrets.service"):
+        machine.require_unit_state(unit, "inactive")
+
 with subtest("an empty secret is a failure with a name, once"):
-    machine.succeed("systemctl stop hydraneckwebrtc-controller.service hydraneckwebrtc-secrets.service")
+    machine.succeed("systemctl stop hydraneckwebrtc-controller.service")
     machine.succeed("cp /var/lib/hydraneckwebrtc-secrets/admin-token /run/admin-token")
     machine.succeed("truncate -s 0 /var/lib/hydraneckwebrtc-secrets/admin-token")
     machine.fail("systemctl start hydraneckwebrtc-controller.service")
@@ -67,15 +71,77 @@ with subtest("an empty secret is a failure with a name, once"):
     machine.succeed("systemctl start hydraneckwebrtc-controller.service")
     machine.wait_for_unit("hydraneckwebrtc-controller.service")
 
+
+
+def fails_once(unit: str, words: str) -> None:
+    """The unit does not start, says why in the journal, and is not started again."""
+    machine.fail(f"systemctl start {unit}")
+    # A unit that waits for its restart is `activating`.
+    machine.require_unit_state(unit, "failed")
+    restarts = machine.succeed(f"systemctl show -P NRestarts {unit}").strip()
+    assert restarts == "0", f"{unit} was started again {restarts} times"
+    machine.wait_until_succeeds(f"journalctl -u {unit} -n 30 -o cat | grep -F '{words}'", timeout=15)
+
+
 with subtest("a missing secret file stops the start and does not start a storm"):
     machine.succeed("systemctl stop hydraneckwebrtc-controller.service")
+    drop_in = "/run/systemd/system/hydraneckwebrtc-controller.service.d"
     machine.succeed(
-        "mkdir -p /run/systemd/system/hydraneckwebrtc-controller.service.d",
-        "printf '[Service]\\nLoadCredential=more:/run/not-there\\n' > /run/systemd/system/hydraneckwebrtc-controller.service.d/more.conf",
+        f"mkdir -p {drop_in}",
+        f"printf '[Service]\\nLoadCredential=more:/run/not-there\\n' > {drop_in}/more.conf",
         "systemctl daemon-reload",
     )
-    machine.fail("systemctl start hydraneckwebrtc-controller.service")
-    machine.sleep(5)  # longer than RestartSec
+    fails_once("hydraneckwebrtc-controller.service", "Failed to set up credentials")
+    machine.succeed(f"rm {drop_in}/more.conf", "systemctl daemon-reload")
+
+with subtest("so does a secret file with something else in it"):
+    token = "/var/lib/hydraneckwebrtc-secrets/admin-token"
+    for content, words in (
+        ("one\\ntwo\\n", "has several lines"),
+        ("\\n", "is empty"),
+        ("\\377\\376\\n", "UTF-8"),
+    ):
+        machine.succeed(f"printf '{content}' > {token}")
+        fails_once("hydraneckwebrtc-controller.service", words)
+        # Which key of the configuration, and which file.
+        machine.succeed(
+            "journalctl -u hydraneckwebrtc-controller.service -n 30 -o cat"
+            f" | grep -F 'server.admin_token_file' | grep -F 'admin-token' | grep -F '{words}'"
+        )
+        machine.succeed("systemctl reset-failed hydraneckwebrtc-controller.service")
+    machine.succeed(f"cp /run/admin-token {token}")
+
+with subtest("the relay with a certificate file that is missing fails once, too"):
+    machine.succeed(
+        "systemctl stop coturn.service",
+        "mkdir -p /run/systemd/system/coturn.service.d",
+        "printf '[Service]\\nLoadCredential=tls-key:/run/not-there\\n' > /run/systemd/system/coturn.service.d/more.conf",
+        "systemctl daemon-reload",
+    )
+    fails_once("coturn.service", "Failed to set up credentials")
+    machine.succeed("rm /run/systemd/system/coturn.service.d/more.conf", "systemctl daemon-reload")
+    machine.succeed("systemctl start coturn.service")
+
+with subtest("a taken port is tried a few times and then left, with its number in the journal"):
+    machine.succeed("systemd-run --unit=squatter python3 -m http.server 8080")
+    machine.wait_for_open_port(8080)
+    machine.execute("systemctl start hydraneckwebrtc-controller.service")
+    machine.wait_until_succeeds(
+        "journalctl -u hydraneckwebrtc-controller.service | grep 'Start request repeated too quickly'",
+        timeout=60,
+    )
     machine.require_unit_state("hydraneckwebrtc-controller.service", "failed")
-    assert machine.succeed("systemctl show -P NRestarts hydraneckwebrtc-controller.service").strip() == "0"
-    machine.succeed("journalctl -u hydraneckwebrtc-controller.service | grep 'Failed to set up credentials'")
+    machine.succeed(
+        "journalctl -u hydraneckwebrtc-controller.service | grep 'cannot listen on .*:8080: another program does'"
+    )
+    machine.succeed("systemctl stop squatter.service")
+    machine.succeed("systemctl reset-failed hydraneckwebrtc-controller.service")
+
+with subtest("put right it starts, and the worker is back with it"):
+    machine.succeed("systemctl start hydraneckwebrtc-controller.service")
+    token = machine.succeed(f"cat {token}").strip()
+    machine.wait_until_succeeds(
+        f"curl -sf -H 'Authorization: Bearer {token}' http://127.0.0.1:8080/api/v1/workers"
+        " | jq -e '.[0].status == \"healthy\"'",
+        timeout=60,
+    )

@@ -1,4 +1,4 @@
-# A worker's relay, a stranger who wants to use it for something else, and another worker.
+# A worker's relay, a guest who watches a stream through it or wants it for something else.
 { module }:
 let
   common = import ./common.nix { inherit module; };
@@ -6,6 +6,10 @@ in
 {
   name = "turn";
   nodes = {
+    body.imports = [
+      common
+      (import ./body.nix { address = "192.168.1.1"; })
+    ];
     controller = {
       imports = [ common ];
       services.hydraneckwebrtc.controller = {
@@ -14,9 +18,13 @@ in
         openFirewall = true;
       };
     };
-    guest = {
-      imports = [ common ];
-    };
+    guest =
+      { pkgs, ... }:
+      {
+        imports = [ common ];
+        environment.systemPackages = [ pkgs.chromium ];
+        virtualisation.memorySize = 2048;
+      };
     worker = {
       imports = [ common ];
       services.hydraneckwebrtc.worker = {
@@ -25,10 +33,12 @@ in
         controllerTokenFile = "/etc/tests/token";
         streamProgram = "testcard";
         openFirewall = true;
+        settings.controller.heartbeat_interval = "1s";
         settings.sessions.max = 2;
       };
+      # Said, because a test machine's default route may lead elsewhere than to the other machines.
+      services.hydraneckwebrtc.turn.host = "192.168.1.4";
       services.hydraneckwebrtc.turn.openFirewall = true;
-      services.hydraneckwebrtc.turn.userQuota = 4;
     };
   };
   testScript = builtins.readFile ./turn.py;

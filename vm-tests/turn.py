@@ -1,17 +1,30 @@
-# The relay serves this worker's sessions and nobody else: 14 attacks, and what must work.
-WORKER = "192.168.1.3"
+# The relay serves this worker's sessions and nobody else: a stream that a browser watches through
+# it and through nothing else, 14 attacks, and what must work.
+import json
+
+WORKER = "192.168.1.4"
+API = "http://controller:8080/api/v1"
+AUTH = "-H 'Authorization: Bearer fleet-token' -H 'Content-Type: application/json'"
 
 start_all()
+controller.wait_for_unit("hydraneckwebrtc-controller.service")
+worker.wait_for_unit("hydraneckwebrtc.service")
 worker.wait_for_unit("coturn.service")
 worker.wait_for_open_port(3478, WORKER)
 guest.wait_for_unit("multi-user.target")
+body.wait_for_open_port(47990, "192.168.1.1")
 
 secret = worker.succeed("cat /var/lib/hydraneckwebrtc-secrets/turn-secret").strip()
 
 
+def forget_allocations() -> None:
+    worker.succeed("systemctl restart coturn.service")
+    worker.wait_for_open_port(3478, WORKER)
+
+
 def turn(command: str, key: str = secret) -> str:
     """What the relay answers a guest."""
-    return guest.succeed(f"python3 /etc/tests/turn-client.py {WORKER} {key} {command}").strip()
+    return guest.succeed(f"python3 /etc/tests/tools/turn-client.py {WORKER} {key} {command}").strip()
 
 
 with subtest("the secret is readable by root alone and no argument of a process"):
@@ -19,6 +32,47 @@ with subtest("the secret is readable by root alone and no argument of a process"
     assert mode == "600:root", mode
     key = "/var/lib/hydraneckwebrtc-secrets/turn-secret"
     worker.fail(f"grep -rqsFf {key} /proc/[0-9]*/cmdline /proc/[0-9]*/environ /etc")
+
+with subtest("the firewall lets in what the module opened, and nothing else"):
+    worker.succeed("systemd-run --unit=bystander python3 -m http.server 9000")
+    worker.wait_for_open_port(9000, WORKER)
+    guest.fail(f"curl -s --max-time 3 http://{WORKER}:9000/")
+    guest.succeed(f"curl -sf --max-time 3 http://{WORKER}:47990/api/v1/health")
+    worker.succeed("systemctl stop bystander.service")
+
+
+def watch(*options: str) -> dict:
+    """What a visitor's browser sees of a new session."""
+    request = '{"body_ip":"192.168.1.1","sunshine_user":"sunshine","sunshine_pass":"sunshine"}'
+    created = json.loads(guest.succeed(f"curl -s --fail-with-body {AUTH} -d '{request}' {API}/sessions"))
+    seen = guest.succeed(f"python3 /etc/tests/tools/browser.py '{created['stream_url']}' {' '.join(options)}")
+    controller.succeed(f"curl -sf -X DELETE {AUTH} {API}/sessions/{created['session_id']}")
+    guest.log(seen.strip())
+    return json.loads(seen)
+
+
+controller.wait_until_succeeds(
+    f"curl -sf {AUTH} {API}/workers | jq -e '.[0].status == \"healthy\"'", timeout=30
+)
+
+with subtest("a browser that reaches nothing but the relay's port sees the picture and is heard"):
+    # No datagram leaves the guest for any other port of the worker.
+    for ports in ("1-3477", "3479-65534"):
+        guest.succeed(f"ip rule add to {WORKER} ipproto udp dport {ports} prohibit")
+    seen = watch("--frames 90", "--microphone")
+    assert seen["size"][0] >= 640, seen
+    for carrier in (seen["pair"], seen["voice"]):
+        assert carrier["local"] == "relay" and carrier["relay"] == "udp", seen
+        # The relay's one peer: the worker itself.
+        assert carrier["remote"] == WORKER, seen
+    assert seen["received"] > 50_000, seen
+
+with subtest("where no datagram gets out it comes by TCP, through the same relay"):
+    guest.succeed(f"ip rule add to {WORKER} ipproto udp prohibit")
+    seen = watch("--frames 30")
+    assert seen["pair"]["local"] == "relay" and seen["pair"]["relay"] == "tcp", seen
+    for rule in ("dport 1-3477", "dport 3479-65534", ""):
+        guest.succeed(f"ip rule del to {WORKER} ipproto udp {rule} prohibit")
 
 with subtest("a valid credential is served, and media passes between two relayed addresses"):
     assert turn("allocate").startswith(f"ok {WORKER}:"), turn("allocate")
@@ -39,7 +93,7 @@ peers = {
     "6 IPv6 loopback": "::1",
     "7 mapped loopback": "::ffff:127.0.0.1",
     "8 the metadata service": "169.254.169.254",
-    "9 another machine beside the worker": "192.168.1.1",
+    "9 another machine beside the worker": "192.168.1.2",
     "10 a body": "10.10.100.6",
     "11 a public address": "198.51.100.1",
 }
@@ -57,19 +111,24 @@ with subtest("the worker itself is a peer"):
 with subtest("12 no TCP relay"):
     assert turn("tcp") in ("400", "442"), turn("tcp")
 
-with subtest("13 one credential holds no more than its quota"):
-    assert turn("quota 6") == "ok ok ok ok 486 486"
+with subtest("13 one session holds no more than its quota, and all together what sessions.max needs"):
+    forget_allocations()
+    answers = turn("quota 22 --users 3").splitlines()
+    # 40 in all for 2 sessions; a third user has none left.
+    assert [a.split(",")[0] for a in answers[:2]] == ["20 ok", "20 ok"], answers
+    assert all("486" in a for a in answers) and "ok" not in answers[2], answers
+    forget_allocations()
 
 with subtest("14 no command line port and no version"):
     worker.fail("ss -ltn | grep :5766")
     assert turn("software") == "none"
 
 with subtest("a running allocation survives its credential's expiry; a new one is refused"):
-    assert turn("outlive --ttl 3") == "ok ok 401"
+    answer = turn("outlive --ttl 3")
+    assert answer == "ok ok 401", answer
 
 with subtest("a restart of coturn reads the same secret and the same addresses"):
-    worker.succeed("systemctl restart coturn.service")
-    worker.wait_for_open_port(3478, WORKER)
+    forget_allocations()
     assert turn("echo") == "ok ok ok ok"
     allowed = worker.succeed("grep ^allowed-peer-ip /run/coturn/turnserver.cfg").split()
     assert f"allowed-peer-ip={WORKER}" in allowed, allowed

@@ -43,7 +43,7 @@ with subtest("no peer of the tunnel can be reached through the relay"):
     secret = worker.succeed("cat /var/lib/hydraneckwebrtc-secrets/turn-secret").strip()
     for peer in ("10.10.100.6", "10.10.0.2"):
         answer = controller.succeed(
-            f"python3 /etc/tests/turn-client.py 192.168.1.3 {secret} permission {peer}"
+            f"python3 /etc/tests/tools/turn-client.py 192.168.1.3 {secret} permission {peer}"
         )
         assert answer.strip() == "403", f"{peer}: {answer}"
 

@@ -8,5 +8,5 @@ pub mod seeds;
 #[cfg(test)]
 mod tests;
 
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)] // only what is compared is used
 mod wire;

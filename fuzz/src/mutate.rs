@@ -32,8 +32,8 @@ impl Numbers {
 
 /// One of the seeds, changed in a few places.
 #[must_use]
-pub fn mutated(seeds: &[&str], numbers: &mut Numbers) -> Vec<u8> {
-    let mut bytes = seeds[numbers.index(seeds.len())].as_bytes().to_vec();
+pub fn mutated(seeds: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
+    let mut bytes = seeds[numbers.index(seeds.len())].clone();
     for _ in 0..numbers.below(MUTATIONS_MAX) {
         let at = numbers.index(bytes.len() + 1);
         let end = at + numbers.index((bytes.len() - at).min(8) + 1);
@@ -46,8 +46,8 @@ pub fn mutated(seeds: &[&str], numbers: &mut Numbers) -> Vec<u8> {
             2 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
             3 if at < bytes.len() => bytes[at] = u8::try_from(numbers.below(256)).unwrap_or(0),
             4 => {
-                let other = seeds[numbers.index(seeds.len())].as_bytes();
-                let from = numbers.index(other.len());
+                let other = &seeds[numbers.index(seeds.len())];
+                let from = numbers.index(other.len() + 1);
                 bytes.splice(at..end, other[from..].iter().copied());
             }
             _ => {

@@ -1,7 +1,63 @@
-//! Where mutations start: rows of the bad-input tables and their legal neighbours.
+//! Where mutations start: the rows of the bad-input tables, and their legal neighbours.
+
+/// Rows of `tests/badhttp`, which fails when one of them is not here: section, name, bytes.
+const TABLES: &str = include_str!("../seeds.txt");
 
 /// Streams of requests.
-pub const HEADS: &[&str] = &[
+///
+/// # Panics
+/// When a line of the file is none.
+#[must_use]
+pub fn heads() -> Vec<Vec<u8>> {
+    let tables = TABLES.lines().map(|line| {
+        let mut parts = line.splitn(3, ' ');
+        unescaped(parts.nth(2).expect("section, name and bytes"))
+    });
+    tables
+        .chain(HEADS.iter().map(|s| s.as_bytes().to_vec()))
+        .collect()
+}
+
+/// Chunked bodies, with what may follow them.
+///
+/// # Panics
+/// As [`heads`].
+#[must_use]
+pub fn chunks() -> Vec<Vec<u8>> {
+    let tables = heads().into_iter().filter_map(|bytes| {
+        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        head.contains("transfer-encoding: chunked\r\n")
+            .then(|| bytes[end..].to_vec())
+    });
+    tables
+        .chain(CHUNKS.iter().map(|s| s.as_bytes().to_vec()))
+        .collect()
+}
+
+/// Undoes `escape_ascii`.
+fn unescaped(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text.bytes());
+    while let Some(byte) = rest.next() {
+        bytes.push(match (byte, byte == b'\\') {
+            (_, false) => byte,
+            _ => match rest.next().expect("an escaped byte") {
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'x' => {
+                    let digits = [rest.next(), rest.next()].map(|d| d.expect("two digits"));
+                    let digits = String::from_utf8_lossy(&digits).into_owned();
+                    u8::from_str_radix(&digits, 16).expect("a number")
+                }
+                itself => itself,
+            },
+        });
+    }
+    bytes
+}
+
+pub(crate) const HEADS: &[&str] = &[
     "GET /a/../b?x=1 HTTP/1.1\r\nHost: h:80\r\nAccept: */*\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhelloGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -17,8 +73,7 @@ pub const HEADS: &[&str] = &[
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 ];
 
-/// Chunked bodies, with what may follow them.
-pub const CHUNKS: &[&str] = &[
+const CHUNKS: &[&str] = &[
     "5\r\nhello\r\n0\r\n\r\n",
     "5;a;b=c;d=\"e;\\\"f\"\r\nhello\r\n0;last\r\nX: y\r\n\r\n",
     "5 ; a = b\r\nhello\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",

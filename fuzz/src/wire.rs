@@ -6,7 +6,7 @@ pub mod chunked;
 pub mod fields;
 #[path = "../../src/wire/framing.rs"]
 pub mod framing;
-#[path = "../../src/wire/head.rs"]
+#[path = "../../src/wire/head/mod.rs"]
 pub mod head;
 #[path = "../../src/wire/target.rs"]
 pub mod target;

@@ -1,18 +1,30 @@
 //! Certificates from a real ACME authority: Debian's `pebble`, on loopback.
 
-use std::net::{TcpListener, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use super::*;
 use crate::config::Config;
-use crate::http::client::{Client, dial};
 use crate::http::reply::Reply;
 use crate::http::server::{Admission, Api};
 use crate::ids;
-use crate::tls::Trust;
+use crate::tls::{Fingerprint, Trust};
 
 const DOMAIN: &str = "neck.test";
+/// Longest wait for what is to come by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for one answer.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Validity of Pebble's certificates, seconds: longer than any test.
+const LONG: u64 = 3_600;
+/// The same where they are to be renewed: at two thirds of it.
+const SHORT: u64 = 6;
 
 /// Processes that end with the test.
 struct Running(Vec<Child>);
@@ -51,8 +63,9 @@ fn authority(dir: &Path) {
     std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
-/// Pebble and a name server that knows every name; answers the directory's URL.
-fn pebble(dir: &Path, tls_port: u16) -> (Running, String) {
+/// Pebble, with certificates that are valid for so many seconds, and a name server that knows
+/// every name; answers the port of its directory.
+fn pebble(dir: &Path, tls_port: u16, validity: u64) -> (Running, u16) {
     authority(dir);
     let (port, dns) = (free_tcp(), free_udp());
     let config = serde_json::json!({"pebble": {
@@ -64,30 +77,104 @@ fn pebble(dir: &Path, tls_port: u16) -> (Running, String) {
         "tlsPort": tls_port,
         "ocspResponderURL": "",
         "externalAccountBindingRequired": false,
+        "certificateValidityPeriod": validity,
     }});
     let path = dir.join("pebble.json");
     std::fs::write(&path, config.to_string()).unwrap();
-    let names = Command::new("pebble-challtestsrv")
-        .args(["-defaultIPv6", "", "-defaultIPv4", "127.0.0.1"])
-        .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
-        .args(["-dns01", &format!("127.0.0.1:{dns}")])
-        .args(["-management", &format!("127.0.0.1:{}", free_tcp())])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("pebble is installed: apt-get install pebble");
-    let server = Command::new("pebble")
-        .arg("-config")
-        .arg(&path)
-        .args(["-dnsserver", &format!("127.0.0.1:{dns}")])
-        .env("PEBBLE_VA_NOSLEEP", "1")
-        .env("PEBBLE_WFE_NONCEREJECT", "0")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("pebble is installed: apt-get install pebble");
-    let url = format!("https://localhost:{port}/dir");
-    (Running(vec![names, server]), url)
+    let start = |program: &mut Command| {
+        let quiet = program.stdout(Stdio::null()).stderr(Stdio::null());
+        quiet
+            .spawn()
+            .expect("pebble is installed: apt-get install pebble")
+    };
+    let names = start(
+        Command::new("pebble-challtestsrv")
+            .args(["-defaultIPv6", "", "-defaultIPv4", "127.0.0.1"])
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
+            .args(["-dns01", &format!("127.0.0.1:{dns}")])
+            .args(["-management", &format!("127.0.0.1:{}", free_tcp())]),
+    );
+    let server = start(
+        Command::new("pebble")
+            .arg("-config")
+            .arg(&path)
+            .args(["-dnsserver", &format!("127.0.0.1:{dns}")])
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_WFE_NONCEREJECT", "0"),
+    );
+    (Running(vec![names, server]), port)
+}
+
+/// A way to somebody, which can be cut, lead nowhere, or to somebody else.
+struct Way {
+    port: u16,
+    target: Arc<AtomicU16>,
+    state: Arc<AtomicU8>,
+    /// Connections that nobody speaks on.
+    mute: Arc<AtomicUsize>,
+}
+
+const OPEN: u8 = 0;
+/// Connections are hung up.
+const CUT: u8 = 1;
+/// Connections stand, and nobody speaks.
+const MUTE: u8 = 2;
+
+impl Way {
+    fn to(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = Arc::new(AtomicU16::new(target));
+        let to = Arc::clone(&target);
+        let state = Arc::new(AtomicU8::new(OPEN));
+        let now = Arc::clone(&state);
+        let mute = Arc::new(AtomicUsize::new(0));
+        let held = Arc::clone(&mute);
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for near in listener.incoming().flatten() {
+                match now.load(Ordering::SeqCst) {
+                    OPEN => {
+                        let Ok(far) = TcpStream::connect(("127.0.0.1", to.load(Ordering::SeqCst)))
+                        else {
+                            continue;
+                        };
+                        let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                        std::thread::spawn(move || carry(near, far));
+                        std::thread::spawn(move || carry(back.0, back.1));
+                    }
+                    MUTE => {
+                        kept.push(near);
+                        held.fetch_add(1, Ordering::SeqCst);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Self {
+            port,
+            target,
+            state,
+            mute,
+        }
+    }
+
+    fn is(&self, state: u8) {
+        self.state.store(state, Ordering::SeqCst);
+    }
+
+    fn leads_to(&self, target: u16) {
+        self.target.store(target, Ordering::SeqCst);
+    }
+
+    fn directory(&self) -> String {
+        format!("https://localhost:{}/dir", self.port)
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    let _ = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Both);
 }
 
 fn settings(dir: &Path, directory: &str) -> crate::config::Acme {
@@ -98,79 +185,177 @@ fn settings(dir: &Path, directory: &str) -> crate::config::Acme {
     Config::parse(&yaml, None).unwrap().config.server.acme
 }
 
-/// Serves with ACME's certificates on that port.
-fn serve(acme: &Acme, port: u16, stop: Stop) {
-    let listener = Listener::bind(([127, 0, 0, 1], port).into()).unwrap();
-    let answer = |_| async { Ok(Reply::text(200, "text/plain", "hello\n")) };
+/// Serves with ACME's certificates; answers the port.
+fn serve(acme: &Acme, stop: Stop) -> u16 {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    start(certified(listener, None, Some(acme)), stop);
+    port
+}
+
+fn start(listener: Listener, stop: Stop) {
+    let answer = |_| async { Ok(Reply::empty(204)) };
     let service = Arc::new(Api(answer));
-    let serving = certified(listener, None, Some(acme)).serve(
-        service,
-        Admission::default(),
-        stop,
-        Duration::ZERO,
-    );
+    let serving = listener.serve(service, Admission::default(), stop, Duration::ZERO);
     exec::spawn(serving).detach();
 }
 
-/// Shakes hands until that works; the certificate may be anybody's.
-async fn shakes_hands(port: u16, patience: Duration) -> bool {
-    let client = Client::new(&Trust::Pinned(None)).unwrap();
-    let deadline = clock::now() + patience;
-    while clock::now() < deadline {
-        if let Ok(tcp) = dial("127.0.0.1", port).await
-            && client.secure(tcp, DOMAIN).await.is_ok()
-        {
-            return true;
+/// A browser's connection; the certificate may be anybody's.
+struct Visitor(StreamOwned<ClientConnection, TcpStream>);
+
+impl Visitor {
+    fn connect(port: u16) -> io::Result<Self> {
+        let tcp = TcpStream::connect(("127.0.0.1", port))?;
+        tcp.set_read_timeout(Some(SILENCE))?;
+        let config = tls::client(&Trust::Pinned(None)).unwrap();
+        let name = ServerName::try_from(DOMAIN).unwrap();
+        let mut stream = StreamOwned::new(ClientConnection::new(config, name).unwrap(), tcp);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
         }
-        clock::sleep(Duration::from_millis(50)).await;
+        Ok(Self(stream))
     }
-    false
+
+    fn certificate(&self) -> Option<Fingerprint> {
+        Fingerprint::of(self.0.conn.peer_certificates()?.first()?)
+    }
+
+    /// Asks on the connection as it is, and leaves it open.
+    fn is_served(&mut self) -> bool {
+        let ask = format!("GET / HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n");
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        let sent = self.0.write_all(ask.as_bytes());
+        while sent.is_ok() && !answer.ends_with(b"\r\n\r\n") {
+            match self.0.read(&mut byte) {
+                Ok(1) => answer.push(byte[0]),
+                _ => return false,
+            }
+        }
+        answer.starts_with(b"HTTP/1.1 204 ")
+    }
 }
 
-#[test]
-fn a_domain_gets_its_certificate_and_serves_it_from_the_cache_without_the_authority() {
-    let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
-    std::fs::create_dir(&dir).unwrap();
-    let port = free_tcp();
-    let (running, directory) = pebble(&dir, port);
-    let settings = settings(&dir, &directory);
-    let (stopper, stop) = exec::stop();
-    let acme = acme::start(DOMAIN, &settings, stop.clone()).unwrap();
-    serve(&acme, port, stop);
-    let got = exec::block_on(shakes_hands(port, Duration::from_secs(60)));
-    assert!(got, "{:?}", acme.problem());
-    assert_eq!(acme.problem(), None);
-    drop((stopper, running));
-    // The next process, while the authority is away.
-    let (_stopper, stop) = exec::stop();
-    let acme = acme::start(DOMAIN, &settings, stop.clone()).unwrap();
-    let port = free_tcp();
-    serve(&acme, port, stop);
-    assert!(exec::block_on(shakes_hands(port, Duration::from_secs(20))));
-    std::fs::remove_dir_all(dir).unwrap();
+/// What comes in the end, or `None`.
+fn in_the_end<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        let seen = look();
+        if seen.is_some() || clock::now() > deadline {
+            return seen;
+        }
+        exec::block_on(clock::sleep(Duration::from_millis(50)));
+    }
 }
 
-#[test]
-fn an_authority_that_is_away_is_a_problem_that_is_told_and_no_end() {
-    let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
-    std::fs::create_dir(&dir).unwrap();
-    authority(&dir);
-    let directory = format!("https://localhost:{}/dir", free_tcp());
-    let (_stopper, stop) = exec::stop();
-    let acme = acme::start(DOMAIN, &settings(&dir, &directory), stop).unwrap();
-    let deadline = clock::now() + Duration::from_secs(20);
-    exec::block_on(async {
-        while acme.problem().is_none() && clock::now() < deadline {
-            clock::sleep(Duration::from_millis(20)).await;
+/// The first visitor to whom another certificate than `old` is shown.
+fn visitor(port: u16, old: Option<Fingerprint>) -> Option<Visitor> {
+    let mut last = None;
+    let came = in_the_end(|| match Visitor::connect(port) {
+        Ok(came) => (came.certificate() != old).then_some(came),
+        Err(error) => {
+            last = Some(error);
+            None
         }
     });
-    let problem = acme.problem().unwrap_or_default();
-    assert!(problem.contains(DOMAIN), "{problem}");
-    std::fs::remove_dir_all(dir).unwrap();
+    if came.is_none() {
+        eprintln!("the last visitor failed with {last:?}");
+    }
+    came
 }
 
 #[test]
-fn certificate_files_are_read_again_and_broken_ones_leave_the_old() {
+fn a_certificate_is_renewed_before_it_ends_and_open_connections_go_on() {
+    let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
+    std::fs::create_dir(&dir).unwrap();
+    let proof = Way::to(0);
+    let (_running, authority) = pebble(&dir, proof.port, SHORT);
+    let directory = format!("https://localhost:{authority}/dir");
+    let (_stopper, stop) = exec::stop();
+    let acme = acme::start(DOMAIN, &settings(&dir, &directory), stop.clone()).unwrap();
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
+    let first = visitor(port, None);
+    let mut first = first.unwrap_or_else(|| panic!("no certificate: {:?}", acme.problem()));
+    let old = first.certificate();
+    let second = in_the_end(|| {
+        assert!(first.is_served());
+        Visitor::connect(port)
+            .ok()
+            .filter(|v| v.certificate() != old)
+    });
+    assert!(second.is_some(), "no renewal: {:?}", acme.problem());
+    assert!(first.is_served(), "the renewal ended an open connection");
+    assert_eq!(first.certificate(), old);
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+#[test]
+fn without_its_authority_a_domain_serves_what_it_has_says_so_and_tries_again() {
+    let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
+    std::fs::create_dir(&dir).unwrap();
+    let proof = Way::to(0);
+    let (_running, authority) = pebble(&dir, proof.port, SHORT);
+    let way = Way::to(authority);
+    let settings = settings(&dir, &way.directory());
+    let (stopper, stop) = exec::stop();
+    let acme = acme::start(DOMAIN, &settings, stop.clone()).unwrap();
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
+    let first = visitor(port, None);
+    let old = first.map(|v| v.certificate());
+    assert!(old.is_some(), "no certificate: {:?}", acme.problem());
+    let old = old.flatten();
+    drop(stopper);
+    way.is(CUT);
+    // The next process starts while the authority is away.
+    let (_stopper, stop) = exec::stop();
+    let cached = std::fs::read_dir(dir.join("cache")).unwrap().count();
+    assert_eq!(cached, 2, "account and certificate");
+    let acme = acme::start(DOMAIN, &settings, stop.clone()).unwrap();
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
+    assert!(visitor(port, None).is_some(), "{:?}", acme.problem());
+    let problem = in_the_end(|| acme.problem()).unwrap_or_default();
+    assert!(problem.contains(DOMAIN), "{problem}");
+    assert!(
+        visitor(port, None).is_some(),
+        "nothing is served any more: {problem}"
+    );
+    way.is(OPEN);
+    assert!(
+        visitor(port, old).is_some_and(|v| v.certificate().is_some()),
+        "{:?}",
+        acme.problem()
+    );
+    assert!(in_the_end(|| acme.problem().is_none().then_some(())).is_some());
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+#[test]
+fn an_authority_that_takes_a_connection_and_says_nothing_is_asked_anew() {
+    let dir = std::env::temp_dir().join(format!("neck-pebble-{}", ids::label()));
+    std::fs::create_dir(&dir).unwrap();
+    let proof = Way::to(0);
+    let (_running, authority) = pebble(&dir, proof.port, LONG);
+    let way = Way::to(authority);
+    way.is(MUTE);
+    let settings = settings(&dir, &way.directory());
+    let (_stopper, stop) = exec::stop();
+    // An order takes two seconds.
+    let silence = Duration::from_secs(6);
+    let acme = acme::start_with(DOMAIN, &settings, stop.clone(), silence).unwrap();
+    let port = serve(&acme, stop);
+    proof.leads_to(port);
+    let asked = in_the_end(|| (way.mute.load(Ordering::SeqCst) > 0).then_some(()));
+    assert!(asked.is_some(), "the authority was not asked");
+    way.is(OPEN);
+    assert!(visitor(port, None).is_some(), "{:?}", acme.problem());
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+#[test]
+fn certificate_files_that_change_are_read_again_and_open_connections_go_on() {
     let dir = std::env::temp_dir().join(format!("neck-files-{}", ids::label()));
     std::fs::create_dir(&dir).unwrap();
     authority(&dir);
@@ -179,25 +364,20 @@ fn certificate_files_are_read_again_and_broken_ones_leave_the_old() {
         private_key: dir.join("key.pem"),
     };
     let files = Files::read(&paths).unwrap();
-    let before = files.times();
-    std::fs::write(&paths.certificate, "no certificate").unwrap();
-    assert!(Files::read(&paths).is_err());
-    files.reload();
-    authority(&dir);
-    files.reload();
-    assert_eq!(before.len(), 2);
     let (_stopper, stop) = exec::stop();
     let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let answer = |_| async { Ok(Reply::empty(204)) };
-    let listener = certified(listener, Some(&files), None);
-    let serving = listener.serve(
-        Arc::new(Api(answer)),
-        Admission::default(),
-        stop,
-        Duration::ZERO,
-    );
-    exec::spawn(serving).detach();
-    assert!(exec::block_on(shakes_hands(port, Duration::from_secs(10))));
-    std::fs::remove_dir_all(dir).unwrap();
+    start(certified(listener, Some(&files), None), stop.clone());
+    exec::spawn(files.clone().watch(Duration::from_millis(20), stop)).detach();
+    let mut first = visitor(port, None).unwrap();
+    let old = first.certificate();
+    // Broken files leave the old certificate.
+    std::fs::write(&paths.certificate, "no certificate").unwrap();
+    assert!(Files::read(&paths).is_err());
+    files.reload();
+    assert_eq!(visitor(port, None).unwrap().certificate(), old);
+    authority(&dir);
+    assert!(visitor(port, old).is_some(), "the new files are not served");
+    assert!(first.is_served(), "the new files ended an open connection");
+    let _ = std::fs::remove_dir_all(dir);
 }

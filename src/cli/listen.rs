@@ -12,8 +12,8 @@ use crate::exec::{self, Stop};
 use crate::http::server::{Admission, Certificates, Listener, listen_address};
 use crate::{clock, tls};
 
-/// How often certificate files are looked at.
-const LOOK: Duration = Duration::from_secs(30);
+/// How often certificate files are looked at: they are renewed weeks before they end.
+pub(super) const LOOK: Duration = Duration::from_secs(30);
 /// Where browsers go first.
 const HTTPS: &str = ":443";
 const HTTP: &str = ":80";
@@ -121,10 +121,10 @@ impl Files {
         }
     }
 
-    /// Reads them again when they change.
-    pub(super) async fn watch(self, stop: Stop) {
+    /// Looks every so often, and reads them again when they have changed.
+    pub(super) async fn watch(self, every: Duration, stop: Stop) {
         let mut seen = self.times();
-        while stop.or(clock::sleep(LOOK)).await.is_some() {
+        while stop.or(clock::sleep(every)).await.is_some() {
             let files = self.clone();
             let now = smol::unblock(move || files.times()).await;
             if now != seen {

@@ -14,6 +14,7 @@ mod role;
 mod sessions;
 mod signals;
 mod table;
+mod trial;
 mod update;
 mod workers;
 
@@ -100,8 +101,10 @@ fn run(cli: Cli) -> ExitCode {
             events::run(peer, since, follow, cli.json)
         }),
         Command::Config { command } => match command {
-            ConfigCommand::Check { skip_secret_files } => config::check(config, skip_secret_files),
-            ConfigCommand::Show => config::show(config),
+            ConfigCommand::Check { skip_secret_files } => {
+                config::check(config, skip_secret_files, cli.json)
+            }
+            ConfigCommand::Show => config::show(config, cli.json),
             ConfigCommand::Example => print(&crate::config::example()),
             ConfigCommand::Reference => print(&crate::config::reference()),
         },
@@ -121,6 +124,10 @@ fn run(cli: Cli) -> ExitCode {
                 no_restart,
             },
         ),
+        Command::Version if cli.json => {
+            let version = serde_json::json!({ "version": crate::protocol::VERSION });
+            print(&format!("{version}\n"))
+        }
         Command::Version => print(&format!("hydraneckwebrtc {}\n", crate::protocol::VERSION)),
         Command::Completions { shell } => {
             let mut command = Cli::command();

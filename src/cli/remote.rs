@@ -37,7 +37,9 @@ pub(super) enum CommandError {
     Usage(String),
     /// No answer.
     Unavailable(String, ClientError),
-    /// The answer is a refusal.
+    /// The server knows nothing of it.
+    NotFound(String),
+    /// The answer is another refusal.
     Refused(String),
     /// stdout cannot be written.
     Output(std::io::Error),
@@ -50,7 +52,7 @@ impl fmt::Display for CommandError {
                 write!(f, "{error}; or name the server with --url and --token")
             }
             Self::Nobody(what) => write!(f, "{what}; name the server with --url and --token"),
-            Self::Usage(what) | Self::Refused(what) => f.write_str(what),
+            Self::NotFound(what) | Self::Usage(what) | Self::Refused(what) => f.write_str(what),
             Self::Unavailable(url, error) => write!(f, "{url}: {error}"),
             Self::Output(error) => write!(f, "cannot write to stdout: {error}"),
         }
@@ -64,7 +66,7 @@ impl CommandError {
             Self::Config(_) | Self::Nobody(_) => EX_CONFIG,
             Self::Usage(_) => 2,
             Self::Unavailable(..) => EX_UNAVAILABLE,
-            Self::Refused(_) | Self::Output(_) => 1,
+            Self::NotFound(_) | Self::Refused(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -120,6 +122,11 @@ impl Peer {
         let client =
             Client::new(&trust).map_err(|error| CommandError::Unavailable(url.clone(), error))?;
         Ok(Self { url, token, client })
+    }
+
+    /// Whom we speak to.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(super) fn call(&self, method: Method, path: &str) -> Outgoing {
@@ -189,7 +196,11 @@ impl Peer {
             }
             Err(_) => format!("status {}: {}", answer.status, answer.excerpt()),
         };
-        CommandError::Refused(format!("{}: {}", self.url, one_line(&said)))
+        let said = format!("{}: {}", self.url, one_line(&said));
+        match answer.status {
+            404 => CommandError::NotFound(said),
+            _ => CommandError::Refused(said),
+        }
     }
 }
 
@@ -241,7 +252,7 @@ fn of_config(config: &Config) -> (Result<String, &'static str>, Secret) {
 }
 
 /// An address to connect to for one that is listened on.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         return (IpAddr::from(Ipv4Addr::LOCALHOST), address.port()).into();
     }

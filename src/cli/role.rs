@@ -9,6 +9,7 @@ use smol::channel::Receiver;
 
 use super::listen::{self, Bound};
 use super::signals::{self, Wish};
+use super::trial::Trial;
 use super::{EX_CONFIG, EX_RESTART, EX_UNAVAILABLE, fail};
 use crate::acme::Acme;
 use crate::config::{Config, Loaded, Role};
@@ -17,7 +18,7 @@ use crate::exec::{self, Stop};
 use crate::http::client::Client;
 use crate::http::server::{Admission, Service};
 use crate::tls::Trust;
-use crate::update::{self, Place, trial};
+use crate::update::{self, Place};
 use crate::worker::{Worker, WorkerError};
 use crate::{clock, log as lines};
 
@@ -37,6 +38,20 @@ pub(super) fn run_worker(config: Option<&Path>, keep_sessions: Option<bool>) -> 
 }
 
 fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> ExitCode {
+    let place = Place::own().ok();
+    // Before anything that a new binary may fail at.
+    let trial = place.as_ref().and_then(Trial::of);
+    let code = configured(role, path, keep_sessions, place, trial.as_ref());
+    trial.map_or(code, |trial| trial.end(code))
+}
+
+fn configured(
+    role: Role,
+    path: Option<&Path>,
+    keep_sessions: Option<bool>,
+    place: Option<Place>,
+    trial: Option<&Trial>,
+) -> ExitCode {
     let loaded = match Config::load(path, Some(role)) {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), EX_CONFIG),
@@ -53,20 +68,11 @@ fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> Exi
     if let Some(keep) = keep_sessions {
         config.sessions.keep_on_shutdown = keep;
     }
-    let place = Place::own().ok();
-    let own = update::Version::own();
-    let start = place.as_ref().map(|place| trial::start(place, &own));
-    if start == Some(trial::Start::RolledBack) {
-        return ExitCode::from(EX_RESTART);
-    }
-    let on_trial = place
-        .clone()
-        .filter(|_| start == Some(trial::Start::OnTrial));
     let wishes = match signals::wishes() {
         Ok(wishes) => wishes,
         Err(error) => return fail(&format!("cannot handle signals: {error}"), 1),
     };
-    exec::block_on(serve(role, &config, wishes, place, on_trial))
+    exec::block_on(serve(role, &config, wishes, place, trial))
 }
 
 async fn serve(
@@ -74,7 +80,7 @@ async fn serve(
     config: &Config,
     wishes: Receiver<Wish>,
     place: Option<Place>,
-    on_trial: Option<Place>,
+    trial: Option<&Trial>,
 ) -> ExitCode {
     let (stopper, stop) = exec::stop();
     let Bound {
@@ -86,7 +92,9 @@ async fn serve(
         Ok(bound) => bound,
         Err((why, code)) => return fail(&why, code),
     };
-    let port = listener.local_addr().map_or(0, |a| a.port());
+    let address = listener.local_addr().ok();
+    let port = address.map_or(0, |a| a.port());
+    let is_tls = files.is_some() || acme.is_some();
     let started = match role {
         Role::Controller => match Controller::start(config, stop.clone()).await {
             Ok(controller) => Running::Controller(controller),
@@ -105,25 +113,18 @@ async fn serve(
         listen::serve_redirect(redirect, base.clone(), stop.clone());
     }
     if let Some(files) = files.clone() {
-        exec::spawn(files.watch(stop.clone())).detach();
+        exec::spawn(files.watch(listen::LOOK, stop.clone())).detach();
     }
-    let admission = Admission {
-        total: config.server.connections_max,
-        ..Admission::default()
-    };
+    let admission = Admission::of(config.server.connections_max);
     let serving = exec::spawn(listener.serve(started.service(), admission, stop.clone(), GRACE));
     log::info!(target: role.as_str(), "listening on port {port}");
     notify(&[sd_notify::NotifyState::Ready]);
     exec::spawn(watchdog(stop.clone())).detach();
-    if let Some(place) = on_trial {
-        exec::spawn(async move {
-            clock::sleep(trial::PASSED_AFTER).await;
-            trial::passed(&place);
-        })
-        .detach();
-    }
     let started = Arc::new(started);
     let (renewed, renewal) = smol::channel::bounded(1);
+    if let (Some(trial), Some(address)) = (trial, address) {
+        exec::spawn(trial.watch(address, is_tls, renewed.clone())).detach();
+    }
     if let Some(place) = place.filter(|_| config.update.enabled) {
         renew(
             config.update.clone(),

@@ -2,7 +2,7 @@
 
 use http_types::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::{SessionsCommand, Wish};
 use super::remote::{CommandError, Peer, json_line, segment};
@@ -45,6 +45,9 @@ pub(super) async fn run(
         SessionsCommand::End { id } => {
             let path = format!("/api/v1/sessions/{}", segment(&id)?);
             peer.send(peer.call(Method::Delete, &path)).await?;
+            if json {
+                return json_line(&json!({ "id": id, "status": "ended" }));
+            }
             eprintln!("session {id} ended");
             Ok(String::new())
         }

@@ -14,16 +14,29 @@ pub(super) async fn run(
     json: bool,
 ) -> Result<String, CommandError> {
     match command {
-        WorkersCommand::List if json => json_line(&peer.fetch::<Value>("/api/v1/workers").await?),
-        WorkersCommand::List => Ok(rows(
-            &peer.fetch::<Vec<WorkerView>>("/api/v1/workers").await?,
-        )),
+        WorkersCommand::List => {
+            let asked = peer.fetch::<Value>("/api/v1/workers").await;
+            let listed = asked.map_err(|error| match error {
+                CommandError::NotFound(_) => CommandError::NotFound(format!(
+                    "{} is a worker and knows no others: name its controller with --url",
+                    peer.url()
+                )),
+                other => other,
+            })?;
+            if json {
+                return json_line(&listed);
+            }
+            let workers: Vec<WorkerView> = serde_json::from_value(listed)
+                .map_err(|e| CommandError::Refused(format!("{}: {e}", peer.url())))?;
+            Ok(rows(&workers))
+        }
         WorkersCommand::Drain { worker, deadline } => {
             let mut call = peer.call(Method::Post, &drain_path(worker.as_deref())?);
             if let Some(deadline) = deadline {
                 call = call.json(&json!({ "deadline": deadline }));
             }
-            let answer = peer.send(call).await?;
+            let answer = peer.send(call).await;
+            let answer = answer.map_err(|e| nobody(&peer, worker.as_deref(), e))?;
             if json {
                 let said: Value = answer
                     .json()
@@ -35,10 +48,25 @@ pub(super) async fn run(
         }
         WorkersCommand::Undrain { worker } => {
             let path = drain_path(worker.as_deref())?;
-            peer.send(peer.call(Method::Delete, &path)).await?;
+            let answer = peer.send(peer.call(Method::Delete, &path)).await;
+            answer.map_err(|e| nobody(&peer, worker.as_deref(), e))?;
+            if json {
+                return json_line(&json!({ "worker_id": worker, "draining": false }));
+            }
             eprintln!("{} takes sessions again", name(worker.as_deref()));
             Ok(String::new())
         }
+    }
+}
+
+/// What a controller that was given no name, or a strange one, would have needed.
+fn nobody(peer: &Peer, worker: Option<&str>, error: CommandError) -> CommandError {
+    match (error, worker) {
+        (CommandError::NotFound(_), None) => CommandError::NotFound(format!(
+            "{} is a controller: name the worker, as `workers list` does",
+            peer.url()
+        )),
+        (error, _) => error,
     }
 }
 

@@ -173,14 +173,14 @@ async fn place(
         let placed = placement.place(&mut controller.fleet(), clock::now());
         let reservation = placed.map_err(|none| {
             controller.counters.placement(none.reason.slug());
-            log::warn!(target: "controller", "no place for a session: {none} request_id={}", call.request_id);
+            log::warn!(target: "controller", request_id = call.request_id.as_str(); "no place for a session: {none}");
             Failure::new(503, none.reason.slug(), "no worker takes the session")
                 .detail(none.to_string())
                 .retry_after(FULL_RETRY)
         })?;
         let worker_id = reservation.worker_id().to_owned();
-        log::info!(target: "controller", "placing a session for body={} on worker={worker_id} request_id={}",
-            request.body_ip, call.request_id);
+        log::info!(target: "controller", request_id = call.request_id.as_str();
+            "placing a session for body={} on worker={worker_id}", request.body_ip);
         if let Err(failure) = ticket.asking(&worker_id).await {
             controller.fleet().refused(reservation);
             return Err(failure);
@@ -219,7 +219,8 @@ async fn place(
                 );
             }
             Err(error) => {
-                log::warn!(target: "controller", "worker={worker_id} may or may not have made a session: {error} request_id={}", call.request_id);
+                log::warn!(target: "controller", request_id = call.request_id.as_str();
+                    "worker={worker_id} may or may not have made a session: {error}");
                 controller.counters.placement("unsure");
                 controller.fleet().unsure(clock::now(), reservation);
                 ticket.unsure(&worker_id);

@@ -138,7 +138,7 @@ impl Audit {
         let Ok(mut text) = serde_json::to_string(&line) else {
             return;
         };
-        log::info!(target: "audit", "{text}");
+        log::info!(target: "audit", request_id = line.request_id; "{text}");
         if let Some(file) = &self.file {
             text.push('\n');
             // One write a line: O_APPEND keeps lines whole.

@@ -1,25 +1,36 @@
 //! How many connections are let in, overall and from one address.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// The part of all places, one in so many, that idle connections leave free for others.
+const SPARE_PART: usize = 8;
 
 /// How many connections are served at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission {
     /// Over all clients.
     pub total: usize,
-    /// From one address: many visitors may share one behind NAT, and a controller is one too.
+    /// From one address, or one /64 of IPv6: many visitors may share one behind NAT, and a controller is one too.
     pub per_address: usize,
+}
+
+impl Admission {
+    /// At most `total`, half of them from one address: nobody alone keeps the others out.
+    #[must_use]
+    pub fn of(total: usize) -> Self {
+        Self {
+            total,
+            per_address: total / 2,
+        }
+    }
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self {
-            total: 20_000,
-            per_address: 10_000,
-        }
+        Self::of(20_000)
     }
 }
 
@@ -35,6 +46,21 @@ pub(super) struct Doors {
 #[derive(Debug)]
 pub(super) struct Place(Arc<Doors>, IpAddr);
 
+impl Place {
+    /// Whether hardly a place is left for others.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.0.is_crowded()
+    }
+}
+
+/// Whom an address stands for: a subscriber has 2^64 addresses of IPv6 (RFC 6177).
+fn neighbourhood(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
 impl Doors {
     pub(super) fn new(admission: Admission) -> Arc<Self> {
         Arc::new(Self {
@@ -49,8 +75,15 @@ impl Doors {
         self.open.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether hardly a place is left: idle connections give way then.
+    pub(super) fn is_crowded(&self) -> bool {
+        let total = self.admission.total;
+        self.open.load(Ordering::Relaxed) >= total - total / SPARE_PART
+    }
+
     /// Lets one in, or not.
     pub(super) fn enter(doors: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+        let ip = neighbourhood(ip);
         if doors.open.load(Ordering::Relaxed) >= doors.admission.total {
             return None;
         }
@@ -104,5 +137,19 @@ mod tests {
         assert!(third.is_some() && Doors::enter(&doors, b).is_none());
         drop(first);
         assert!(Doors::enter(&doors, a).is_some());
+    }
+
+    #[test]
+    fn a_subscriber_with_many_addresses_is_one_client() {
+        let doors = Doors::new(Admission {
+            total: 9,
+            per_address: 2,
+        });
+        let enter = |ip: &str| Doors::enter(&doors, ip.parse().unwrap());
+        let held = [enter("2001:db8::1"), enter("2001:db8::2")];
+        assert!(held.iter().all(Option::is_some));
+        assert!(enter("2001:db8::ffff:0:0:3").is_none());
+        assert!(enter("2001:db8:0:1::1").is_some());
+        assert!(enter("192.0.2.1").is_some() && enter("192.0.2.2").is_some());
     }
 }

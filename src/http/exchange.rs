@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,7 +14,6 @@ use super::codec;
 use super::reply::{Content, Failure, Reply, Source, Upgraded};
 use crate::clock;
 use crate::ids::RequestId;
-use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::{Body, BodyError, Conn, Framing, RequestHead, Version};
 
@@ -32,8 +30,6 @@ pub const STALL: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_secs(1);
 /// What is still read from a client whose connection is being closed.
 const LINGER_BYTES: usize = 256 * 1024;
-/// Room for a chunk-size line: 16 hex digits and CRLF.
-const CHUNK_LINE: usize = 18;
 /// Largest piece of a streamed reply.
 const PIECE: usize = 16 * 1024;
 
@@ -57,8 +53,8 @@ pub struct Exchange {
 /// How an exchange ended.
 #[derive(Debug)]
 pub enum Done {
-    /// Answered; the next request may follow once the rest of this one's content is read.
-    Next(Conn, Body),
+    /// Answered, and all of the request was read: the next one may follow.
+    Next(Conn),
     /// The connection is closed or somebody else's.
     Gone,
     /// The connection goes on as something else, which the server runs to its end: what the
@@ -151,8 +147,8 @@ impl Exchange {
         match handler.answer(call).await {
             Ok(reply) => self.answer(reply).await,
             Err(failure) => {
-                log::debug!(target: "http", "{} {} -> {failure} request_id={}",
-                    self.head.method.as_str(), self.head.path(), self.id);
+                log::debug!(target: "http", request_id = self.id.as_str();
+                    "{} {} -> {failure}", self.head.method.as_str(), self.head.path());
                 self.answer_failure(failure).await
             }
         }
@@ -226,7 +222,7 @@ impl Exchange {
                     self.close().await;
                     return Done::Gone;
                 }
-                Done::Next(self.conn, self.body)
+                Done::Next(self.conn)
             }
         }
     }
@@ -276,11 +272,15 @@ impl Exchange {
                 }
                 None => return Done::Gone,
             };
-            if write_piece(&mut self.conn, &piece[..n], chunked)
-                .await
-                .is_err()
-                || n == 0
-            {
+            if n == 0 {
+                if chunked {
+                    // A client that is gone needs no end.
+                    let _ = self.conn.write_all(b"0\r\n\r\n", STALL).await;
+                }
+                return Done::Gone;
+            }
+            let sent = self.conn.write_piece(&[], &piece[..n], chunked, STALL);
+            if sent.await.is_err() {
                 return Done::Gone;
             }
         }
@@ -295,22 +295,4 @@ pub fn content_failure(error: &BodyError) -> Failure {
         BodyError::Stalled => Failure::new(408, "timeout", "the content did not come in time"),
         other => Failure::new(400, "bad_request", other.to_string()),
     }
-}
-
-/// Writes a piece of content, framed as a chunk where `chunked`; an empty one ends the body.
-async fn write_piece(conn: &mut Conn, piece: &[u8], chunked: bool) -> io::Result<()> {
-    if !chunked {
-        return conn.write_all(piece, STALL).await;
-    }
-    if piece.is_empty() {
-        return conn.write_all(b"0\r\n\r\n", STALL).await;
-    }
-    let mut size = Vec::with_capacity(CHUNK_LINE);
-    digits::chunk_size(&mut size, piece.len());
-    let mut parts = [
-        IoSlice::new(&size),
-        IoSlice::new(piece),
-        IoSlice::new(b"\r\n"),
-    ];
-    conn.write_parts(&mut parts, STALL).await
 }

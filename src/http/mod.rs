@@ -7,13 +7,16 @@
 pub mod audit;
 pub mod auth;
 pub mod call;
+mod certificates;
 pub mod client;
 pub mod codec;
+mod connection;
 mod doors;
 pub mod exchange;
 pub mod hub;
 pub mod idempotency;
 pub mod keyed;
+mod listen;
 pub mod openapi;
 pub mod reply;
 pub mod role;

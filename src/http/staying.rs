@@ -102,6 +102,24 @@ fn one_connection_too_many_is_turned_away_and_harms_nobody() {
     ask_until_let_in(server.address);
 }
 
+/// Silent connections would hold every place for more than a minute.
+#[test]
+fn idle_connections_give_way_when_places_run_out_and_busy_ones_do_not() {
+    let admission = Admission {
+        total: 8,
+        per_address: 8,
+    };
+    let server = serve(admission, Duration::ZERO);
+    let mut slow = connect(server.address);
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    exec::block_on(server.asked.recv()).unwrap();
+    let _silent: Vec<TcpStream> = (1..8).map(|_| connect(server.address)).collect();
+    ask_until_let_in(server.address);
+    server.go.send_blocking(()).unwrap();
+    assert_eq!(ask(&mut slow, b"").unwrap(), "204");
+}
+
 #[test]
 fn a_request_that_panics_takes_only_its_own_connection_with_it() {
     let admission = Admission {

@@ -95,6 +95,8 @@ pub enum PeerError {
     Offer(OfferError),
     /// The WebRTC stack failed on our own side.
     Stack(String),
+    /// The thread that serves microphones cannot be started.
+    Switchboard(io::Error),
 }
 
 impl fmt::Display for PeerError {
@@ -112,6 +114,10 @@ impl fmt::Display for PeerError {
             ),
             Self::Offer(e) => e.fmt(f),
             Self::Stack(why) => write!(f, "the webrtc stack failed: {why}"),
+            Self::Switchboard(e) => write!(
+                f,
+                "cannot start the microphones' thread: {e}, raise the limit of processes or descriptors"
+            ),
         }
     }
 }

@@ -10,79 +10,45 @@ pub mod peer;
 pub mod rebase;
 pub mod uplink;
 
+mod answer;
 mod bucket;
+mod datagram;
 mod error;
+mod line;
 mod owner;
+mod settings;
+mod slots;
 #[cfg(test)]
 mod speaker;
 mod stack;
+mod switchboard;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use smol::channel::Sender;
-
-use self::bucket::Bucket;
+pub use self::answer::Answer;
 pub use self::error::{MicError, PeerError};
-pub use self::offer::{Answer, OFFER_MAX, Offer, OfferError};
+use self::line::Line;
+pub use self::offer::{OFFER_MAX, Offer, OfferError};
 use self::owner::Owner;
 use self::peer::Peer;
+pub use self::settings::MicSettings;
+use self::slots::{Live, Slot, Slots, locked};
+use self::stack::bound;
+use self::switchboard::Switchboard;
 pub use self::uplink::{Counters, Uplink, source_towards};
+use crate::clock;
 use crate::ids::{self, SessionId};
-use crate::{clock, exec};
-
-/// Payload type of Opus that the body expects by default: what Chromium calls it.
-const PAYLOAD_TYPE: u8 = 111;
-/// Microphones of one worker by default: its default number of sessions.
-const MAX: usize = 15;
-/// Default time without a packet after which a microphone is closed. Silence is sent as well,
-/// so this is a page that forgot it.
-const IDLE: Duration = Duration::from_secs(60);
-/// Ended sessions that are remembered, so that an offer on its way finds no session to open.
-/// More than can end while one offer is answered.
-const ENDED_MAX: usize = 256;
-
-/// How microphones are received and sent on.
-#[derive(Clone, Debug)]
-pub struct MicSettings {
-    /// The one address that peers listen on. TURN relays must be allowed to reach it.
-    pub bind: IpAddr,
-    /// Ports of the peers; any free one without a range. Each microphone takes one.
-    pub ports: Option<RangeInclusive<u16>>,
-    /// The address RTP is sent from, for example the tunnel's; the kernel's choice when absent.
-    pub source: Option<IpAddr>,
-    /// RTP payload type on the way to the body.
-    pub payload_type: u8,
-    /// Microphones at once.
-    pub max: usize,
-    /// A microphone that sends nothing for this long is closed.
-    pub idle: Duration,
-}
-
-impl MicSettings {
-    /// The defaults, on one address.
-    #[must_use]
-    pub fn on(bind: IpAddr) -> Self {
-        Self {
-            bind,
-            ports: None,
-            source: None,
-            payload_type: PAYLOAD_TYPE,
-            max: MAX,
-            idle: IDLE,
-        }
-    }
-}
 
 /// The microphones of one worker. Dropping it closes them all.
 pub struct Microphones {
     shared: Arc<Shared>,
+    /// Started with the first microphone.
+    switchboard: Mutex<Option<Arc<Switchboard>>>,
 }
 
 type OnChange = dyn Fn(&SessionId, bool) + Send + Sync;
@@ -92,64 +58,10 @@ struct Shared {
     on_change: Box<OnChange>,
     /// Keeps calls of `on_change` in the order of the changes.
     announcing: Mutex<()>,
-    state: Mutex<State>,
+    slots: Mutex<Slots>,
     /// Peers that are not yet released.
     open: AtomicUsize,
     next: AtomicU64,
-}
-
-#[derive(Default)]
-struct State {
-    slots: HashMap<SessionId, Slot>,
-    ended: VecDeque<SessionId>,
-    /// Of sessions that have ended.
-    past: Counters,
-}
-
-/// What one session has.
-#[derive(Default)]
-struct Slot {
-    offers: Bucket,
-    uplink: Option<Arc<Mutex<Uplink>>>,
-    /// What earlier uplinks of the session carried.
-    past: Counters,
-    live: Option<Live>,
-    announced: bool,
-}
-
-/// The session's peer.
-struct Live {
-    peer: u64,
-    connected: bool,
-    /// Dropping it stops the peer.
-    _stop: Sender<()>,
-}
-
-impl Slot {
-    fn counters(&self) -> Counters {
-        let mut sum = self.past;
-        if let Some(uplink) = &self.uplink {
-            sum += locked(uplink).counters();
-        }
-        sum
-    }
-
-    fn is_on(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.connected)
-    }
-}
-
-impl State {
-    /// Sessions with a peer, but for one.
-    fn others(&self, session: &SessionId) -> usize {
-        let live = |(id, slot): &(&SessionId, &Slot)| *id != session && slot.live.is_some();
-        self.slots.iter().filter(live).count()
-    }
-}
-
-/// A panic elsewhere leaves nothing half done here: every change is one assignment.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Microphones {
@@ -164,10 +76,11 @@ impl Microphones {
                 settings,
                 on_change: Box::new(on_change),
                 announcing: Mutex::new(()),
-                state: Mutex::default(),
+                slots: Mutex::default(),
                 open: AtomicUsize::new(0),
                 next: AtomicU64::new(1),
             }),
+            switchboard: Mutex::default(),
         }
     }
 
@@ -206,74 +119,97 @@ impl Microphones {
         body: &[u8],
     ) -> Result<Answer, MicError> {
         let settings = &self.shared.settings;
-        self.admit(session, clock::now())?;
+        let now = clock::now();
+        self.admit(session, now)?;
         let offer = Offer::parse(body).map_err(MicError::Offer)?;
-        let (peer, answer) = Peer::answering(offer, settings.bind, settings.ports.as_ref())
-            .map_err(MicError::Peer)?;
-        self.install(session, target, peer)?;
+        let socket = bound(settings.bind, settings.ports.as_ref()).map_err(MicError::Peer)?;
+        let local = socket
+            .local_addr()
+            .map_err(|e| MicError::Peer(PeerError::Bind(settings.bind, e)))?;
+        let (peer, answer) =
+            Peer::answering(offer, local, settings.idle, now).map_err(MicError::Peer)?;
+        self.install(session, target, peer, socket)?;
         self.shared.announce(session);
+        log::info!(
+            target: "mic", session = session.as_str(), port = local.port(), body:% = target;
+            "offer answered"
+        );
         Ok(answer)
     }
 
     fn admit(&self, session: &SessionId, now: Instant) -> Result<(), MicError> {
-        let mut state = locked(&self.shared.state);
-        if state.ended.contains(session) {
+        let mut slots = locked(&self.shared.slots);
+        if slots.has_ended(session) {
             return Err(MicError::Ended);
         }
-        let slot = state.slots.entry(session.clone()).or_default();
+        let slot = slots.of.entry(session.clone()).or_default();
         slot.offers.take(now).map_err(MicError::TooMany)?;
-        self.room(&state, session)
+        self.room(&slots, session)
     }
 
-    fn room(&self, state: &State, session: &SessionId) -> Result<(), MicError> {
+    fn room(&self, slots: &Slots, session: &SessionId) -> Result<(), MicError> {
         let max = self.shared.settings.max;
-        if state.others(session) >= max {
+        if slots.others(session) >= max {
             return Err(MicError::NoCapacity(max));
         }
         Ok(())
     }
 
     /// Makes `peer` the session's microphone and starts it. The one before is stopped.
-    fn install(&self, session: &SessionId, target: SocketAddr, peer: Peer) -> Result<(), MicError> {
-        let settings = &self.shared.settings;
-        let mut state = locked(&self.shared.state);
+    fn install(
+        &self,
+        session: &SessionId,
+        target: SocketAddr,
+        peer: Peer,
+        socket: UdpSocket,
+    ) -> Result<(), MicError> {
+        // Before the lock is taken: what fails below must not end a line, which takes it too.
+        let switchboard = self.switchboard()?;
+        let mut slots = locked(&self.shared.slots);
         // The session may have ended while the answer was made.
-        if state.ended.contains(session) {
+        if slots.has_ended(session) {
             return Err(MicError::Ended);
         }
-        self.room(&state, session)?;
-        let slot = state.slots.entry(session.clone()).or_default();
-        let fits = |u: &&Arc<Mutex<Uplink>>| locked(u).target() == target;
-        let uplink = match slot.uplink.as_ref().filter(fits) {
-            Some(uplink) => uplink.clone(),
-            None => {
-                let fresh = Uplink::open(target, settings.source, settings.payload_type, ssrc())
-                    .map_err(|e| MicError::Uplink(target, e))?;
-                slot.past = slot.counters();
-                slot.uplink.insert(Arc::new(Mutex::new(fresh))).clone()
-            }
-        };
+        self.room(&slots, session)?;
+        let slot = slots.of.entry(session.clone()).or_default();
+        let uplink = self.uplink(slot, target)?;
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         locked(&uplink).hand_over(id);
-        let (stop, stopped) = smol::channel::bounded(1);
-        let replaced = slot.live.replace(Live {
+        let owner = Owner::new(&self.shared, session, id, uplink);
+        slot.live = Some(Live {
             peer: id,
             connected: false,
-            _stop: stop,
+            _plug: switchboard.plug(id, Line::new(peer, socket, owner)),
         });
-        let port = peer.port();
-        log::info!(
-            target: "mic", session = session.as_str(), port, body:% = target, replaced = replaced.is_some();
-            "offer answered"
-        );
-        let owner = Owner::new(&self.shared, session, id, uplink);
-        exec::spawn(owner.own(peer, stopped)).detach();
         Ok(())
+    }
+
+    /// The slot's stream to `target`: the one there is, or a new one.
+    fn uplink(&self, slot: &mut Slot, target: SocketAddr) -> Result<Arc<Mutex<Uplink>>, MicError> {
+        let fits = |u: &&Arc<Mutex<Uplink>>| locked(u).target() == target;
+        if let Some(uplink) = slot.uplink.as_ref().filter(fits) {
+            return Ok(uplink.clone());
+        }
+        let settings = &self.shared.settings;
+        let fresh = Uplink::open(target, settings.source, settings.payload_type, ssrc())
+            .map_err(|e| MicError::Uplink(target, e))?;
+        slot.past = slot.counters();
+        Ok(slot.uplink.insert(Arc::new(Mutex::new(fresh))).clone())
+    }
+
+    fn switchboard(&self) -> Result<Arc<Switchboard>, MicError> {
+        let mut switchboard = locked(&self.switchboard);
+        if let Some(started) = &*switchboard {
+            return Ok(started.clone());
+        }
+        let started =
+            Switchboard::start().map_err(|e| MicError::Peer(PeerError::Switchboard(e)))?;
+        Ok(switchboard.insert(Arc::new(started)).clone())
     }
 
     /// Switches the session's microphone off. The next offer continues its stream.
     pub fn stop(&self, session: &SessionId) {
-        if let Some(slot) = locked(&self.shared.state).slots.get_mut(session) {
+        if let Some(slot) = locked(&self.shared.slots).of.get_mut(session) {
             slot.live = None;
         }
         self.shared.announce(session);
@@ -283,40 +219,28 @@ impl Microphones {
     /// the session are refused.
     pub fn end(&self, session: &SessionId) -> Counters {
         self.stop(session);
-        let mut state = locked(&self.shared.state);
-        if state.ended.len() == ENDED_MAX {
-            state.ended.pop_front();
-        }
-        if !state.ended.contains(session) {
-            state.ended.push_back(session.clone());
-        }
-        let carried = state
-            .slots
-            .remove(session)
-            .map_or_else(Counters::default, |slot| slot.counters());
-        state.past += carried;
-        carried
+        locked(&self.shared.slots).end(session)
     }
 
     /// Whether the session's microphone is connected.
     #[must_use]
     pub fn is_on(&self, session: &SessionId) -> bool {
-        let state = locked(&self.shared.state);
-        state.slots.get(session).is_some_and(Slot::is_on)
+        let slots = locked(&self.shared.slots);
+        slots.of.get(session).is_some_and(Slot::is_on)
     }
 
     /// Connected microphones.
     #[must_use]
     pub fn on(&self) -> usize {
-        let state = locked(&self.shared.state);
-        state.slots.values().filter(|slot| slot.is_on()).count()
+        let slots = locked(&self.shared.slots);
+        slots.of.values().filter(|slot| slot.is_on()).count()
     }
 
     /// What the session's microphone has carried.
     #[must_use]
     pub fn counters(&self, session: &SessionId) -> Option<Counters> {
-        locked(&self.shared.state)
-            .slots
+        locked(&self.shared.slots)
+            .of
             .get(session)
             .map(Slot::counters)
     }
@@ -324,12 +248,7 @@ impl Microphones {
     /// What all microphones have carried since the start.
     #[must_use]
     pub fn total(&self) -> Counters {
-        let state = locked(&self.shared.state);
-        let mut sum = state.past;
-        for slot in state.slots.values() {
-            sum += slot.counters();
-        }
-        sum
+        locked(&self.shared.slots).total()
     }
 
     /// Peers not yet released: connected, connecting or closing. Each holds one socket.
@@ -341,7 +260,7 @@ impl Microphones {
 
 impl Drop for Microphones {
     fn drop(&mut self) {
-        for slot in locked(&self.shared.state).slots.values_mut() {
+        for slot in locked(&self.shared.slots).of.values_mut() {
             slot.live = None;
         }
     }
@@ -352,8 +271,8 @@ impl Shared {
     fn announce(&self, session: &SessionId) {
         let _in_order = locked(&self.announcing);
         let changed = {
-            let mut state = locked(&self.state);
-            state.slots.get_mut(session).and_then(|slot| {
+            let mut slots = locked(&self.slots);
+            slots.of.get_mut(session).and_then(|slot| {
                 let is_on = slot.is_on();
                 (std::mem::replace(&mut slot.announced, is_on) != is_on).then_some(is_on)
             })
@@ -365,7 +284,7 @@ impl Shared {
 
     /// Changes the session's peer when it is still this one.
     fn with_peer(&self, session: &SessionId, peer: u64, change: impl FnOnce(&mut Option<Live>)) {
-        if let Some(slot) = locked(&self.state).slots.get_mut(session)
+        if let Some(slot) = locked(&self.slots).of.get_mut(session)
             && slot.live.as_ref().is_some_and(|live| live.peer == peer)
         {
             change(&mut slot.live);

@@ -8,14 +8,10 @@ use std::fmt;
 
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::sdp::description::media::MediaDescription;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// Largest offer that is read, in bytes: ten times what browsers send for one audio track.
 pub const OFFER_MAX: usize = 64 * 1024;
-
-/// What the browser shall send, as RFC 7587 writes it: mono, with in-band error correction, and
-/// nothing while the visitor is silent.
-pub(super) const OPUS_WISHES: &str = "minptime=10;useinbandfec=1;usedtx=1;stereo=0";
 
 /// Attributes that are removed: they name addresses to send to, or a peer that checks nothing.
 const STRIPPED: [&str; 5] = [
@@ -31,46 +27,6 @@ const STRIPPED: [&str; 5] = [
 pub struct Offer {
     pub(super) description: RTCSessionDescription,
     pub(super) opus: Vec<u8>,
-}
-
-/// What goes back to the browser.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Answer {
-    /// Always `answer`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// The session description, with the worker's one candidate.
-    pub sdp: String,
-}
-
-impl Answer {
-    /// The WebRTC stack's answer with our wishes for Opus, which it replaces by the browser's
-    /// own, and without the candidate for an RTCP port that is not used.
-    pub(super) fn of(sdp: &str, opus: &[u8]) -> Self {
-        let mut kept = String::with_capacity(sdp.len() + OPUS_WISHES.len());
-        for line in sdp.lines() {
-            if let Some(candidate) = line.strip_prefix("a=candidate:")
-                && candidate.split(' ').nth(1) != Some("1")
-            {
-                continue;
-            }
-            let wished = line
-                .strip_prefix("a=fmtp:")
-                .and_then(|rest| rest.split(' ').next()?.parse::<u8>().ok())
-                .filter(|payload_type| opus.contains(payload_type));
-            match wished {
-                Some(payload_type) => {
-                    kept.push_str(&format!("a=fmtp:{payload_type} {OPUS_WISHES}"));
-                }
-                None => kept.push_str(line),
-            }
-            kept.push_str("\r\n");
-        }
-        Self {
-            kind: "answer",
-            sdp: kept,
-        }
-    }
 }
 
 /// Why an offer is refused.
@@ -278,6 +234,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn offers_as_chromium_and_firefox_make_them_pass_under_their_own_payload_types() {
+        for (recorded, opus) in [
+            (include_str!("../../tests/fuzz/offers/chromium.json"), 111),
+            (include_str!("../../tests/fuzz/offers/firefox.json"), 109),
+        ] {
+            let offer = Offer::parse(recorded.as_bytes()).unwrap();
+            assert_eq!(offer.opus, [opus]);
+            assert!(!offer.sdp().contains("candidate"));
+        }
+    }
+
+    #[test]
     fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
         let without = |part: &str| {
             let lines: Vec<&str> = BROWSER.lines().filter(|l| !l.contains(part)).collect();
@@ -332,6 +300,14 @@ pub(super) mod tests {
                         "{BROWSER}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\n"
                     ),
                 ),
+                "not_only_audio",
+            ),
+            (
+                "a hundred tracks",
+                {
+                    let section = &BROWSER[BROWSER.find("m=audio").unwrap()..];
+                    body("offer", &format!("{BROWSER}{}", section.repeat(99)))
+                },
                 "not_only_audio",
             ),
             ("no opus", swap("opus/48000/2", "speex/48000/2"), "no_opus"),

@@ -1,18 +1,17 @@
-//! The task that owns a peer: what it hears goes to the uplink, and its end is the release.
+//! The owner of a peer: what it hears goes to the uplink, and its end is the release.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use smol::channel::Receiver;
-
-use super::peer::{Heard, Peer};
+use super::Shared;
+use super::peer::{Ending, Heard};
 use super::rebase::Stamp;
+use super::slots::locked;
 use super::uplink::Uplink;
-use super::{Shared, locked};
 use crate::ids::SessionId;
 
-/// The one that releases a peer, also when its task panics.
+/// The one that releases a peer, also when it panics.
 pub(super) struct Owner {
     shared: Arc<Shared>,
     session: SessionId,
@@ -36,47 +35,45 @@ impl Owner {
         }
     }
 
-    /// Runs the peer to its end. Dropping this releases it.
-    pub(super) async fn own(self, peer: Peer, stop: Receiver<()>) {
-        let idle = self.shared.settings.idle;
-        let ending = peer
-            .run(stop, idle, |heard, now| self.hear(heard, now))
-            .await;
+    /// ICE and DTLS are up.
+    pub(super) fn connected(&self) {
+        log::info!(target: "mic", session = self.session.as_str(); "on");
+        self.shared.with_peer(&self.session, self.peer, |live| {
+            if let Some(live) = live {
+                live.connected = true;
+            }
+        });
+    }
+
+    /// Sends sound on.
+    pub(super) fn hear(&self, heard: Heard, now: Instant) {
+        let packet = match heard {
+            Heard::Packet(packet) => packet,
+            Heard::Stray => return locked(&self.uplink).stray(),
+        };
+        let stamp = Stamp {
+            ssrc: packet.header.ssrc,
+            sequence: packet.header.sequence_number,
+            timestamp: packet.header.timestamp,
+            marker: packet.header.marker,
+        };
+        let sent = locked(&self.uplink).forward(self.peer, stamp, packet.payload, now);
+        if let Err(error) = sent {
+            log::warn!(
+                target: "mic", session = self.session.as_str();
+                "the body does not take microphone packets: {error}, is hydravoice running?"
+            );
+        }
+    }
+
+    /// Says in the log why it ended and what it had carried. Dropping this releases the peer.
+    pub(super) fn ended(self, ending: Ending) {
         let c = locked(&self.uplink).counters();
         log::info!(
             target: "mic", session = self.session.as_str(), packets = c.packets, bytes = c.bytes,
             lost = c.lost, duplicates = c.duplicates, late = c.late, strays = c.strays, unsent = c.unsent;
             "off: {ending}"
         );
-    }
-
-    fn hear(&self, heard: Heard, now: Instant) {
-        match heard {
-            Heard::Connected => {
-                log::info!(target: "mic", session = self.session.as_str(); "on");
-                self.shared.with_peer(&self.session, self.peer, |live| {
-                    if let Some(live) = live {
-                        live.connected = true;
-                    }
-                });
-            }
-            Heard::Stray => locked(&self.uplink).stray(),
-            Heard::Packet(packet) => {
-                let stamp = Stamp {
-                    ssrc: packet.header.ssrc,
-                    sequence: packet.header.sequence_number,
-                    timestamp: packet.header.timestamp,
-                    marker: packet.header.marker,
-                };
-                let sent = locked(&self.uplink).forward(self.peer, stamp, packet.payload, now);
-                if let Err(error) = sent {
-                    log::warn!(
-                        target: "mic", session = self.session.as_str();
-                        "the body does not take microphone packets: {error}, is hydravoice running?"
-                    );
-                }
-            }
-        }
     }
 }
 

@@ -1,15 +1,12 @@
-//! The peer: one receive-only WebRTC connection, owned by one task.
+//! The peer: one receive-only WebRTC connection, sans IO.
 //!
-//! The protocol is the sans-IO core of the WebRTC crate; this file owns its socket and its
-//! clock. One task owns all of it, so that releasing is dropping. The peer is ICE-lite and
-//! knows no remote candidate: it answers checks that carry its password, and speaks to nobody
-//! else.
+//! The protocol is the sans-IO core of the WebRTC crate; this file decides what reaches it and
+//! what it is asked. It is ICE-lite and knows no remote candidate: it answers checks that carry
+//! its password, and speaks to nobody else. Sound, which is nearly all that comes, is only
+//! decrypted: no answer, event or timer follows from it.
 
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::ops::RangeInclusive;
-use std::pin::pin;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -17,39 +14,44 @@ use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::RTCMessage;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
+use rtc::peer_connection::transport::{
+    CandidateConfig, CandidateHostConfig, RTCDtlsTransportState, RTCIceCandidate,
+};
 use rtc::sansio::Protocol as _;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
-use smol::Async;
-use smol::channel::Receiver;
 
+use super::answer::Answer;
+use super::datagram::Kind;
 use super::error::PeerError;
-use super::offer::{Answer, Offer, OfferError};
-use super::stack::{bound, core};
-use crate::clock;
+use super::offer::{Offer, OfferError};
+use super::stack::core;
 
 /// Longest time from the answer to a connected peer: browsers give up after 15 s as well.
-pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-/// Largest datagram received: above every path MTU that DTLS and SRTP use.
-const DATAGRAM_MAX: usize = 2048;
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// Remote addresses that may speak DTLS and SRTP: one path, and those it moved to.
 const PATHS_MAX: usize = 8;
-/// Datagrams taken in one go before other tasks get their turn.
-const BURST: u32 = 32;
-/// First bytes from here on are DTLS, SRTP and SRTCP, below is STUN (RFC 7983).
-const FIRST_NOT_STUN: u8 = 4;
-/// Pause before an expired timer of the core is served again, against spinning.
-const TICK: Duration = Duration::from_millis(1);
+/// Streams that are decrypted: a browser sends one, and reports under one or two more. The core
+/// keeps something for each number that it sees, genuine or not.
+const STREAMS_MAX: usize = 8;
 
-/// What a peer tells the one who runs it.
+/// What a peer hears.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// ICE and DTLS are up.
-    Connected,
     /// An Opus packet.
     Packet(rtc::rtp::Packet),
     /// A packet that was not negotiated.
     Stray,
+}
+
+/// What is to be done after a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// It was dropped.
+    Nothing,
+    /// Something may be heard.
+    Hearing,
+    /// Anything may have changed.
+    Everything,
 }
 
 /// Why a peer ended.
@@ -82,29 +84,29 @@ impl fmt::Display for Ending {
     }
 }
 
-/// One connection with its socket.
+/// One connection.
 pub(super) struct Peer {
     core: RTCPeerConnection,
-    socket: Async<UdpSocket>,
     local: SocketAddr,
     opus: Vec<u8>,
+    idle: Duration,
+    connected: bool,
+    /// When it ends unless it connects or is heard.
+    deadline: Instant,
     paths: Vec<SocketAddr>,
+    streams: Vec<u32>,
 }
 
 impl Peer {
-    /// Takes an offer and gives the peer with the answer.
+    /// Takes an offer and gives the peer, which listens on `local`, with the answer.
     pub(super) fn answering(
         offer: Offer,
-        bind: IpAddr,
-        ports: Option<&RangeInclusive<u16>>,
+        local: SocketAddr,
+        idle: Duration,
+        now: Instant,
     ) -> Result<(Self, Answer), PeerError> {
-        let socket = bound(bind, ports)?;
-        let local = socket.local_addr().map_err(|e| PeerError::Bind(bind, e))?;
-        let socket = Async::new(socket).map_err(|e| PeerError::Bind(bind, e))?;
-        let now = clock::now();
         let ours = |e: rtc::shared::error::Error| PeerError::Stack(e.to_string());
-
-        let mut core = core(bind, now).map_err(ours)?;
+        let mut core = core(local.ip(), now).map_err(ours)?;
         core.set_remote_description(now, offer.description)
             .map_err(|e| PeerError::Offer(OfferError::BadSdp(e.to_string())))?;
         let candidate = CandidateHostConfig {
@@ -128,147 +130,37 @@ impl Peer {
             .local_description()
             .ok_or_else(|| PeerError::Stack("no local description".into()))?;
         let answer = Answer::of(&answer.sdp, &offer.opus);
+        if answer.candidates() != 1 {
+            let why = "nothing in it can be agreed on, offer opus/48000/2".to_owned();
+            return Err(PeerError::Offer(OfferError::BadSdp(why)));
+        }
         let peer = Self {
             core,
-            socket,
             local,
             opus: offer.opus,
+            idle,
+            connected: false,
+            deadline: now + CONNECT_WITHIN,
             paths: Vec::new(),
+            streams: Vec::new(),
         };
         Ok((peer, answer))
     }
 
-    /// The port it listens on.
-    pub(super) fn port(&self) -> u16 {
-        self.local.port()
-    }
-
-    /// Runs until `stop` closes or the peer ends by itself.
-    pub(super) async fn run(
-        mut self,
-        stop: Receiver<()>,
-        idle: Duration,
-        mut hear: impl FnMut(Heard, Instant),
-    ) -> Ending {
-        let ending = self.serve(&stop, idle, &mut hear).await;
-        // DTLS says goodbye, so that the browser need not wait for its checks to fail.
-        let _ = self.core.close();
-        self.flush();
-        ending
-    }
-
-    async fn serve(
-        &mut self,
-        stop: &Receiver<()>,
-        idle: Duration,
-        hear: &mut impl FnMut(Heard, Instant),
-    ) -> Ending {
-        let mut now = clock::now();
-        let mut deadline = now + CONNECT_WITHIN;
-        let mut connected = false;
-        let mut armed = deadline;
-        let mut alarm = pin!(clock::until(armed));
-        // Nothing is ever sent on it: the channel closes.
-        let mut stopped = pin!(stop.recv());
-        let mut buffer = [0_u8; DATAGRAM_MAX];
-        let mut burst = 0;
-        loop {
-            self.flush();
-            while let Some(event) = self.core.poll_event() {
-                let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else {
-                    continue;
-                };
-                match state {
-                    RTCPeerConnectionState::Connected if !connected => {
-                        connected = true;
-                        deadline = now + idle;
-                        hear(Heard::Connected, now);
-                    }
-                    RTCPeerConnectionState::Closed => return Ending::Closed,
-                    RTCPeerConnectionState::Disconnected | RTCPeerConnectionState::Failed => {
-                        return if connected {
-                            Ending::Disconnected
-                        } else {
-                            Ending::NeverConnected
-                        };
-                    }
-                    _ => {}
-                }
+    /// Gives one datagram to the core, unless it is media of a stranger: media counts only from
+    /// addresses that the core answered, which it does when a check carried its password.
+    pub(super) fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Asks {
+        let kind = Kind::of(datagram);
+        let is_welcome = match kind {
+            Kind::Stun => true,
+            Kind::Dtls => self.paths.contains(&from),
+            Kind::Report(stream) | Kind::Sound(stream) => {
+                self.paths.contains(&from) && self.admits(stream)
             }
-            while let Some(message) = self.core.poll_read() {
-                if let RTCMessage::RtpPacket(_, packet) = message.message {
-                    if self.opus.contains(&packet.header.payload_type) {
-                        deadline = now + idle;
-                        hear(Heard::Packet(packet), now);
-                    } else {
-                        hear(Heard::Stray, now);
-                    }
-                }
-            }
-
-            let due = self.core.poll_timeout().unwrap_or(deadline);
-            if due <= now {
-                if self.core.handle_timeout(now).is_err() {
-                    return Ending::Broken;
-                }
-                self.flush();
-            }
-            if deadline <= now {
-                return if connected {
-                    Ending::Idle
-                } else {
-                    Ending::NeverConnected
-                };
-            }
-            // An alarm that rings too early costs less than a timer set anew for every packet.
-            let due = due.max(now + TICK).min(deadline);
-            if due < armed || armed <= now {
-                armed = due;
-                alarm.set(clock::until(armed));
-            }
-
-            let next = smol::future::or(
-                async {
-                    let _ = stopped.as_mut().await;
-                    Next::Stop
-                },
-                smol::future::or(
-                    async { Next::Datagram(self.socket.recv_from(&mut buffer).await) },
-                    async {
-                        alarm.as_mut().await;
-                        Next::Alarm
-                    },
-                ),
-            )
-            .await;
-            now = clock::now();
-            match next {
-                Next::Alarm => {
-                    armed = now;
-                    burst = 0;
-                }
-                Next::Datagram(Ok((n, from))) => {
-                    self.take(&buffer[..n], from, now);
-                    burst += 1;
-                    if burst == BURST {
-                        burst = 0;
-                        smol::future::yield_now().await;
-                    }
-                }
-                // An ICMP answer to something we sent; the path may still come back.
-                Next::Datagram(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {}
-                Next::Datagram(Err(_)) => return Ending::Broken,
-                Next::Stop => return Ending::Stopped,
-            }
-        }
-    }
-
-    /// Gives one datagram to the core. Media counts only from addresses that the core answered,
-    /// which it does when a check carried its password.
-    fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        let is_stun = datagram.first().is_some_and(|b| *b < FIRST_NOT_STUN);
-        if !is_stun && !self.paths.contains(&from) {
-            return;
+            Kind::Noise => false,
+        };
+        if !is_welcome {
+            return Asks::Nothing;
         }
         let tagged = TaggedBytesMut {
             now,
@@ -282,122 +174,112 @@ impl Peer {
         };
         // Garbage of a stranger is no reason to end.
         let _ = self.core.handle_read(tagged);
-    }
-
-    /// Sends what the core has to say. What the kernel does not take at once is lost, as on
-    /// any path.
-    fn flush(&mut self) {
-        while let Some(message) = self.core.poll_write() {
-            let to = message.transport.peer_addr;
-            if !self.paths.contains(&to) {
-                if self.paths.len() == PATHS_MAX {
-                    self.paths.remove(0);
-                }
-                self.paths.push(to);
-            }
-            let _ = self.socket.get_ref().send_to(&message.message, to);
+        match kind {
+            Kind::Sound(_) => Asks::Hearing,
+            _ => Asks::Everything,
         }
     }
-}
 
-enum Next {
-    Alarm,
-    Datagram(io::Result<(usize, SocketAddr)>),
-    Stop,
+    fn admits(&mut self, stream: u32) -> bool {
+        if self.streams.contains(&stream) {
+            return true;
+        }
+        let has_room = self.streams.len() < STREAMS_MAX;
+        if has_room {
+            self.streams.push(stream);
+        }
+        has_room
+    }
+
+    /// What has been heard and not yet asked for.
+    pub(super) fn heard(&mut self, now: Instant) -> Option<Heard> {
+        loop {
+            // Sound is whole once it was taken; `poll_read` would go through all layers again.
+            let RTCMessage::RtpPacket(_, packet) = self.core.poll_media_read()?.message else {
+                continue;
+            };
+            if !self.opus.contains(&packet.header.payload_type) {
+                return Some(Heard::Stray);
+            }
+            self.deadline = now + self.idle;
+            return Some(Heard::Packet(packet));
+        }
+    }
+
+    /// Serves timers and looks at what has changed. Whether it has just connected.
+    pub(super) fn settle(&mut self, now: Instant) -> Result<bool, Ending> {
+        let due = self.core.poll_timeout();
+        if due.is_some_and(|due| due <= now) && self.core.handle_timeout(now).is_err() {
+            return Err(Ending::Broken);
+        }
+        let was_connected = self.connected;
+        while let Some(event) = self.core.poll_event() {
+            let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else {
+                continue;
+            };
+            match state {
+                RTCPeerConnectionState::Connected if !self.connected => {
+                    self.connected = true;
+                    self.deadline = now + self.idle;
+                }
+                RTCPeerConnectionState::Closed => return Err(Ending::Closed),
+                RTCPeerConnectionState::Disconnected | RTCPeerConnectionState::Failed => {
+                    return Err(self.gone(Ending::Disconnected));
+                }
+                _ => {}
+            }
+        }
+        if self.connected && self.is_hung_up() {
+            return Err(Ending::Closed);
+        }
+        if self.deadline <= now {
+            return Err(self.gone(Ending::Idle));
+        }
+        Ok(self.connected && !was_connected)
+    }
+
+    /// Whether the browser's DTLS has said goodbye: the core still counts as connected then,
+    /// until checks fail.
+    fn is_hung_up(&mut self) -> bool {
+        let receiver = self.core.get_receivers().next();
+        let receiver = receiver.and_then(|id| self.core.rtp_receiver(id));
+        let transport = receiver.as_ref().and_then(|receiver| receiver.transport());
+        transport.is_some_and(|dtls| dtls.state() == RTCDtlsTransportState::Closed)
+    }
+
+    fn gone(&self, how: Ending) -> Ending {
+        if self.connected {
+            how
+        } else {
+            Ending::NeverConnected
+        }
+    }
+
+    /// When it must be settled next. Sound only moves that away.
+    pub(super) fn due(&mut self) -> Instant {
+        let core = self.core.poll_timeout();
+        core.map_or(self.deadline, |due| due.min(self.deadline))
+    }
+
+    /// The next datagram to send, and where.
+    pub(super) fn said(&mut self) -> Option<(BytesMut, SocketAddr)> {
+        let message = self.core.poll_write()?;
+        let to = message.transport.peer_addr;
+        if !self.paths.contains(&to) {
+            if self.paths.len() == PATHS_MAX {
+                self.paths.remove(0);
+            }
+            self.paths.push(to);
+        }
+        Some((message.message, to))
+    }
+
+    /// DTLS says goodbye, so that the browser need not wait for its checks to fail.
+    pub(super) fn leave(&mut self) {
+        let _ = self.core.close();
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::offer::OPUS_WISHES;
-    use super::super::offer::tests::{BROWSER, body};
-    use super::*;
-    use proptest::prelude::{ProptestConfig, any};
-
-    fn offer() -> Offer {
-        Offer::parse(&body("offer", BROWSER)).unwrap()
-    }
-
-    fn loopback() -> IpAddr {
-        "127.0.0.1".parse().unwrap()
-    }
-
-    #[test]
-    fn the_answer_receives_opus_on_one_address_of_ours() {
-        let (peer, answer) = Peer::answering(offer(), loopback(), None).unwrap();
-        let sdp = answer.sdp;
-        let candidates: Vec<&str> = sdp.lines().filter(|l| l.contains("candidate:")).collect();
-        assert_eq!(candidates.len(), 1, "{sdp}");
-        assert!(candidates[0].contains(&format!(" 127.0.0.1 {} ", peer.port())));
-        for part in ["a=ice-lite", "a=recvonly", "opus/48000/2", OPUS_WISHES] {
-            assert!(sdp.contains(part), "{part} is missing in {sdp}");
-        }
-        for part in ["red/48000", "PCMU", "extmap"] {
-            assert!(!sdp.contains(part), "{part} is in {sdp}");
-        }
-    }
-
-    #[test]
-    fn an_offer_without_opus_at_the_core_still_names_the_offer() {
-        let torn = BROWSER
-            .replace("a=mid:0\r\n", "")
-            .replace("a=group:BUNDLE 0\r\n", "");
-        if let Ok(offer) = Offer::parse(&body("offer", &torn)) {
-            match Peer::answering(offer, loopback(), None) {
-                Ok(_) | Err(PeerError::Offer(_)) => {}
-                Err(other) => panic!("{other}"),
-            }
-        }
-    }
-
-    #[test]
-    fn ports_come_from_the_range_and_return_to_it() {
-        // A range that is free now: the kernel names its first port.
-        let first = bound(loopback(), None)
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let range = first..=first;
-        let (peer, _) = Peer::answering(offer(), loopback(), Some(&range)).unwrap();
-        assert_eq!(peer.port(), first);
-        let full = Peer::answering(offer(), loopback(), Some(&range)).err();
-        assert!(matches!(full, Some(PeerError::NoPort(_))), "{full:?}");
-        drop(peer);
-        assert!(Peer::answering(offer(), loopback(), Some(&range)).is_ok());
-    }
-
-    #[test]
-    fn an_address_that_is_not_ours_is_named() {
-        let error = Peer::answering(offer(), "192.0.2.1".parse().unwrap(), None).err();
-        assert!(error.unwrap().to_string().contains("192.0.2.1"));
-    }
-
-    proptest::proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn any_datagrams_are_taken_without_a_panic_and_nothing_is_heard(
-            datagrams in proptest::collection::vec(
-                (0_u8..4, proptest::collection::vec(any::<u8>(), 0..200)), 0..20),
-        ) {
-            let (mut peer, _) = Peer::answering(offer(), loopback(), None).unwrap();
-            let from: SocketAddr = (loopback(), 9).into();
-            // As if it had proved itself, so that DTLS and SRTP are reached too.
-            peer.paths.push(from);
-            for (kind, rest) in datagrams {
-                let mut datagram: Vec<u8> = match kind {
-                    0 => vec![0, 1, 0, rest.len() as u8, 0x21, 0x12, 0xa4, 0x42],
-                    1 => vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, rest.len() as u8],
-                    2 => vec![0x80, 111],
-                    _ => vec![],
-                };
-                datagram.extend(rest);
-                peer.take(&datagram, from, clock::now());
-                let _ = peer.core.handle_timeout(clock::now());
-                while peer.core.poll_write().is_some() {}
-                while peer.core.poll_event().is_some() {}
-                proptest::prop_assert!(peer.core.poll_read().is_none());
-            }
-        }
-    }
-}
+#[path = "peer_tests.rs"]
+mod tests;

@@ -1,152 +1,218 @@
-//! A browser's part for tests and measurements: a peer that offers one Opus track and sends.
-//! Shared with `examples/mic_bench.rs`, so nothing of the crate is used here.
+//! A browser's part for tests and measurements: a connection on the sans-IO core that offers one
+//! Opus track and speaks. Shared with `examples/mic_bench`, so nothing of the crate is used here.
 #![allow(unreachable_pub)] // a module of two crates
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Instant;
 
-use async_trait::async_trait;
+use bytes::BytesMut;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::state::RTCPeerConnectionState;
+use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
+use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp::{Packet, header::Header};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
-use smol::channel::{Receiver, Sender};
-use webrtc::media_stream::track_local::TrackLocal;
-use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
-use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceGatheringState, RTCPeerConnectionState,
-};
-use webrtc::runtime::SmolRuntime;
+use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection};
+use rtc::sansio::Protocol as _;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 /// What a speaker's library calls return.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// One sending peer.
+/// Largest datagram that comes back: STUN, DTLS and reports.
+const DATAGRAM_MAX: usize = 2048;
+/// Payload type that the default codecs give to Opus.
+const OPUS: u8 = 111;
+
+/// One sending connection with its socket. It does nothing but in calls.
 pub struct Speaker {
-    peer: Box<dyn PeerConnection>,
-    track: Arc<TrackLocalStaticRTP>,
+    core: RTCPeerConnection,
+    socket: UdpSocket,
+    local: SocketAddr,
+    sender: RTCRtpSenderId,
     ssrc: u32,
-    states: Receiver<RTCPeerConnectionState>,
-}
-
-struct Events {
-    gathered: Sender<()>,
-    states: Sender<RTCPeerConnectionState>,
-}
-
-#[async_trait]
-impl PeerConnectionEventHandler for Events {
-    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
-        if state == RTCIceGatheringState::Complete {
-            let _ = self.gathered.try_send(());
-        }
-    }
-
-    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        let _ = self.states.try_send(state);
-    }
+    is_connected: bool,
 }
 
 impl Speaker {
     /// A speaker on a local address, and its offer as the page would post it.
-    pub async fn offering(bind: IpAddr, ssrc: u32) -> Outcome<(Self, Vec<u8>)> {
+    pub fn offering(bind: IpAddr, ssrc: u32, now: Instant) -> Outcome<(Self, Vec<u8>)> {
+        let socket = UdpSocket::bind((bind, 0))?;
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
         let mut media = MediaEngine::default();
         media.register_default_codecs()?;
-        let (gathered_tx, gathered) = smol::channel::bounded(1);
-        let (states_tx, states) = smol::channel::bounded(16);
-        let track = Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
-            "stream".into(),
-            format!("track-{ssrc}"),
-            "microphone".into(),
-            RtpCodecKind::Audio,
-            vec![RTCRtpEncodingParameters {
-                rtp_coding_parameters: RTCRtpCodingParameters {
-                    ssrc: Some(ssrc),
-                    ..Default::default()
-                },
-                codec: RTCRtpCodec {
-                    mime_type: MIME_TYPE_OPUS.to_owned(),
-                    clock_rate: 48_000,
-                    channels: 2,
-                    sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
-                    rtcp_feedback: vec![],
-                },
-                ..Default::default()
-            }],
-        )));
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(bind.is_loopback())
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
             .build();
-        let peer = PeerConnectionBuilder::new()
+        let mut core = RTCPeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media)
             .with_setting_engine(settings)
-            .with_handler(Arc::new(Events {
-                gathered: gathered_tx,
-                states: states_tx,
-            }))
-            .with_runtime(Arc::new(SmolRuntime))
-            .with_udp_addrs(vec![format!("{bind}:0")])
-            .build()
-            .await?;
-        peer.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>)
-            .await?;
-        for transceiver in peer.get_transceivers().await {
-            transceiver
-                .set_direction(rtc::rtp_transceiver::RTCRtpTransceiverDirection::Sendonly)
-                .await?;
+            .build(now)?;
+        let sender = core.add_track(track(ssrc))?;
+        let transceivers: Vec<_> = core.get_transceivers().collect();
+        for id in transceivers {
+            if let Some(mut transceiver) = core.rtp_transceiver(id) {
+                transceiver.set_direction(RTCRtpTransceiverDirection::Sendonly);
+            }
         }
-        let offer = peer.create_offer(None).await?;
-        peer.set_local_description(offer).await?;
-        gathered.recv().await?;
-        let offer = peer.local_description().await.ok_or("no description")?;
+        let offer = core.create_offer(None)?;
+        core.set_local_description(now, offer)?;
+        let candidate = CandidateHostConfig {
+            base_config: CandidateConfig {
+                network: "udp".to_owned(),
+                address: local.ip().to_string(),
+                port: local.port(),
+                component: 1,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let candidate = RTCIceCandidate::from(&candidate.new_candidate_host()?).to_json()?;
+        core.add_local_candidate(candidate)?;
+        // The empty candidate says that this was all.
+        core.add_local_candidate(Default::default())?;
+        let offer = core.local_description().ok_or("no description")?;
         let offer = serde_json::json!({"type": "offer", "sdp": offer.sdp});
         let speaker = Self {
-            peer: Box::new(peer),
-            track,
+            core,
+            socket,
+            local,
+            sender,
             ssrc,
-            states,
+            is_connected: false,
         };
         Ok((speaker, serde_json::to_vec(&offer)?))
     }
 
+    /// Where it speaks from.
+    #[allow(dead_code)] // for tests without sockets
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether ICE and DTLS are up.
+    pub fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
     /// Takes the answer.
-    pub async fn take(&self, answer_sdp: String) -> Outcome<()> {
-        let answer = RTCSessionDescription::answer(answer_sdp)?;
-        Ok(self.peer.set_remote_description(answer).await?)
+    pub fn take(&mut self, answer_sdp: &str, now: Instant) -> Outcome<()> {
+        let answer = RTCSessionDescription::answer(answer_sdp.to_owned())?;
+        Ok(self.core.set_remote_description(now, answer)?)
     }
 
-    /// Waits until it is connected.
-    pub async fn connected(&self) -> Outcome<()> {
-        while self.states.recv().await? != RTCPeerConnectionState::Connected {}
-        Ok(())
-    }
-
-    /// Sends one frame.
-    pub async fn say(&self, sequence: u16, timestamp: u32, frame: Vec<u8>) -> Outcome<()> {
-        let header = Header {
-            version: 2,
-            payload_type: 111,
-            sequence_number: sequence,
-            timestamp,
-            ssrc: self.ssrc,
-            ..Default::default()
+    /// Takes one datagram.
+    pub fn hear(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+        let transport = TransportContext {
+            local_addr: self.local,
+            peer_addr: from,
+            transport_protocol: TransportProtocol::UDP,
+            ecn: None,
         };
-        let payload = frame.into();
-        self.track.write_rtp(Packet { header, payload }).await?;
+        let _ = self.core.handle_read(TaggedBytesMut {
+            now,
+            transport,
+            message: BytesMut::from(datagram),
+        });
+    }
+
+    /// Does what is due at `now`: checks, the handshake, reports.
+    pub fn settle(&mut self, now: Instant) -> Outcome<()> {
+        if self.core.poll_timeout().is_some_and(|due| due <= now) {
+            self.core.handle_timeout(now)?;
+        }
+        while self.core.poll_read().is_some() {}
+        while let Some(event) = self.core.poll_event() {
+            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
+                self.is_connected = state == RTCPeerConnectionState::Connected;
+            }
+        }
         Ok(())
     }
 
-    /// Closes it.
-    #[allow(dead_code)] // the measurement lets its process end
-    pub async fn close(&self) -> Outcome<()> {
-        Ok(self.peer.close().await?)
+    /// The next datagram to send, and where.
+    pub fn said(&mut self) -> Option<(BytesMut, SocketAddr)> {
+        let message = self.core.poll_write()?;
+        Some((message.message, message.transport.peer_addr))
     }
+
+    /// Says one frame; what it becomes is to be [`Speaker::said`].
+    pub fn say(
+        &mut self,
+        sequence_number: u16,
+        timestamp: u32,
+        frame: Vec<u8>,
+        now: Instant,
+    ) -> Outcome<()> {
+        let packet = Packet {
+            header: Header {
+                version: 2,
+                payload_type: OPUS,
+                sequence_number,
+                timestamp,
+                ssrc: self.ssrc,
+                ..Default::default()
+            },
+            payload: frame.into(),
+        };
+        let mut sender = self.core.rtp_sender(self.sender).ok_or("no sender")?;
+        Ok(sender.write_rtp(now, packet)?)
+    }
+
+    /// Says goodbye.
+    pub fn close(&mut self) -> Outcome<()> {
+        Ok(self.core.close()?)
+    }
+
+    /// Takes what has come to its socket, does what is due, and sends what there is to send.
+    pub fn serve(&mut self, now: Instant) -> Outcome<()> {
+        let mut datagram = [0; DATAGRAM_MAX];
+        while let Ok((n, from)) = self.socket.recv_from(&mut datagram) {
+            self.hear(&datagram[..n], from, now);
+        }
+        self.settle(now)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Sends what there is to send.
+    pub fn flush(&mut self) {
+        while let Some((datagram, to)) = self.said() {
+            let _ = self.socket.send_to(&datagram, to);
+        }
+    }
+}
+
+fn track(ssrc: u32) -> MediaStreamTrack {
+    MediaStreamTrack::new(
+        "stream".into(),
+        format!("track-{ssrc}"),
+        "microphone".into(),
+        RtpCodecKind::Audio,
+        vec![RTCRtpEncodingParameters {
+            rtp_coding_parameters: RTCRtpCodingParameters {
+                ssrc: Some(ssrc),
+                ..Default::default()
+            },
+            codec: RTCRtpCodec {
+                mime_type: MIME_TYPE_OPUS.to_owned(),
+                clock_rate: 48_000,
+                channels: 2,
+                sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
+                rtcp_feedback: vec![],
+            },
+            ..Default::default()
+        }],
+    )
 }

@@ -8,6 +8,7 @@ use webrtc_util::marshal::Unmarshal as _;
 use super::offer::tests::{BROWSER, body};
 use super::speaker::Speaker;
 use super::*;
+use std::time::Duration;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Longest wait for something that must come; never met unless it is broken.
@@ -51,14 +52,14 @@ impl Stage {
 
     /// A connected speaker.
     fn speaker(&self, session: &SessionId, ssrc: u32) -> Speaker {
-        exec::block_on(async {
-            let (speaker, offer) = Speaker::offering(LOOPBACK, ssrc).await.unwrap();
-            let answer = self.offer(session, &offer).unwrap();
-            speaker.take(answer.sdp).await.unwrap();
-            let connected = clock::by(clock::now() + PATIENCE, speaker.connected()).await;
-            connected.unwrap().unwrap();
-            speaker
-        })
+        let (mut speaker, offer) = Speaker::offering(LOOPBACK, ssrc, clock::now()).unwrap();
+        let answer = self.offer(session, &offer).unwrap();
+        speaker.take(&answer.sdp, clock::now()).unwrap();
+        eventually("no connection", || {
+            speaker.serve(clock::now()).unwrap();
+            speaker.is_connected()
+        });
+        speaker
     }
 
     fn heard(&self) -> Packet {
@@ -80,37 +81,47 @@ fn session() -> SessionId {
     SessionId::random().unwrap()
 }
 
-fn eventually(what: &str, done: impl Fn() -> bool) {
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let until = clock::now() + PATIENCE;
     while !done() {
         assert!(clock::now() < until, "{what}");
-        exec::block_on(clock::sleep(Duration::from_millis(5)));
+        pause(5);
     }
 }
 
+/// Lets time pass between two looks, or two frames.
+#[allow(clippy::disallowed_methods)]
+fn pause(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
 /// Says frames with these sequence numbers, 20 ms of stream time apart and faster than life.
-fn say(speaker: &Speaker, numbers: std::ops::Range<u16>) {
-    exec::block_on(async {
-        for n in numbers {
-            let frame = n.to_be_bytes().to_vec();
-            speaker.say(n, u32::from(n) * 960, frame).await.unwrap();
-            clock::sleep(Duration::from_millis(1)).await;
-        }
-    });
+fn say(speaker: &mut Speaker, numbers: std::ops::Range<u16>) {
+    for n in numbers {
+        let (frame, now) = (n.to_be_bytes().to_vec(), clock::now());
+        speaker.say(n, u32::from(n) * 960, frame, now).unwrap();
+        speaker.serve(now).unwrap();
+        pause(1);
+    }
+}
+
+fn hang_up(speaker: &mut Speaker) {
+    speaker.close().unwrap();
+    speaker.flush();
 }
 
 #[test]
 fn five_hundred_packets_arrive_in_order_under_one_ssrc_and_the_configured_type() {
     let stage = stage();
     let id = session();
-    let speaker = stage.speaker(&id, 77);
+    let mut speaker = stage.speaker(&id, 77);
     eventually("it is not on", || stage.microphones.is_on(&id));
     let mut ssrc = None;
     // In portions that the body's socket can hold. 65,535 is never said.
     for start in (0..500_u16).step_by(50) {
         let said = |n: u16| 65_300_u16.wrapping_add(if n < 235 { n } else { n + 1 });
         for n in start..start + 50 {
-            say(&speaker, said(n)..said(n) + 1);
+            say(&mut speaker, said(n)..said(n) + 1);
         }
         for n in start..start + 50 {
             let packet = stage.heard();
@@ -137,16 +148,16 @@ fn five_hundred_packets_arrive_in_order_under_one_ssrc_and_the_configured_type()
 fn a_new_offer_replaces_the_microphone_and_continues_its_stream() {
     let stage = stage();
     let id = session();
-    let old = stage.speaker(&id, 1);
-    say(&old, 1_000..1_050);
+    let mut old = stage.speaker(&id, 1);
+    say(&mut old, 1_000..1_050);
     (0..49).for_each(|_| drop(stage.heard()));
     let last = stage.heard();
     assert_eq!(last.header.sequence_number, 1_049);
-    let new = stage.speaker(&id, 2);
+    let mut new = stage.speaker(&id, 2);
     eventually("the old peer is open", || stage.microphones.open() == 1);
     // The old speaker may go on, it is not heard.
-    say(&old, 1_050..1_060);
-    say(&new, 9..59);
+    say(&mut old, 1_050..1_060);
+    say(&mut new, 9..59);
     let mut before = last.header;
     for n in 0..50 {
         let header = stage.heard().header;
@@ -214,14 +225,14 @@ fn ten_offers_at_once_are_answered_four_times_and_then_429() {
 fn an_ended_session_has_no_microphone_and_gets_none() {
     let stage = stage();
     let id = session();
-    let speaker = stage.speaker(&id, 1);
+    let mut speaker = stage.speaker(&id, 1);
     stage.microphones.end(&id);
     stage.nothing_left();
     let error = stage.offer(&id, &body("offer", BROWSER)).unwrap_err();
     assert_eq!((error.status(), error.reason()), (410, "session_ended"));
     assert_eq!(stage.microphones.counters(&id), None);
     assert_eq!(stage.microphones.open(), 0);
-    exec::block_on(speaker.close()).unwrap();
+    hang_up(&mut speaker);
 }
 
 #[test]
@@ -253,8 +264,8 @@ fn a_port_range_bounds_the_peers() {
 fn a_silent_microphone_is_closed() {
     let stage = stage_with(|s| s.idle = Duration::from_millis(300));
     let id = session();
-    let speaker = stage.speaker(&id, 1);
-    say(&speaker, 0..3);
+    let mut speaker = stage.speaker(&id, 1);
+    say(&mut speaker, 0..3);
     stage.nothing_left();
     assert!(!stage.microphones.is_on(&id));
     assert_eq!(stage.changes(), [true, false]);
@@ -264,8 +275,8 @@ fn a_silent_microphone_is_closed() {
 fn a_page_that_closes_its_peer_is_noticed() {
     let stage = stage();
     let id = session();
-    let speaker = stage.speaker(&id, 1);
-    exec::block_on(speaker.close()).unwrap();
+    let mut speaker = stage.speaker(&id, 1);
+    hang_up(&mut speaker);
     stage.nothing_left();
     assert!(!stage.microphones.is_on(&id));
 }
@@ -305,8 +316,8 @@ fn a_strangers_datagrams_are_neither_answered_nor_forwarded() {
         stranger.send(&datagram).unwrap();
     }
     // Whatever it does with them, it still serves a speaker afterwards.
-    let speaker = stage.speaker(&session(), 9);
-    say(&speaker, 0..1);
+    let mut speaker = stage.speaker(&session(), 9);
+    say(&mut speaker, 0..1);
     assert_eq!(stage.heard().header.payload_type, 96);
     stranger.set_nonblocking(true).unwrap();
     assert!(

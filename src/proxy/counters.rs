@@ -1,7 +1,8 @@
 //! What a proxy has done, for metrics.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::Sheet;
 use crate::wire::relay::Traffic;
@@ -12,9 +13,20 @@ pub struct Counters {
     /// Answers by the first digit of their status; index 0 is unused.
     classes: [AtomicU64; 6],
     tunnels: AtomicU64,
-    ended: AtomicU64,
-    up: AtomicU64,
-    down: AtomicU64,
+    flow: Mutex<Flow>,
+}
+
+/// Bytes of tunnels. Each counts its own as they flow, so that none waits for another; they are
+/// added up when somebody asks.
+#[derive(Debug, Default)]
+struct Flow {
+    open: HashMap<u64, Arc<Traffic>>,
+    /// Up and down of those that have ended.
+    ended: [u64; 2],
+}
+
+fn bytes(traffic: &Traffic) -> [u64; 2] {
+    [&traffic.forth, &traffic.back].map(|way| way.load(Ordering::Relaxed))
 }
 
 impl Counters {
@@ -24,13 +36,18 @@ impl Counters {
         }
     }
 
-    /// Counts a tunnel as open until the guard is dropped, and then its bytes.
+    /// Counts a tunnel as open until the guard is dropped, and its bytes from now on.
     pub(super) fn tunnel(self: &Arc<Self>, traffic: Arc<Traffic>) -> Open {
-        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        let number = self.tunnels.fetch_add(1, Ordering::Relaxed);
+        self.flow(|flow| flow.open.insert(number, traffic));
         Open {
             counters: Arc::clone(self),
-            traffic,
+            number,
         }
+    }
+
+    fn flow<T>(&self, look: impl FnOnce(&mut Flow) -> T) -> T {
+        look(&mut self.flow.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts all of it on a sheet.
@@ -46,7 +63,7 @@ impl Counters {
         sheet.counter("proxy_tunnels", "WebSocket tunnels opened", self.tunnels());
         sheet.counters(
             "proxy_tunnel_bytes",
-            "Bytes of tunnels that have ended, as the browser sees them",
+            "Bytes through tunnels, as the browser sees them",
             "direction",
             self.tunnel_bytes(),
         );
@@ -72,17 +89,17 @@ impl Counters {
     /// Tunnels open now.
     #[must_use]
     pub fn tunnels_open(&self) -> u64 {
-        let ended = self.ended.load(Ordering::Relaxed);
-        self.tunnels().saturating_sub(ended)
+        self.flow(|flow| flow.open.len() as u64)
     }
 
-    /// Bytes of tunnels that have ended, by direction as the browser sees it.
+    /// Bytes through tunnels so far, by direction as the browser sees it.
     #[must_use]
     pub fn tunnel_bytes(&self) -> [(&'static str, u64); 2] {
-        [
-            ("up", self.up.load(Ordering::Relaxed)),
-            ("down", self.down.load(Ordering::Relaxed)),
-        ]
+        let [up, down] = self.flow(|flow| {
+            let open = flow.open.values().map(|traffic| bytes(traffic));
+            open.fold(flow.ended, |sum, [up, down]| [sum[0] + up, sum[1] + down])
+        });
+        [("up", up), ("down", down)]
     }
 }
 
@@ -90,20 +107,17 @@ impl Counters {
 #[derive(Debug)]
 pub(super) struct Open {
     counters: Arc<Counters>,
-    traffic: Arc<Traffic>,
+    number: u64,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let (up, down) = (&self.traffic.forth, &self.traffic.back);
-        let counters = &self.counters;
-        counters
-            .up
-            .fetch_add(up.load(Ordering::Relaxed), Ordering::Relaxed);
-        counters
-            .down
-            .fetch_add(down.load(Ordering::Relaxed), Ordering::Relaxed);
-        counters.ended.fetch_add(1, Ordering::Relaxed);
+        self.counters.flow(|flow| {
+            if let Some(traffic) = flow.open.remove(&self.number) {
+                let [up, down] = bytes(&traffic);
+                flow.ended = [flow.ended[0] + up, flow.ended[1] + down];
+            }
+        });
     }
 }
 
@@ -112,12 +126,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tunnel_is_open_until_it_is_dropped_and_then_its_bytes_count() {
+    fn a_tunnels_bytes_count_while_it_is_open_and_stay_when_it_has_ended() {
         let counters = Arc::new(Counters::default());
         let traffic = Arc::new(Traffic::default());
         let open = counters.tunnel(Arc::clone(&traffic));
         traffic.forth.store(7, Ordering::Relaxed);
         assert_eq!((counters.tunnels(), counters.tunnels_open()), (1, 1));
+        assert_eq!(counters.tunnel_bytes(), [("up", 7), ("down", 0)]);
         drop(open);
         assert_eq!((counters.tunnels(), counters.tunnels_open()), (1, 0));
         assert_eq!(counters.tunnel_bytes(), [("up", 7), ("down", 0)]);

@@ -5,15 +5,22 @@
 //! never passes. HTML documents may get a snippet right after `<head>`; a WebSocket upgrade
 //! becomes a tunnel.
 
+mod ask;
 mod content;
 pub mod counters;
+mod delivery;
 pub mod fields;
 pub mod forward;
+mod heads;
 pub mod inject;
+pub mod policy;
 pub mod pool;
 #[cfg(test)]
 mod tests;
+mod tunnel;
+mod upload;
 
 pub use counters::Counters;
-pub use forward::{Pass, Policy, Proxy};
+pub use forward::Proxy;
+pub use policy::{Admission, Pass, Policy};
 pub use pool::Upstream;

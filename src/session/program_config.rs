@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use self::data::USER_ROLE;
 use super::program::{Generation, Program};
 use crate::ids::SessionId;
 use crate::secret::Secret;
-
-use data::USER_ROLE;
 
 /// The id of the seeded host, for the stream page's `hostId`.
 pub const SEED_HOST: u32 = 1;

@@ -46,7 +46,11 @@ async fn look(
     place: &Place,
 ) -> Result<Option<Version>, UpdateError> {
     let news = super::check(settings, client).await?;
-    if !news.is_newer() || trial::was_refused(place, &news.latest) {
+    if !news.is_newer() {
+        return Ok(None);
+    }
+    if trial::was_refused(place, &news.latest) {
+        log::info!(target: "updater", "{} was taken back and is left out", news.latest);
         return Ok(None);
     }
     super::install(settings, client, place, &news.latest).await?;

@@ -8,6 +8,10 @@ use super::conn::Conn;
 use super::fields::Fields;
 use super::framing::Framing;
 
+/// A chunk below this size is joined with those behind it: copying that much costs less than a
+/// system call.
+const SMALL: usize = 4 * 1024;
+
 /// Why a body ended before its end.
 #[derive(Debug)]
 pub enum BodyError {
@@ -114,6 +118,9 @@ impl Body {
                             conn.consume(n);
                             continue;
                         }
+                        Step::Data(n) if n < SMALL && n < conn.unread().len() => {
+                            return self.join(conn, n).map(Some);
+                        }
                         Step::Data(n) => return Ok(Some(n)),
                         Step::More => {}
                         Step::End(n, trailers) => {
@@ -142,6 +149,37 @@ impl Body {
                 };
             }
         }
+    }
+
+    /// Puts what has come of the chunks after a small one behind its `first` bytes, in place: one
+    /// by one, each of them would cost the caller a system call.
+    fn join(&mut self, conn: &mut Conn, first: usize) -> Result<usize, BodyError> {
+        let State::Chunked(scanner) = &mut self.state else {
+            return Ok(first);
+        };
+        let bytes = conn.unread_mut();
+        let (mut from, mut to) = (first, first);
+        let trailers = loop {
+            match scanner.step(&bytes[from..]).map_err(BodyError::Malformed)? {
+                Step::Skip(n) => from += n,
+                Step::Data(n) => {
+                    bytes.copy_within(from..from + n, to);
+                    (from, to) = (from + n, to + n);
+                }
+                Step::More => break None,
+                Step::End(n, trailers) => {
+                    from += n;
+                    break Some(trailers);
+                }
+            }
+        };
+        bytes.copy_within(..to, from - to);
+        conn.consume(from - to);
+        if let Some(trailers) = trailers {
+            self.trailers = trailers;
+            self.state = State::Done;
+        }
+        Ok(to)
     }
 
     async fn read(&mut self, conn: &mut Conn, stall: Duration) -> Result<usize, BodyError> {
@@ -178,20 +216,63 @@ impl Body {
         }
         Ok(whole)
     }
+}
 
-    /// Reads and drops what is left, so that the next request can be read. Gives up, answering
-    /// `false`, after `max` bytes: then the connection is better closed.
-    pub async fn drain(&mut self, conn: &mut Conn, max: usize, stall: Duration) -> bool {
-        let mut taken = 0;
-        loop {
-            match self.next(conn, stall).await {
-                Ok(None) => return true,
-                Ok(Some(n)) if taken + n <= max => {
-                    conn.consume(n);
-                    taken += n;
-                }
-                Ok(Some(_)) | Err(_) => return false,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Socket;
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    /// Pieces, number of trailers, and what was left unread.
+    type Taken = (Vec<Vec<u8>>, usize, Vec<u8>);
+
+    /// Takes a chunked body that came in one segment.
+    fn pieces(bytes: &[u8]) -> Result<Taken, BodyError> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        far.write_all(bytes).unwrap();
+        drop(far);
+        let mut conn = Conn::new(Socket::plain(listener.accept().unwrap().0).unwrap());
+        conn.widen();
+        crate::exec::block_on(async {
+            while conn.unread().len() < bytes.len() {
+                conn.fill().await.unwrap();
             }
-        }
+            let (mut body, mut pieces) = (Body::new(Framing::Chunked), Vec::new());
+            while let Some(n) = body.next(&mut conn, Duration::from_secs(5)).await? {
+                pieces.push(conn.unread()[..n].to_vec());
+                conn.consume(n);
+            }
+            Ok((pieces, body.trailers().len(), conn.unread().to_vec()))
+        })
+    }
+
+    #[test]
+    fn small_chunks_that_came_together_are_one_piece() {
+        let chunks = "1;a\r\nx\r\n".repeat(3_000) + "0\r\nT: 1\r\n\r\nnext";
+        let (pieces, trailers, rest) = pieces(chunks.as_bytes()).unwrap();
+        assert_eq!(pieces, [vec![b'x'; 3_000]]);
+        assert_eq!((trailers, &rest[..]), (1, &b"next"[..]));
+    }
+
+    #[test]
+    fn large_chunks_stay_where_they_are_and_small_ones_before_them_join() {
+        let large = "y".repeat(8_192);
+        let chunks = format!("2000\r\n{large}\r\n1\r\nx\r\n2000\r\n{large}\r\n0\r\n\r\n");
+        let (pieces, ..) = pieces(chunks.as_bytes()).unwrap();
+        let lengths: Vec<usize> = pieces.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [8_192, 8_193]);
+        assert_eq!(pieces.concat(), format!("{large}x{large}").as_bytes());
+    }
+
+    #[test]
+    fn nothing_of_what_came_with_a_bad_chunk_is_given_out() {
+        let chunks = "1\r\nx\r\n".repeat(100) + "zz\r\n";
+        assert!(matches!(
+            pieces(chunks.as_bytes()),
+            Err(BodyError::Malformed(_))
+        ));
     }
 }

@@ -6,85 +6,22 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use smol::io::{AsyncRead as _, AsyncWriteExt as _};
 
 use super::alarm::Alarm;
-use super::head::{Limits, Refusal, RequestHead, ResponseHead, Scanner};
+use super::buffer::{Buffer, SIZES};
+use super::digits;
 use super::socket::Socket;
-
-/// Buffer sizes: a head of a browser, the largest head, a bulk body (the size at which a copy
-/// loop stops gaining).
-const SIZES: [usize; 3] = [4 * 1024, 32 * 1024, 64 * 1024];
-/// Idle buffers kept of each size, at most 6.4 MiB in all.
-const SPARE: usize = 64;
 
 /// Reads in a row after which a connection that always has more lets other tasks of its thread
 /// run: a MiB of a bulk body.
 const TURN: u32 = 16;
 
-static POOLS: [Mutex<Vec<Box<[u8]>>>; 3] = [const { Mutex::new(Vec::new()) }; 3];
-
-/// A pooled block of memory that goes back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Buffer {
-    block: Box<[u8]>,
-    class: usize,
-}
-
-impl Buffer {
-    /// One of the largest size.
-    pub(super) fn bulk() -> Self {
-        Self::take(SIZES.len() - 1)
-    }
-
-    pub(super) fn block(&self) -> &[u8] {
-        &self.block
-    }
-
-    pub(super) fn block_mut(&mut self) -> &mut [u8] {
-        &mut self.block
-    }
-
-    fn take(class: usize) -> Self {
-        let spare = POOLS[class]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        Self {
-            block: spare.unwrap_or_else(|| vec![0; SIZES[class]].into_boxed_slice()),
-            class,
-        }
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let mut pool = POOLS[self.class]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if pool.len() < SPARE {
-            pool.push(std::mem::take(&mut self.block));
-        }
-    }
-}
-
-/// Why no head could be read.
-#[derive(Debug)]
-pub enum HeadError {
-    /// The peer broke off or the kernel failed.
-    Io(io::Error),
-    /// The bytes are no acceptable head.
-    Refused(Refusal),
-    /// The deadline came; `started` says whether part of a head was there.
-    Timeout {
-        /// Whether at least one byte had come.
-        started: bool,
-    },
-}
+/// Room for a chunk-size line: 16 hex digits and CRLF.
+const CHUNK_LINE: usize = 18;
 
 /// A connection.
 #[derive(Debug)]
@@ -140,7 +77,15 @@ impl Conn {
     pub fn unread(&self) -> &[u8] {
         self.buffer
             .as_ref()
-            .map_or(&[], |b| &b.block[self.start..self.end])
+            .map_or(&[], |b| &b.block()[self.start..self.end])
+    }
+
+    /// The same bytes, for decoding them in place.
+    pub(super) fn unread_mut(&mut self) -> &mut [u8] {
+        match &mut self.buffer {
+            Some(buffer) => &mut buffer.block_mut()[self.start..self.end],
+            None => &mut [],
+        }
     }
 
     /// Drops `n` bytes from the front of [`Self::unread`].
@@ -176,11 +121,11 @@ impl Conn {
             self.buffer = Some(Buffer::take(self.class));
             return Ok(());
         };
-        if self.end < buffer.block.len() {
+        if self.end < buffer.block().len() {
             return Ok(());
         }
         if self.start > 0 {
-            buffer.block.copy_within(self.start..self.end, 0);
+            buffer.block_mut().copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
             return Ok(());
         }
@@ -189,7 +134,7 @@ impl Conn {
             return Err(io::Error::other("too many unread bytes on a connection"));
         }
         let mut wide = Buffer::take(class);
-        wide.block[..self.end].copy_from_slice(&buffer.block);
+        wide.block_mut()[..self.end].copy_from_slice(buffer.block());
         self.buffer = Some(wide);
         Ok(())
     }
@@ -224,7 +169,7 @@ impl Conn {
         let Some(buffer) = &mut self.buffer else {
             return Poll::Ready(Ok(0));
         };
-        let room = &mut buffer.block[self.end..];
+        let room = &mut buffer.block_mut()[self.end..];
         let read = Pin::new(&mut self.socket).poll_read(cx, room);
         match read {
             Poll::Ready(Ok(n)) => {
@@ -238,76 +183,6 @@ impl Conn {
             }
         }
         read
-    }
-
-    /// Reads a request head. `None` when the peer closed before the first byte. `idle` bounds the
-    /// wait for the first byte, `span` that for the rest of the head.
-    ///
-    /// # Errors
-    /// See [`HeadError`].
-    pub async fn read_request(
-        &mut self,
-        limits: &Limits,
-        idle: Duration,
-        span: Duration,
-    ) -> Result<Option<RequestHead>, HeadError> {
-        let Some(len) = self.read_head(limits, idle, span).await? else {
-            return Ok(None);
-        };
-        let head = RequestHead::parse(&self.unread()[..len], limits).map_err(HeadError::Refused)?;
-        self.consume(len);
-        Ok(Some(head))
-    }
-
-    /// Reads a response head. `None` when the peer closed before the first byte.
-    ///
-    /// # Errors
-    /// See [`HeadError`].
-    pub async fn read_response(
-        &mut self,
-        limits: &Limits,
-        span: Duration,
-    ) -> Result<Option<ResponseHead>, HeadError> {
-        let Some(len) = self.read_head(limits, span, span).await? else {
-            return Ok(None);
-        };
-        let head =
-            ResponseHead::parse(&self.unread()[..len], limits).map_err(HeadError::Refused)?;
-        self.consume(len);
-        Ok(Some(head))
-    }
-
-    async fn read_head(
-        &mut self,
-        limits: &Limits,
-        idle: Duration,
-        span: Duration,
-    ) -> Result<Option<usize>, HeadError> {
-        let mut scanner = Scanner::default();
-        let mut started = !self.unread().is_empty();
-        self.alarm.arm(if started { span } else { idle });
-        loop {
-            if let Some(len) = scanner
-                .scan(self.unread(), limits)
-                .map_err(HeadError::Refused)?
-            {
-                self.alarm.disarm();
-                return Ok(Some(len));
-            }
-            match self.fill().await {
-                Ok(0) if !started => return Ok(None),
-                Ok(0) => return Err(HeadError::Io(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) if !started => {
-                    started = true;
-                    self.alarm.arm(span);
-                }
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    return Err(HeadError::Timeout { started });
-                }
-                Err(e) => return Err(HeadError::Io(e)),
-            }
-        }
     }
 
     /// Writes all of `bytes` and flushes. Each write must make progress within `stall`.
@@ -344,6 +219,32 @@ impl Conn {
         Ok(())
     }
 
+    /// Writes `head` as it is, then `piece` of a message's content, as a chunk where `chunked`.
+    ///
+    /// # Errors
+    /// As [`Self::write_all`].
+    pub async fn write_piece(
+        &mut self,
+        head: &[u8],
+        piece: &[u8],
+        chunked: bool,
+        stall: Duration,
+    ) -> io::Result<()> {
+        if !chunked || piece.is_empty() {
+            let mut parts = [IoSlice::new(head), IoSlice::new(piece)];
+            return self.write_parts(&mut parts, stall).await;
+        }
+        let mut size = Vec::with_capacity(CHUNK_LINE);
+        digits::chunk_size(&mut size, piece.len());
+        let mut parts = [
+            IoSlice::new(head),
+            IoSlice::new(&size),
+            IoSlice::new(piece),
+            IoSlice::new(b"\r\n"),
+        ];
+        self.write_parts(&mut parts, stall).await
+    }
+
     /// Closes after an answer that the peer must still be able to read: ends our side, then takes
     /// what still comes, up to `bytes` and `span`, because closing with unread bytes would make
     /// the kernel throw the answer away (RFC 9112 section 9.6).
@@ -371,8 +272,6 @@ mod tests {
     use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
 
-    const SOON: Duration = Duration::from_secs(5);
-
     fn pair() -> (TcpStream, Conn) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -380,42 +279,6 @@ mod tests {
             client,
             Conn::new(Socket::plain(listener.accept().unwrap().0).unwrap()),
         )
-    }
-
-    fn request(conn: &mut Conn) -> Result<Option<RequestHead>, HeadError> {
-        smol::block_on(conn.read_request(&Limits::REQUEST, SOON, SOON))
-    }
-
-    #[test]
-    fn pipelined_requests_are_read_one_after_the_other() {
-        let (mut client, mut conn) = pair();
-        client
-            .write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
-            .unwrap();
-        drop(client);
-        assert_eq!(request(&mut conn).unwrap().unwrap().target, "/1");
-        assert_eq!(request(&mut conn).unwrap().unwrap().target, "/2");
-        assert!(request(&mut conn).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_head_larger_than_the_first_buffer_is_read_whole() {
-        let (mut client, mut conn) = pair();
-        let head = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-            "y".repeat(12_000)
-        );
-        client.write_all(head.as_bytes()).unwrap();
-        assert_eq!(
-            request(&mut conn)
-                .unwrap()
-                .unwrap()
-                .fields
-                .get("x")
-                .unwrap()
-                .len(),
-            12_000
-        );
     }
 
     #[test]
@@ -434,33 +297,6 @@ mod tests {
             }
             assert!(in_a_row <= TURN);
         }
-        drop(conn);
-        writer.join().unwrap();
-    }
-
-    #[test]
-    fn half_a_head_times_out_as_started_and_silence_as_idle() {
-        let (mut client, mut conn) = pair();
-        let short = Duration::from_millis(1);
-        let silent = smol::block_on(conn.read_request(&Limits::REQUEST, short, SOON));
-        assert!(matches!(silent, Err(HeadError::Timeout { started: false })));
-        client.write_all(b"GET / HT").unwrap();
-        let half = smol::block_on(conn.read_request(&Limits::REQUEST, SOON, short));
-        assert!(matches!(half, Err(HeadError::Timeout { started: true })));
-    }
-
-    #[test]
-    fn a_line_without_end_is_refused_at_the_limit() {
-        let (mut client, mut conn) = pair();
-        let writer = std::thread::spawn(move || {
-            let _ = client.write_all(b"GET / HTTP/1.1\r\nX: ");
-            while client.write_all(&[b'a'; 65_536]).is_ok() {}
-        });
-        let refused = request(&mut conn);
-        assert!(matches!(
-            refused,
-            Err(HeadError::Refused(Refusal::HeadTooLarge(_)))
-        ));
         drop(conn);
         writer.join().unwrap();
     }

@@ -7,6 +7,7 @@
 
 pub mod alarm;
 pub mod body;
+mod buffer;
 pub mod chunked;
 pub mod conn;
 pub mod digits;
@@ -14,6 +15,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 mod pipe;
+mod read_head;
 pub mod relay;
 pub mod socket;
 pub mod target;
@@ -21,8 +23,9 @@ pub mod tcp;
 
 pub use alarm::Alarm;
 pub use body::{Body, BodyError};
-pub use conn::{Conn, HeadError};
+pub use conn::Conn;
 pub use fields::Fields;
 pub use framing::Framing;
 pub use head::{Limits, Method, Refusal, RequestHead, ResponseHead, Version};
+pub use read_head::HeadError;
 pub use socket::Socket;

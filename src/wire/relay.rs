@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use smol::io::{AsyncRead as _, AsyncWrite as _};
 
-use super::conn::Buffer;
+use super::buffer::Buffer;
 use super::pipe::{Pipe, Refused};
 use super::socket::Socket;
 

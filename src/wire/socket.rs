@@ -14,13 +14,13 @@ use super::tcp::{Accepted, Tcp};
 use crate::exec::Direction;
 
 /// Silence after which the kernel asks whether the peer is still there, and between its tries.
-/// A peer that vanished without a word is noticed after `KEEPALIVE_IDLE + 4 * KEEPALIVE_INTERVAL`.
+/// A peer that vanished without a word is noticed after [`SILENCE_MAX`].
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 4;
-/// As long for a peer that vanished while something was on its way to it, which the kernel would
-/// repeat for a quarter of an hour: events come more often than the silence above.
-const UNANSWERED_MAX_MS: u32 = 70_000;
+/// How long bytes may go unacknowledged, or a peer take none of those that wait: while there are
+/// such bytes the kernel asks nothing, and its own patience is a quarter of an hour.
+const SILENCE_MAX: Duration = Duration::from_secs(30 + 4 * 10);
 
 /// A connected stream.
 #[derive(Debug)]
@@ -150,8 +150,7 @@ impl Socket {
     }
 }
 
-/// No delay for small writes, an end to the wait for dead peers. Connections inherit all of it from
-/// a listener.
+/// No delay for small writes, an end for dead peers. Connections inherit all of it from a listener.
 ///
 /// # Errors
 /// When the kernel refuses the options.
@@ -161,12 +160,15 @@ where
 {
     let socket = socket2::SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    rustix::net::sockopt::set_tcp_user_timeout(&*socket, UNANSWERED_MAX_MS)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
-    socket.set_tcp_keepalive(&keepalive)
+    socket.set_tcp_keepalive(&keepalive)?;
+    let silence = u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(
+        &*socket, silence,
+    )?)
 }
 
 impl AsyncRead for Socket {
@@ -221,6 +223,35 @@ impl AsyncWrite for Socket {
         match this.tcp().get_ref().shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::block_on;
+    use crate::wire::tcp::Acceptor;
+    use std::net::TcpListener;
+
+    /// Both sides of a connection, ours by an accept and by a connect.
+    #[test]
+    fn a_peer_that_takes_nothing_more_is_given_up_on_either_side() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        tune(&listener).unwrap();
+        let acceptor = Acceptor::new(listener).unwrap();
+        let address = acceptor.get_ref().local_addr().unwrap();
+        let (accepted, connected) = block_on(async {
+            let connected = Socket::connect(address).await.unwrap();
+            let (accepted, _) = acceptor.accept().await.unwrap();
+            (Socket::accepted(accepted).unwrap(), connected)
+        });
+        for socket in [accepted, connected] {
+            let stream = socket.tcp().get_ref();
+            let timeout = rustix::net::sockopt::tcp_user_timeout(stream).unwrap();
+            assert_eq!(u128::from(timeout), SILENCE_MAX.as_millis());
+            assert!(socket2::SockRef::from(stream).keepalive().unwrap());
+            assert!(stream.nodelay().unwrap());
         }
     }
 }

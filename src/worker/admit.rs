@@ -129,8 +129,8 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
     let place = Place::new(slot, worker.sessions_dir.of(&id));
     let (live, inbox) = Live::new(id, wish, place, program_user(), tag, Birth::now());
     worker.enlist(&live).map_err(refused)?;
-    log::info!(target: "worker", "admitted session={} body={} port={} request_id={}",
-        live.id, body.ip(), live.port, call.request_id);
+    log::info!(target: "worker", session = live.id.as_str(), request_id = call.request_id.as_str();
+        "admitted body={} port={}", body.ip(), live.port);
     worker.publish("session_created", &live.id, serde_json::Map::new());
     let life = Lifecycle::new(clock::now(), settings.life, false);
     driver::start(worker, &live, inbox, life, Stage::new(Some(body)));

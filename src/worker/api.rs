@@ -97,7 +97,7 @@ async fn delete(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
         // It is ending already: whoever ended it has its answer.
         return Err(Failure::not_found("session"));
     }
-    log::info!(target: "worker", "delete session={} request_id={}", live.id, call.request_id);
+    log::info!(target: "worker", session = live.id.as_str(), request_id = call.request_id.as_str(); "delete");
     live.report(Input::EndRequested(EndReason::Deleted)).await;
     let gone = live.wait(|s| s.is_gone);
     match clock::by(clock::now() + DELETE_WITHIN, gone).await {

@@ -7,6 +7,9 @@ use crate::rig::rig;
 use crate::rows::{Row, Want, cut, post, row, run};
 
 const BAD: Want = Want::Refuse(&[400]);
+/// Content of which a part is forwarded before its end has come: several times what the proxy
+/// takes in first.
+const LARGE: usize = 100_000;
 
 fn chunks(body: &str) -> String {
     post("Transfer-Encoding: chunked\r\n", body)
@@ -50,6 +53,42 @@ fn a_malformed_chunk_is_refused_before_anything_is_forwarded() {
             bad("MAL-CHUNK-SIZE-EMPTY", "\r\nhello\r\n0\r\n\r\n"),
             bad("SMUG-TRAILER-SPACE-BEFORE-COLON", "0\r\nX-T : 1\r\n\r\n"),
             bad("SMUG-TRAILER-LF", "0\r\nX-T: 1\nX-U: 2\r\n\r\n"),
+        ],
+    );
+}
+
+/// The head is out and a part of the content with it: what was begun is broken off, so that the
+/// stream program never takes it for a request, and nothing else goes over that connection.
+#[test]
+fn a_malformed_chunk_after_a_part_was_forwarded_breaks_the_request_off() {
+    const OFF: Want = Want::BreakOff(&[400]);
+    let large = format!("{:x}\r\n{}\r\n", LARGE, "x".repeat(LARGE));
+    let late = |bad: &str| chunks(&format!("{large}{bad}"));
+    let length = format!("Content-Length: {}\r\n", LARGE + 1);
+    run(
+        "A2",
+        &[
+            row(
+                "SMUG-CHUNK-LATE-SIZE",
+                late("zz\r\nhello\r\n0\r\n\r\n"),
+                OFF,
+            ),
+            row(
+                "SMUG-CHUNK-LATE-PREFIX",
+                late("0x5\r\nhello\r\n0\r\n\r\n"),
+                OFF,
+            ),
+            row(
+                "SMUG-CHUNK-LATE-SPILL",
+                late("5\r\nhello!\r\n0\r\n\r\n"),
+                OFF,
+            ),
+            row("SMUG-CHUNK-LATE-LF", late("5\nhello\n0\n\n"), OFF),
+            row("SMUG-CHUNK-LATE-EXT", late("5;\r\nhello\r\n0\r\n\r\n"), OFF),
+            row("SMUG-CHUNK-LATE-TRAILER", late("0\r\nX : 1\r\n\r\n"), OFF),
+            cut("SMUG-CHUNK-LATE-CUT", late("5\r\nhel"), OFF),
+            cut("SMUG-CHUNK-LATE-END-CUT", late("0\r\n"), OFF),
+            cut("SMUG-CL-LATE-CUT", post(&length, &"x".repeat(LARGE)), OFF),
         ],
     );
 }

@@ -1,7 +1,7 @@
 //! A6: paths are routed by their raw bytes and forwarded byte for byte, or refused.
 
 use crate::client::{self, latin1};
-use crate::rig::rig;
+use crate::rig::{Rig, rig};
 
 #[test]
 fn a_path_is_forwarded_byte_for_byte_or_not_at_all() {
@@ -131,5 +131,32 @@ fn a_session_without_its_slash_is_still_that_session() {
         let place = got.answers[0].field("location").unwrap();
         let below = format!("/session/{}/", rig.session);
         assert!(place.contains(&below), "{role}: {place}");
+    }
+}
+
+/// Routes of the API are matched by the bytes as they came: nothing is decoded or joined first.
+#[test]
+fn another_spelling_of_an_api_path_is_no_path_of_the_api() {
+    for (role, address) in rig().roles() {
+        for (path, wanted) in [
+            ("/api/v1/../v1/sessions", 404),
+            ("/api/v1/%2e%2e/sessions", 404),
+            ("/api%2fv1%2fsessions", 404),
+            ("/api/v1%5csessions", 404),
+            ("/api\\v1\\sessions", 400),
+            ("//api/v1/sessions", 404),
+            ("/api//v1/sessions", 404),
+            ("/livez;x=y", 404),
+            ("/livez%00", 404),
+            ("/LIVEZ", 404),
+            ("/livez/", 404),
+        ] {
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: h\r\n{}Connection: close\r\n\r\n",
+                Rig::bearer()
+            );
+            let got = client::send(address, request.as_bytes());
+            assert_eq!(got.statuses(), [wanted], "{role} {path}");
+        }
     }
 }

@@ -149,3 +149,14 @@ fn an_odd_version_is_for_the_stream_program_to_refuse() {
         assert_eq!(got.answers[0].field("sec-websocket-version"), Some("13"));
     });
 }
+
+#[test]
+fn an_upgrade_of_the_api_is_answered_without_one_and_closes() {
+    for (role, address) in rig().roles() {
+        let upgrade = format!("GET /livez HTTP/1.1\r\n{LINES}\r\n");
+        let second = "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
+        let got = client::send(address, (upgrade + second).as_bytes());
+        assert_eq!(got.statuses(), [200], "{role}");
+        assert!(got.answers[0].closes() && got.closed, "{role}");
+    }
+}

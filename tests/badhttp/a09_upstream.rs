@@ -238,6 +238,10 @@ fn an_answer_that_breaks_off_never_looks_whole() {
         for name in ["too-short", "bad-chunk", "cut-chunk", "reset-mid-body"] {
             let got = ask(address, name);
             assert!(got.closed, "{role} {name}");
+            // What is bad before anything was passed on is answered for.
+            if name == "bad-chunk" && got.statuses() == [502] {
+                continue;
+            }
             assert!(got.answers.is_empty(), "{role} {name}: {got:?}");
             assert!(
                 latin1(&got.rest).starts_with("HTTP/1.1 200 "),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hydraneckwebrtc::{clock, exec};
 
 use crate::client::{self, PATIENCE, connect};
+use crate::program::noted;
 use crate::rig::{rig, until};
 
 /// Idle sockets opened at each role.
@@ -83,6 +84,33 @@ fn a_head_and_a_body_of_a_byte_a_second_time_out() {
         }
     });
     assert!(!rig.seen().contains("A10-slow-body"));
+}
+
+/// A part was forwarded, and then there is silence: the stream program is not kept waiting either.
+#[test]
+fn large_content_that_stalls_is_broken_off() {
+    let rig = rig();
+    let path = |role: &str| rig.path(&format!("mirror/A10-stall-{role}"));
+    let stalled = rig.roles().map(|(role, address)| {
+        let mut stream = connect(address);
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
+            path(role)
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&[b'x'; 100_000]).unwrap();
+        stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+        (role, stream)
+    });
+    for (role, mut stream) in stalled {
+        let got = client::finish(&mut stream, false);
+        assert_eq!(got.statuses(), [408], "{role}");
+        assert!(got.answers[0].closes() && got.closed, "{role}");
+        until(role, || {
+            rig.seen().contains(&noted("broken off", &path(role)))
+        });
+        assert!(!rig.seen().contains(&noted("whole", &path(role))), "{role}");
+    }
 }
 
 #[test]
@@ -209,10 +237,42 @@ fn a_half_closed_client_gets_its_answer() {
     }
 }
 
+/// How long idle connections are left alone: longer than a stalled request may take. The whole ten
+/// minutes of the catalogue: `BADHTTP_IDLE_SECS=600 cargo test --release --test badhttp idle`.
+fn idle_secs() -> u64 {
+    std::env::var("BADHTTP_IDLE_SECS").map_or(22, |secs| secs.parse().unwrap())
+}
+
+/// Kept for 75 s, and closed without a word then.
+#[test]
+fn an_idle_connection_is_kept_for_its_next_request() {
+    const KEPT: u64 = 75;
+    let rig = rig();
+    let request = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
+    let idle = rig.roles().map(|(role, address)| (role, connect(address)));
+    let mut answered = Vec::new();
+    for (role, mut stream) in idle {
+        stream.write_all(request).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200", "{role}");
+        let n = stream.read(&mut [0; 4096]).unwrap();
+        assert!(n > 0, "{role}");
+        answered.push((role, stream));
+    }
+    nap(idle_secs() * 1_000);
+    for (role, mut stream) in answered {
+        let _ = stream.write_all(request);
+        let mut status = [0; 12];
+        let is_kept = stream.read_exact(&mut status).is_ok();
+        assert_eq!(is_kept, idle_secs() < KEPT, "{role}");
+    }
+}
+
 /// No timer ends a silent tunnel: after longer than a stalled request may take both ways still
 /// work.
 #[test]
-fn a_silent_websocket_lives() {
+fn an_idle_websocket_lives() {
     let rig = rig();
     let path = rig.path("scripted/ws-echo/A10-idle");
     let request = format!(
@@ -228,7 +288,7 @@ fn a_silent_websocket_lives() {
             got.extend_from_slice(&block[..n]);
         }
     }
-    nap(22_000);
+    nap(idle_secs() * 1_000);
     for stream in &mut tunnels {
         stream.write_all(b"alive").unwrap();
         let mut block = [0; 5];

@@ -26,6 +26,7 @@ mod a07_upgrade;
 mod a08_trust;
 mod a09_upstream;
 mod a10_slow;
+mod catalogue;
 
 /// Not a test: what the wrapper script runs as stream program.
 #[test]

@@ -74,15 +74,17 @@ fn serve(mut stream: TcpStream, behind: SocketAddr, record: &Mutex<File>) -> io:
     loop {
         let mut bytes = Vec::new();
         while !is_whole(&bytes) {
-            if take(&mut stream, &mut bytes, record)? == 0 {
-                return Ok(());
+            if take(&mut stream, &mut bytes, record).unwrap_or(0) == 0 {
+                return note(record, "broken off", &bytes);
             }
             if wants_early_answer(&bytes) {
                 break;
             }
         }
-        let line = latin1(bytes.split(|b| *b == b'\r').next().unwrap_or_default());
-        let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        if is_whole(&bytes) {
+            note(record, "whole", &bytes)?;
+        }
+        let (line, target) = first_line(&bytes);
         let inner = target.splitn(4, '/').nth(3).unwrap_or_default();
         if inner.starts_with("mirror") {
             let head = format!(
@@ -121,6 +123,27 @@ fn serve(mut stream: TcpStream, behind: SocketAddr, record: &Mutex<File>) -> io:
             }
         }
     }
+}
+
+fn first_line(bytes: &[u8]) -> (String, String) {
+    let line = latin1(bytes.split(|b| *b == b'\r').next().unwrap_or_default());
+    let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    (line, target)
+}
+
+/// Records what became of a request that has begun.
+fn note(record: &Mutex<File>, what: &str, bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let text = noted(what, &first_line(bytes).1);
+    record.lock().unwrap().write_all(text.as_bytes())
+}
+
+/// How it stands in the record: `target` was received `whole`, or its connection ended before
+/// that and it was `broken off`.
+pub(crate) fn noted(what: &str, target: &str) -> String {
+    format!("<<{what} {target}>>")
 }
 
 fn take(stream: &mut TcpStream, bytes: &mut Vec<u8>, record: &Mutex<File>) -> io::Result<usize> {

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::client::{self, Got, find, latin1};
-use crate::rig::{Rig, rig};
+use crate::program::noted;
+use crate::rig::{Rig, rig, until};
 
 /// The verdict on a row.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +13,9 @@ pub(crate) enum Want {
     Pass,
     /// One answer with one of these statuses, then the end; nothing reached the stream program.
     Refuse(&'static [u16]),
+    /// One answer with one of these statuses, then the end; the stream program may have got a part
+    /// of the request, but its connection ended before that was whole.
+    BreakOff(&'static [u16]),
     /// The first request is legal and answered; what follows is refused so.
     ThenRefuse(&'static [u16]),
 }
@@ -61,9 +65,15 @@ pub(crate) enum Front {
 
 /// Runs every row against the API and the session of both roles and tells all that went wrong.
 pub(crate) fn run(section: &str, rows: &[Row]) {
+    let unseeded = unseeded(section, rows);
+    assert!(
+        unseeded.is_empty(),
+        "add to fuzz/seeds.txt:\n{}",
+        unseeded.join("\n")
+    );
     let rig = rig();
     let mut wrong = Vec::new();
-    let mut unseen = Vec::new();
+    let (mut unseen, mut begun) = (Vec::new(), Vec::new());
     for row in rows {
         for (role, address) in rig.roles() {
             for front in [Front::Api, Front::Session] {
@@ -74,11 +84,20 @@ pub(crate) fn run(section: &str, rows: &[Row]) {
                 }
                 match (row.want, front) {
                     (Want::Refuse(_), Front::Session) => unseen.push(format!("{mark}-")),
+                    (Want::BreakOff(_), Front::Session) => {
+                        let target = rig.path(&format!("mirror/{mark}-first"));
+                        unseen.push(noted("whole", &target));
+                        unseen.push(format!("{mark}-second"));
+                        begun.push(noted("broken off", &target));
+                    }
                     (Want::ThenRefuse(_), Front::Session) => unseen.push(format!("{mark}-second")),
                     _ => {}
                 }
             }
         }
+    }
+    for ended in begun {
+        until(&ended, || rig.seen().contains(&ended));
     }
     let seen = rig.seen();
     let leaked = unseen.into_iter().filter(|mark| seen.contains(mark));
@@ -90,6 +109,25 @@ pub(crate) fn run(section: &str, rows: &[Row]) {
         rows.len() * 4,
         wrong.join("\n")
     );
+}
+
+/// The rows that fuzzing starts from, one a line: section, name, bytes escaped.
+const SEEDS: &str = include_str!("../../fuzz/seeds.txt");
+/// Longer rows are left out: their length is all that is wrong with them.
+const SEED_MAX: usize = 2_048;
+
+/// The lines that `fuzz/seeds.txt` must have for these rows and has not.
+fn unseeded(section: &str, rows: &[Row]) -> Vec<String> {
+    let short = rows
+        .iter()
+        .filter(|row| row.bytes.len() <= SEED_MAX && find(&row.bytes, b"@Z").is_none());
+    let lines = short.map(|row| {
+        let bytes = replace(&replace(&row.bytes, b"@P", b"/x"), b"@A", b"");
+        format!("{section} {} {}", row.id, bytes.escape_ascii())
+    });
+    lines
+        .filter(|line| !SEEDS.lines().any(|seed| seed == line))
+        .collect()
 }
 
 fn send(address: SocketAddr, front: Front, mark: &str, row: &Row) -> Got {
@@ -155,7 +193,7 @@ fn judge(row: &Row, front: Front, got: &Got) -> Result<(), String> {
         Front::Api => matches!(status, 200 | 204 | 405),
     };
     let fine = match row.want {
-        Want::Refuse(accepted) => {
+        Want::Refuse(accepted) | Want::BreakOff(accepted) => {
             statuses.len() == 1 && accepted.contains(&statuses[0]) && got.interim.is_empty()
         }
         // Refused by its head alone; what comes after it is left unread.

@@ -2,12 +2,13 @@
 
 Absolute figures say more about the machine than about a proxy, so every round runs all proxies
 one after the other, the first one changing from round to round, and what is printed is the median
-over the rounds of (ours / theirs). CPU time is utime + stime of /proc/<pid>/stat.
+over the rounds of (ours / theirs). CPU time is that of all threads by /proc/<pid>/task/<tid>/schedstat.
 """
 
 import argparse
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -17,14 +18,35 @@ import subprocess
 import tempfile
 import time
 
-TICK = os.sysconf("SC_CLK_TCK")
 CORES = os.cpu_count()
 SNIPPET = '<script src="/overlay.js" defer></script>'
 PORTS = {"origin": 9100, "tunnel-origin": 9101, "ours": 9110, "ours-html": 9111, "ours-second": 9112,
          "ours-tunnel": 9113, "haproxy": 9120, "haproxy-second": 9121, "haproxy-tunnel": 9122,
-         "haproxy-tcp": 9123, "nginx": 9130, "nginx-html": 9131, "nginx-second": 9132, "nginx-tunnel": 9133}
+         "haproxy-tcp": 9123, "nginx": 9130, "nginx-html": 9131, "nginx-second": 9132, "nginx-tunnel": 9133,
+         "ours-tls": 9114, "ours-tunnel-tls": 9115, "haproxy-tls": 9124, "haproxy-tunnel-tls": 9125,
+         "haproxy-tcp-tls": 9126, "nginx-tls": 9134, "nginx-tunnel-tls": 9135}
+# A media session: 50 Mbit/s, so many seconds of it.
+MEDIA_RATE, MEDIA_SECONDS = 50_000_000 // 8, 10
+# Idle WebSockets held at once, whatever an idle connection costs on average.
+MANY = 10_000
+# Descriptors wanted for them.
+FILES = 65_536
 DOC = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "performance.md")
 BEGIN, END = "<!-- last run -->", "<!-- end of last run -->"
+
+
+def allow_files():
+    """As many descriptors as the rows need, or as many as may be had."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, hard)))
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def tunnels_held():
+    """How many of the wanted tunnels a process has descriptors for: two each, and some of its own."""
+    return min(MANY, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50) // 2)
 
 
 def at(name):
@@ -43,7 +65,7 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600; se
 HAPROXY = """
 global
   nbthread {cores}
-  maxconn 9000
+  maxconn {tunnels}
 defaults
   mode http
   option http-keep-alive
@@ -53,7 +75,7 @@ defaults
   timeout server 600s
   timeout tunnel 600s
 listen one
-  bind {listen}
+  bind {listen}{crypt}
   option forwardfor
   server s {upstream}
 """
@@ -62,9 +84,9 @@ HAPROXY_TCP = HAPROXY.replace("mode http\n  option http-keep-alive\n  http-reuse
     "  option forwardfor\n", "")
 
 
-def nginx_server(name, to, more=""):
+def nginx_server(name, to, more="", crypt=""):
     return f"""upstream u{PORTS[name]} {{ server {at(to)}; keepalive 64; }}
-  server {{ listen {at(name)} backlog=4096; location / {{ proxy_pass http://u{PORTS[name]}; proxy_http_version 1.1;
+  server {{ listen {at(name)} {crypt}backlog=4096; location / {{ proxy_pass http://u{PORTS[name]}; proxy_http_version 1.1;
     proxy_set_header Connection ""; proxy_set_header Host $host;
     proxy_set_header X-Forwarded-For $remote_addr; {more} }} }}"""
 
@@ -101,15 +123,31 @@ class Fleet:
             conf.write(nginx_conf(folder, servers, extra))
         self.start(name, ["nginx", "-p", folder, "-c", path], name)
 
+    def crypt(self):
+        """A certificate for all listeners under TLS: ECDSA, as ACME clients ask for by default."""
+        self.certificate, self.key, both = (os.path.join(self.folder, f) for f in ("cert", "key", "both"))
+        if not os.path.exists(both):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                            "-nodes", "-days", "30", "-subj", "/CN=localhost", "-keyout", self.key,
+                            "-out", self.certificate, "-addext", "subjectAltName=DNS:localhost",
+                            "-addext", "basicConstraints=critical,CA:FALSE"], check=True, capture_output=True)
+            with open(both, "w") as out:
+                for part in (self.certificate, self.key):
+                    with open(part) as f:
+                        out.write(f.read())
+        return self.certificate, self.key, both
+
     def haproxy(self, name, upstream, text):
+        crypt = f" ssl crt {self.crypt()[2]}" if name.endswith("-tls") else ""
         path = os.path.join(self.folder, name + ".cfg")
         with open(path, "w") as conf:
-            conf.write(text.format(cores=CORES, listen=at(name), upstream=at(upstream)))
+            conf.write(text.format(cores=CORES, tunnels=tunnels_held(), listen=at(name), upstream=at(upstream), crypt=crypt))
         self.start(name, ["haproxy", "-db", "-f", path], name)
 
     def ours(self, name, upstream, *more):
         command = [w.format(listen=at(name), upstream=at(upstream)) for w in shlex.split(self.proxy)]
-        self.start(name, command + list(more), name)
+        crypt = ["--tls", *self.crypt()[:2]] if name.endswith("-tls") else []
+        self.start(name, command + crypt + list(more), name)
 
     def stop(self):
         for process in reversed(self.running):
@@ -133,10 +171,10 @@ def family(pid):
 def cpu(pids):
     total = 0
     for pid in (p for top in pids for p in family(top)):
-        with open(f"/proc/{pid}/stat") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+                total += int(f.read().split()[0])
+    return total / 1e9
 
 
 def rss(pid):
@@ -148,7 +186,7 @@ def rss(pid):
 
 
 def wrk(name, path, seconds, connections=32):
-    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://{at(name)}{path}"],
+    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"{'https' if name.endswith('-tls') else 'http'}://{at(name)}{path}"],
                          capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         raise SystemExit(f"{name}{path}: {out}")
@@ -191,6 +229,10 @@ def rows_http(fleet, rounds, seconds, wanted):
                                               "nginx": ["nginx-second", "nginx"]}),
         ("html", "HTML with injection, 16 KiB", "/page.html",
          {"ours": ["ours-html"], "haproxy": ["haproxy"], "nginx": ["nginx-html"]}),
+        ("tls1k", "1 KiB, keep-alive, under TLS", "/1k.bin",
+         {"ours": ["ours-tls"], "haproxy": ["haproxy-tls"], "nginx": ["nginx-tls"]}),
+        ("tls64k", "64 KiB under TLS", "/64k.bin",
+         {"ours": ["ours-tls"], "haproxy": ["haproxy-tls"], "nginx": ["nginx-tls"]}),
     ]
     table = []
     for key, title, path, proxies in rows:
@@ -236,22 +278,27 @@ def rows_latency(fleet, rounds, seconds):
 
 def rows_tunnel(fleet, rounds, wanted):
     table = []
-    names = {"ours": "ours-tunnel", "haproxy-tcp": "haproxy-tcp", "haproxy": "haproxy-tunnel", "nginx": "nginx-tunnel"}
-    for key, piece, total in (("tunnel1400", 1400, 128 << 20), ("tunnel64k", 65536, 512 << 20)):
+    plain = {"ours": "ours-tunnel", "haproxy-tcp": "haproxy-tcp", "haproxy": "haproxy-tunnel", "nginx": "nginx-tunnel"}
+    for key, title, names, piece, total in (
+            ("tunnel1400", "tunnel, writes of 1400 B", plain, 1400, 128 << 20),
+            ("tunnel64k", "tunnel, writes of 65536 B", plain, 65536, 512 << 20),
+            ("tlstunnel", "tunnel under TLS, writes of 65536 B",
+             {n: p + "-tls" for n, p in plain.items()}, 65536, 128 << 20)):
         if key not in wanted:
             continue
         seen = {n: [] for n in names}
         for number in range(rounds):
             for name in rotate(list(names), number):
                 pids = [fleet.pids[names[name]]]
+                ca = [fleet.certificate] if names[name].endswith("-tls") else []
                 before, begin = cpu(pids), time.monotonic()
-                subprocess.run([fleet.load, "flood", at(names[name]), str(piece), str(total), "4"], check=True)
+                subprocess.run([fleet.load, "flood", at(names[name]), str(piece), str(total), "4", *ca], check=True)
                 giga = 4 * total / 1e9
                 seen[name].append(((cpu(pids) - before) / giga, giga / (time.monotonic() - begin)))
-        for rival in ("haproxy-tcp", "haproxy", "nginx"):
+        for rival in (n for n in names if n != "ours"):
             ratio = [statistics.median(o[i] / max(t[i], 1e-9) for o, t in zip(seen["ours"], seen[rival]))
                      for i in (0, 1)]
-            table.append((f"tunnel, writes of {piece} B", rival, f"{ratio[0]:.2f}", f"{ratio[1]:.2f}"))
+            table.append((title, rival, f"{ratio[0]:.2f}", f"{ratio[1]:.2f}"))
             print(" | ".join(table[-1]), flush=True)
         for name in names:
             print(f"  [{key}] {name}: {statistics.median(c for c, _ in seen[name]):.3f} s/GB, "
@@ -259,12 +306,36 @@ def rows_tunnel(fleet, rounds, wanted):
     return table
 
 
-def rows_idle(target, folder, count):
+def rows_media(fleet, rounds):
+    """One session's media over a WebSocket: what it takes of one core."""
+    table = []
+    names = {"ours": "ours-tunnel", "haproxy": "haproxy-tunnel", "nginx": "nginx-tunnel"}
+    total = MEDIA_RATE * MEDIA_SECONDS
+    for title, piece in (("frames in one write", 1 << 20), ("packets of 1400 B", 1400)):
+        seen = {n: [] for n in names}
+        for number in range(rounds):
+            for name in rotate(list(names), number):
+                pids = [fleet.pids[names[name]]]
+                before, begin = cpu(pids), time.monotonic()
+                subprocess.run([fleet.load, "media", at(names[name]), str(piece), str(MEDIA_RATE), str(total)],
+                               check=True)
+                seen[name].append((cpu(pids) - before) / (time.monotonic() - begin) * 100)
+        table.append((f"media session of 50 Mbit/s, {title}",
+                      *(f"{statistics.median(seen[n]):.2f} %" for n in names)))
+        print(" | ".join(table[-1]), flush=True)
+    return table
+
+
+def rows_idle(target, folder, count, wanted):
     """Fresh processes: what a connection holds is told apart from what a process has."""
     table = []
-    for title, path, names, number in (
-            ("idle keep-alive connection", "/1k.bin", ("ours", "haproxy", "nginx"), count),
-            ("idle tunnel", "/idle", ("ours-tunnel", "haproxy-tunnel", "nginx-tunnel"), count)):
+    tunnels = ("ours-tunnel", "haproxy-tunnel", "nginx-tunnel")
+    for key, title, path, names, number in (
+            ("idle", f"idle keep-alive connection, of {count:,}", "/1k.bin", ("ours", "haproxy", "nginx"), count),
+            ("idle", f"idle tunnel, of {count:,}", "/idle", tunnels, count),
+            ("many", f"{tunnels_held():,} idle WebSockets, the whole process", "/idle", tunnels, tunnels_held() - 100)):
+        if key not in wanted:
+            continue
         cost = {}
         for name in names:
             fresh = Fleet(target, tempfile.mkdtemp(dir=folder))
@@ -279,12 +350,14 @@ def rows_idle(target, folder, count):
                 rest = hold(number)
                 if rest.stdout.readline().strip() == b"ready":
                     time.sleep(0.5)
-                    cost[name.split("-")[0]] = (rss(fresh.pids[name]) - before) / number
+                    held = rss(fresh.pids[name])
+                    cost[name.split("-")[0]] = held / 1024 if key == "many" else (held - before) / number
                 for holder in (first, rest):
                     holder.communicate()
             finally:
                 fresh.stop()
-        table.append((title, *(f"{cost.get(n, float('nan')) / 1024:.2f} KiB" for n in ("ours", "haproxy", "nginx"))))
+        unit = "MiB" if key == "many" else "KiB"
+        table.append((title, *(f"{cost.get(n, float('nan')) / 1024:.2f} {unit}" for n in ("ours", "haproxy", "nginx"))))
         print(" | ".join(table[-1]), flush=True)
     return table
 
@@ -305,21 +378,29 @@ def origins(fleet):
 def start_one(fleet, name):
     upgrade = ('proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; '
                "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; proxy_read_timeout 600s;")
-    {
-        "ours": lambda: fleet.ours("ours", "origin"),
-        "ours-second": lambda: fleet.ours("ours-second", "ours"),
-        "ours-html": lambda: fleet.ours("ours-html", "origin", SNIPPET),
-        "ours-tunnel": lambda: fleet.ours("ours-tunnel", "tunnel-origin"),
-        "haproxy": lambda: fleet.haproxy("haproxy", "origin", HAPROXY),
-        "haproxy-second": lambda: fleet.haproxy("haproxy-second", "haproxy", HAPROXY),
-        "haproxy-tunnel": lambda: fleet.haproxy("haproxy-tunnel", "tunnel-origin", HAPROXY),
-        "haproxy-tcp": lambda: fleet.haproxy("haproxy-tcp", "tunnel-origin", HAPROXY_TCP),
-        "nginx": lambda: fleet.nginx("nginx", nginx_server("nginx", "origin")),
-        "nginx-second": lambda: fleet.nginx("nginx-second", nginx_server("nginx-second", "nginx")),
-        "nginx-html": lambda: fleet.nginx("nginx-html", nginx_server(
-            "nginx-html", "origin", f"proxy_set_header Accept-Encoding identity; sub_filter '<head>' '<head>{SNIPPET}';")),
-        "nginx-tunnel": lambda: fleet.nginx("nginx-tunnel", nginx_server("nginx-tunnel", "tunnel-origin", upgrade)),
-    }[name]()
+    secure, more = "", ""
+    if name.endswith("-tls"):
+        certificate, key, _ = fleet.crypt()
+        secure, more = "ssl ", f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+    html = f"proxy_set_header Accept-Encoding identity; sub_filter '<head>' '<head>{SNIPPET}';"
+    nginx = lambda to, extra="": fleet.nginx(name, nginx_server(name, to, extra, secure), more)
+    haproxy = lambda to, text=HAPROXY: fleet.haproxy(name, to, text)
+    ours = lambda to, *words: fleet.ours(name, to, *words)
+    start, *given = {
+        "ours": (ours, "origin"),
+        "ours-second": (ours, "ours"),
+        "ours-html": (ours, "origin", SNIPPET),
+        "ours-tunnel": (ours, "tunnel-origin"),
+        "haproxy": (haproxy, "origin"),
+        "haproxy-second": (haproxy, "haproxy"),
+        "haproxy-tunnel": (haproxy, "tunnel-origin"),
+        "haproxy-tcp": (haproxy, "tunnel-origin", HAPROXY_TCP),
+        "nginx": (nginx, "origin"),
+        "nginx-second": (nginx, "nginx"),
+        "nginx-html": (nginx, "origin", html),
+        "nginx-tunnel": (nginx, "tunnel-origin", upgrade),
+    }[name.removesuffix("-tls")]
+    start(*given)
 
 
 def markdown(tables):
@@ -327,6 +408,7 @@ def markdown(tables):
         "http": "| row | rival | CPU per request | requests/s | system calls per request, ours / theirs |",
         "latency": "| row | rival | p50 | p99 |",
         "tunnel": "| row | rival | CPU per byte | bytes/s |",
+        "media": "| row, of one core | ours | HAProxy | nginx |",
         "idle": "| row | ours | HAProxy | nginx |",
     }
     text = ""
@@ -343,15 +425,16 @@ def main():
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seconds", type=int, default=3)
     arguments.add_argument("--idle", type=int, default=5000)
-    arguments.add_argument("--rows", default="1k,64k,two,html,latency,tunnel1400,tunnel64k,idle")
+    arguments.add_argument("--rows", default="1k,64k,two,html,tls1k,tls64k,latency,tunnel1400,tunnel64k,tlstunnel,media,idle,many")
     arguments.add_argument("--no-write", action="store_true")
     given = arguments.parse_args()
     wanted = given.rows.split(",")
     folder = tempfile.mkdtemp(prefix="bench-")
     fleet = Fleet(given.target, folder)
-    tables = {"http": [], "latency": [], "tunnel": [], "idle": []}
+    allow_files()
+    tables = {"http": [], "latency": [], "tunnel": [], "media": [], "idle": []}
     try:
-        if set(wanted) - {"idle"}:
+        if set(wanted) - {"idle", "many"}:
             origins(fleet)
             for name in PORTS:
                 if "origin" not in name:
@@ -360,10 +443,12 @@ def main():
             if "latency" in wanted:
                 tables["latency"] = rows_latency(fleet, given.rounds, given.seconds)
             tables["tunnel"] = rows_tunnel(fleet, given.rounds, wanted)
+            if "media" in wanted:
+                tables["media"] = rows_media(fleet, given.rounds)
     finally:
         fleet.stop()
-    if "idle" in wanted:
-        tables["idle"] = rows_idle(given.target, folder, given.idle)
+    if set(wanted) & {"idle", "many"}:
+        tables["idle"] = rows_idle(given.target, folder, given.idle, wanted)
     shutil.rmtree(folder, ignore_errors=True)
     text = markdown(tables)
     print("\n" + text)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { allowed, deletes, heard, mic, note, offers, state, turnOn } from './fixture/voice.mjs';
 import { never, shots, stage, until, visit } from './harness.mjs';
 
 const ENGLISH = JSON.parse(readFileSync(new URL('../../src/page/lang/en.json', import.meta.url), 'utf8'));
@@ -12,24 +13,7 @@ let set;
 before(async () => { set = await stage([`--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`]); });
 after(() => set.close());
 
-const allowed = { context: { permissions: ['microphone'] } };
-const mic = (visitor) => visitor.page.locator('#hydraneck .mic');
-const note = (visitor) => visitor.page.locator('#hydraneck .note');
-const state = (visitor) => mic(visitor).getAttribute('data-state');
-const offers = (visitor) => visitor.session.called('mic/offer');
-const deletes = (visitor) => visitor.session.called('mic').filter((call) => call.method === 'DELETE');
-const heard = (visitor) => visitor.streamer.evaluate(async () => {
-  const report = [...(await window.streamer.mic.getStats()).values()].find((entry) => entry.type === 'inbound-rtp');
-  return report ? { packets: report.packetsReceived, energy: report.totalAudioEnergy } : null;
-});
-
-async function speaking(options = {}) {
-  const visitor = await visit(set, { ...allowed, ...options });
-  await visitor.live();
-  await mic(visitor).click();
-  await until(async () => (await state(visitor)) === 'on', 'the microphone is on', 15000);
-  return visitor;
-}
+const speaking = (options) => turnOn(set, options);
 
 test('a click turns it on: the voice arrives, the meter moves, a click turns it off', async () => {
   const visitor = await visit(set, allowed);

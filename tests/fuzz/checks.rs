@@ -1,15 +1,21 @@
 //! What must hold for any bytes, shared by the bounded run and the coverage-guided targets.
 
+use std::net::Ipv4Addr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use hydraneckwebrtc::clock;
 use hydraneckwebrtc::config::Config;
+use hydraneckwebrtc::ids::SessionId;
 use hydraneckwebrtc::mic::offer::Offer;
 use hydraneckwebrtc::mic::rebase::{Rebase, Stamp, Verdict};
+use hydraneckwebrtc::mic::{MicSettings, Microphones};
 use hydraneckwebrtc::proxy::inject::Injector;
 use webrtc_util::marshal::{Marshal as _, MarshalSize as _, Unmarshal as _};
 
 const SNIPPET: &str = "<script src=\"/neck-fuzz.js\"></script>";
+/// Longest wait for a microphone's end.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// What a stream under test goes out as.
 const SSRC: u32 = 7;
 
@@ -53,6 +59,34 @@ pub(crate) fn config(data: &[u8]) {
 pub(crate) fn offer(data: &[u8]) {
     if let Ok(offer) = Offer::parse(data) {
         assert!(!offer.sdp().contains("a=candidate:"), "{}", offer.sdp());
+    }
+}
+
+/// An offer is refused as the browser's fault, or answered with the one address of ours; when its
+/// session has ended nothing is open.
+pub(crate) fn answer(data: &[u8]) {
+    static MICROPHONES: OnceLock<Microphones> = OnceLock::new();
+    let here = Ipv4Addr::LOCALHOST;
+    let microphones =
+        MICROPHONES.get_or_init(|| Microphones::new(MicSettings::on(here.into()), |_, _| {}));
+    let session = SessionId::random().unwrap();
+    match microphones.offer(&session, (here, 9).into(), data) {
+        Ok(answer) => {
+            let candidates: Vec<&str> = answer
+                .sdp
+                .lines()
+                .filter(|l| l.contains("candidate:"))
+                .collect();
+            assert_eq!(candidates.len(), 1, "{}", answer.sdp);
+            assert!(candidates[0].contains(" 127.0.0.1 "), "{}", answer.sdp);
+        }
+        Err(error) => assert!((400..500).contains(&error.status()), "{error}"),
+    }
+    microphones.end(&session);
+    let deadline = clock::now() + PATIENCE;
+    while microphones.open() > 0 {
+        assert!(clock::now() < deadline, "a microphone is left open");
+        std::thread::yield_now();
     }
 }
 

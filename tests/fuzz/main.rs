@@ -30,6 +30,8 @@ const CONFIGS: &[&str] = &[
 ];
 const OFFERS: &[&str] = &[
     r#"{"type":"offer","sdp":"v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\na=setup:actpass\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n"}"#,
+    include_str!("offers/chromium.json"),
+    include_str!("offers/firefox.json"),
     r#"{"type":"answer","sdp":""}"#,
     r#"{"type":"offer","sdp":"v=0\r\nm=video 9 RTP 96\r\n"}"#,
 ];
@@ -46,7 +48,13 @@ struct Change {
 }
 
 fn run(seeds: &'static [&'static str], check: fn(&[u8])) {
+    run_some(1, seeds, check);
+}
+
+/// One of `of` cases: for a check that does more than read.
+fn run_some(of: u32, seeds: &'static [&'static str], check: fn(&[u8])) {
     let cases = std::env::var("FUZZ_CASES").map_or(CASES, |n| n.parse().unwrap());
+    let cases = cases.div_ceil(of);
     let config = ProptestConfig {
         cases,
         failure_persistence: None,
@@ -91,6 +99,11 @@ fn any_text_is_a_configuration_or_has_problems_that_are_named() {
 #[test]
 fn any_offer_is_refused_or_without_addresses() {
     run(OFFERS, checks::offer);
+}
+
+#[test]
+fn any_offer_is_answered_with_our_one_address_or_refused_with_4xx_and_leaves_nothing_open() {
+    run_some(20, OFFERS, checks::answer);
 }
 
 #[test]

@@ -16,7 +16,7 @@ in
     { pkgs, ... }:
     {
       environment.etc = {
-        "tests/turn-client.py".source = ../../vm-tests/tools/turn-client.py;
+        "tests/tools".source = ../../vm-tests/tools;
         "tests/debian.sh".text = blocks (builtins.readFile ../../docs/debian.md);
         "tests/release".source = pkgs.runCommand "release" { } ''
           mkdir $out

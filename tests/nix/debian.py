@@ -30,7 +30,7 @@ with subtest("the worker registers"):
 
 with subtest("the relay serves this worker's sessions and is no open relay"):
     secret = machine.succeed("cat /var/lib/hydraneckwebrtc-secrets/turn-secret").strip()
-    client = f"python3 /etc/tests/turn-client.py {ADDRESS} {secret}"
+    client = f"python3 /etc/tests/tools/turn-client.py {ADDRESS} {secret}"
     assert machine.succeed(f"{client} echo").strip() == "ok ok ok ok"
     for peer in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "10.10.100.6", "169.254.169.254", "198.51.100.1"):
         assert machine.succeed(f"{client} permission {peer}").strip() in ("403", "443"), peer

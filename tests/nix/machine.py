@@ -19,6 +19,8 @@ BOOT_SECONDS = 120
 POLL_SECONDS = 0.25
 # Where the cgroup tree is; see in_a_mount_namespace_of_our_own in driver.py.
 CGROUPS = Path("/sys/fs/cgroup")
+# No machine has this address.
+ROUTER = "192.168.1.254"
 # What a machine may do to its own network, and to nothing of the host's.
 CAPABILITIES = "CAP_NET_ADMIN,CAP_NET_RAW"
 
@@ -70,6 +72,8 @@ class Lan:
             ["link", "set", "eth1", "address", mac],
             ["addr", "add", address, "dev", "eth1"],
             ["link", "set", "eth1", "up"],
+            # Leads to a router that is not there, but a browser and multicast want one.
+            ["route", "add", "default", "via", ROUTER, "dev", "eth1"],
         ):
             host("ip", "-n", namespace, *command)
 
@@ -128,7 +132,8 @@ class Machine:
             "--boot",
             "--quiet",
             f"--directory={root}",
-            f"--machine={self.name}",
+            f"--machine={self.namespace}",
+            f"--hostname={self.name}",
             # The host's service manager, if there is one, is not involved.
             "--register=no",
             "--keep-unit",

@@ -38,4 +38,5 @@ in
 lib.genAttrs names (name: plan name (import (directory + "/${name}.nix") { inherit module; }).nodes)
 // {
   debian = plan "debian" (import ./debian.nix { inherit package; });
+  operations = plan "operations" (import ./operations.nix { inherit package; });
 }

@@ -7,7 +7,7 @@ Every command prints the outcome of its last request: `ok`, or the error code.
     turn-client.py SERVER SECRET echo                 two allocations exchange a datagram through the relay
     turn-client.py SERVER SECRET allocate             one allocation; prints its relayed address
     turn-client.py SERVER SECRET tcp                  ask for a TCP relay
-    turn-client.py SERVER SECRET quota N              N allocations of one user
+    turn-client.py SERVER SECRET quota N              N allocations of each of --users users, all at a time
     turn-client.py SERVER SECRET outlive              a refresh after the credential has expired
     turn-client.py SERVER SECRET software             the SOFTWARE attribute of any answer, or `none`
 
@@ -151,12 +151,13 @@ def main():
     parser.add_argument("command")
     parser.add_argument("argument", nargs="?")
     parser.add_argument("--ttl", type=int, default=600)
+    parser.add_argument("--users", type=int, default=1)
     parser.add_argument("--user")
     parser.add_argument("--password")
     a = parser.parse_args()
 
-    def client():
-        user, password = credential(a.secret, a.ttl, f"test{os.getpid()}")
+    def client(name="test"):
+        user, password = credential(a.secret, a.ttl, f"{name}{os.getpid()}")
         return Client(a.server, a.user or user, a.password or password)
 
     c = client()
@@ -178,9 +179,12 @@ def main():
         c.allocate()
         print(c.software.decode() if c.software else "none")
     elif a.command == "quota":
-        # One credential for all: its expiry is part of the name that the quota counts.
-        clients = [Client(a.server, c.user, c.password) for _ in range(int(a.argument))]
-        print(" ".join(k.allocate() for k in clients))
+        for n in range(a.users):
+            # One credential for all of a user's: its expiry is part of the name that is counted.
+            user = client(f"user{n}-")
+            held = [Client(a.server, user.user, user.password) for _ in range(int(a.argument))]
+            answers = [k.allocate() for k in held]
+            print(", ".join(f"{answers.count(word)} {word}" for word in sorted({*answers}, reverse=True)))
     elif a.command == "outlive":
         print(c.allocate(lifetime=600), end=" ")
         time.sleep(max(0, a.ttl) + 2)

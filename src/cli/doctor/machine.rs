@@ -61,6 +61,23 @@ pub(super) async fn wireguard() -> Vec<Finding> {
     }
 }
 
+/// Whether something keeps the clock right; nothing where systemd does not say.
+pub(super) async fn clock() -> Option<Finding> {
+    const CHECK: &str = "clock";
+    let mut command = async_process::Command::new("timedatectl");
+    command.args(["show", "--property=NTPSynchronized", "--value"]);
+    let output = command.output().await.ok()?;
+    match output.stdout.trim_ascii() {
+        b"yes" => Some(Finding::ok(CHECK, "synchronised")),
+        b"no" => Some(Finding::warn(
+            CHECK,
+            "not synchronised",
+            "timedatectl set-ntp true: a wrong clock breaks TURN credentials and certificates",
+        )),
+        _ => None,
+    }
+}
+
 /// Age of each peer's last handshake; `None` inside for one that never was.
 async fn handshakes() -> Option<Vec<Option<Duration>>> {
     let mut command = async_process::Command::new("wg");

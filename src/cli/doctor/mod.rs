@@ -114,10 +114,10 @@ pub(super) fn run(path: Option<&Path>, wish: Wish) -> ExitCode {
 
 fn unusable(error: &ConfigError) -> Vec<Finding> {
     match error {
-        ConfigError::Invalid { problems, .. } => problems
+        ConfigError::Invalid { path, problems } => problems
             .to_string()
             .lines()
-            .map(|line| Finding::fail("configuration", line, ""))
+            .map(|line| Finding::fail("configuration", format!("{}: {line}", path.display()), ""))
             .collect(),
         other => vec![Finding::fail("configuration", other.to_string(), "")],
     }
@@ -136,6 +136,7 @@ async fn examine(loaded: &Loaded, wish: Wish) -> Vec<Finding> {
     );
     findings.extend(peers::own(config).await);
     findings.extend(certificate::check(config));
+    findings.extend(machine::clock().await);
     if !is_controller {
         findings.extend(machine::wireguard().await);
         findings.extend(machine::program(config).await);

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http_types::Method;
 
+use super::super::remote::reachable;
 use super::Finding;
 use crate::clock;
 use crate::config::{Config, Role};
@@ -20,15 +21,18 @@ const SKEW_MAX: Duration = Duration::from_secs(30);
 /// Whether this role's process answers where it listens.
 pub(super) async fn own(config: &Config) -> Vec<Finding> {
     const CHECK: &str = "process";
-    let listen = config.server.listen.as_ref();
-    let Some(address) = listen.and_then(|l| listen_address(&l.to_string()).ok()) else {
+    let server = &config.server;
+    let listen = server.listen.as_ref().map(ToString::to_string);
+    // A domain alone is served on HTTPS's own port.
+    let listen = listen.or_else(|| server.domain.as_ref().map(|_| ":443".to_owned()));
+    let Some(address) = listen.and_then(|l| listen_address(&l).ok()) else {
         return Vec::new();
     };
-    if config.server.tls.is_some() {
-        return Vec::new();
-    }
-    let url = format!("http://127.0.0.1:{}/api/v1/health", address.port());
-    let answer = match call(&Trust::WebPki, Outgoing::new(Method::Get, url)).await {
+    let is_tls = server.tls.is_some() || server.listen.is_none();
+    let scheme = if is_tls { "https" } else { "http" };
+    let url = format!("{scheme}://{}/api/v1/health", reachable(address));
+    // Here, whatever name the certificate has: its own check looks at that.
+    let answer = match call(&Trust::Pinned(None), Outgoing::new(Method::Get, url)).await {
         Ok(answer) => answer,
         Err(_) => {
             return vec![Finding::warn(

@@ -111,7 +111,10 @@ async fn look(url: &str, user: Option<User>) -> Vec<Finding> {
     };
     let mut client = match Client::open(&host, port).await {
         Ok(client) => client,
-        Err(error) => return vec![Finding::fail(CHECK, format!("{url}: {error}"), "")],
+        Err(error) => {
+            let remedy = "check the name in turn.urls or ice_servers, and DNS";
+            return vec![Finding::fail(CHECK, format!("{url}: {error}"), remedy)];
+        }
     };
     if !is_turn {
         return vec![match client.bind().await {

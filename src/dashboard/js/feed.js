@@ -10,13 +10,15 @@ const feed = (() => {
   let waiting = [];
   let skipped = 0;
   let timer;
-  const list = el('ol', { class: 'events', role: 'log', 'aria-live': 'off', 'aria-labelledby': 'events-title' });
+  const list = el('ol', { class: 'events' });
+  // Not read out as it comes, which would be without end; scrolled and read by who wants to.
+  const log = el('div', { class: 'log', role: 'log', tabindex: '0', 'aria-live': 'off', 'aria-labelledby': 'events-title', hidden: true }, list);
   const empty = el('div', { class: 'empty' }, 'Nothing has happened yet.');
   const button = el('button', { type: 'button', class: 'button small', 'aria-pressed': 'false', on: { click: toggle } }, 'Pause');
   const held = el('span', { class: 'soft small' });
   byId('events').append(
     el('div', { class: 'panel-head' }, el('h2', { id: 'events-title' }, 'Events'), held, el('div', { class: 'tools' }, button)),
-    list, empty,
+    log, empty,
   );
 
   function toggle() {
@@ -36,6 +38,7 @@ const feed = (() => {
     skipped = 0;
     while (list.children.length > FEED_MAX) list.lastChild.remove();
     show(empty, false);
+    show(log, true);
   }
 
   function put(item) {

@@ -6,6 +6,8 @@ const CONNECT_MS = 10000; // answer to connected
 const DIP_MS = 4000; // a shorter dip heals by itself
 const REOFFERS_MAX = 5; // in a row
 const REOFFER_MS = [500, 1000, 2000, 4000, 8000]; // before each
+const LATELY_MS = 60000;
+const LATELY_MAX = 8; // re-offers in that time: another device takes the session's microphone each time
 
 const mic = (() => {
   let state = 'off';
@@ -15,7 +17,10 @@ const mic = (() => {
   let pc = null;
   let timer = null;
   let reoffers = 0;
+  let lately = []; // when there were re-offers
   const observers = [];
+  // A session has one microphone. The tab that is asked last has it; the others let go.
+  const tabs = window.BroadcastChannel ? new BroadcastChannel(`hydraneck-mic ${CONFIG.base}`) : null;
 
   function become(next, words = '') {
     state = next;
@@ -31,10 +36,14 @@ const mic = (() => {
     stream = null;
     reoffers = 0;
   }
-  function stop(next = 'off', words = '') {
-    const wasOpen = Boolean(pc) || state === 'on';
+  /** Lets go of it, but not of what the worker has: that is somebody else's by now. */
+  function leave(next, words) {
     release();
     become(next, words);
+  }
+  function stop(next = 'off', words = '') {
+    const wasOpen = Boolean(pc) || state === 'on';
+    leave(next, words);
     if (wasOpen) NATIVE.fetch(`${CONFIG.base}mic`, { method: 'DELETE', keepalive: true }).catch(() => {});
   }
 
@@ -45,6 +54,13 @@ const mic = (() => {
       stop('error', words);
       return;
     }
+    const now = Date.now();
+    lately = lately.filter((at) => at > now - LATELY_MS);
+    if (lately.length >= LATELY_MAX) {
+      leave('error', words);
+      return;
+    }
+    lately.push(now);
     become('asking', 'mic_connecting');
     timer = later(offer, pick(REOFFER_MS, reoffers));
     reoffers += 1;
@@ -86,6 +102,7 @@ const mic = (() => {
       return;
     }
     release();
+    lately = [];
     const mine = take;
     become('asking', 'mic_asking');
     let opened;
@@ -100,9 +117,12 @@ const mic = (() => {
       return;
     }
     stream = opened;
+    if (tabs) tabs.postMessage('taken');
     listen(stream.getAudioTracks()[0], 'ended', () => { if (opened === stream) stop('error', 'mic_unplugged'); });
     await offer();
   }
+
+  if (tabs) listen(tabs, 'message', () => { if (stream || state === 'asking') leave('off', 'mic_elsewhere'); });
 
   return {
     start: guard(start),

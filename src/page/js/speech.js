@@ -66,6 +66,9 @@ async function openSpeech(track, stream, onState) {
   listen(pc, 'connectionstatechange', () => onState(pc.connectionState));
   try {
     await negotiate(pc, track, stream);
+    // The worker's goodbye: the connection itself only goes when its checks fail, seconds later.
+    const { transport } = pc.getSenders()[0];
+    if (transport) listen(transport, 'statechange', () => { if (transport.state === 'closed' && pc.connectionState !== 'closed') onState('failed'); });
   } catch (error) {
     pc.close();
     throw error instanceof SpeechError ? error : new SpeechError('mic_unreachable');

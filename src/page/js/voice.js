@@ -70,9 +70,9 @@ function createVoice() {
     stream = source;
     if (stream && !closeMeter) closeMeter = listenTo(stream, level);
     if (!stream) isHeld = false;
-    const isTrouble = state === 'blocked' || state === 'error';
-    note.hidden = !isTrouble;
-    note.textContent = isTrouble ? say(reason) : '';
+    const isTold = Boolean(reason) && state !== 'asking';
+    note.hidden = !isTold;
+    note.textContent = isTold ? say(reason) : '';
     button.title = reason ? say(reason) : '';
     draw();
   });

@@ -72,10 +72,17 @@ let
     };
   };
   nixosCertificates = machine {
-    services.hydraneckwebrtc.controller = {
-      enable = true;
-      domain = "neck.example.com";
-      tls = "security.acme";
+    security.acme.acceptTerms = true;
+    security.acme.certs."example.com".dnsProvider = "rfc2136";
+    services.hydraneckwebrtc = {
+      controller = {
+        enable = true;
+        domain = "neck.example.com";
+        tls = "security.acme";
+        acmeHost = "example.com";
+      };
+      worker.enable = true;
+      turn.acmeHost = "example.com";
     };
   };
   behindProxy = machine {
@@ -86,9 +93,42 @@ let
     };
   };
 
+  # Media from elsewhere: without the relay, or with one on another machine.
+  direct = machine {
+    services.hydraneckwebrtc = {
+      controller.enable = true;
+      worker = {
+        enable = true;
+        openFirewall = true;
+        settings.server.listen = ":08090";
+        settings.sessions.max = 4;
+        settings.sessions.relay_only = false;
+      };
+    };
+  };
+  relayElsewhere = machine {
+    services.hydraneckwebrtc = {
+      controller.enable = true;
+      worker.enable = true;
+      worker.openFirewall = true;
+      worker.settings.mic.enabled = false;
+      turn.enable = false;
+    };
+  };
+  named = machine {
+    services.hydraneckwebrtc.worker = {
+      enable = true;
+      controllerUrl = "https://neck.example.com";
+      controllerTokenFile = "/run/keys/neck";
+      openFirewall = true;
+      settings.server.domain = "worker1.example.com";
+    };
+  };
+
   service = m: name: m.checked.systemd.services.${name}.serviceConfig;
   unit = m: name: m.checked.systemd.services.${name};
-  settings = m: m.config.services.hydraneckwebrtc.worker.settings;
+  settingsOf = role: m: m.config.services.hydraneckwebrtc.${role}.settings;
+  settings = settingsOf "worker";
   coturn = m: m.checked.services.coturn;
   says = text: lib.any (lib.hasInfix text);
 
@@ -143,7 +183,6 @@ let
       .RestartPreventExitStatus;
     };
     every_part_can_be_set = {
-      ports_follow_sessions = (coturn full).max-port == 49152 + 4 * 20 - 1;
       more_secrets = lib.elem "nps-token:/run/keys/nps" (service full "hydraneckwebrtc").LoadCredential;
       turns = lib.elem "turns:203.0.113.20:5349?transport=tcp" (settings full).turn.urls;
       coturn_reads_its_key = lib.elem "tls-key:/var/lib/acme/w/key.pem" (service full "coturn")
@@ -161,6 +200,50 @@ let
           5349
         ]
         && lib.elem 51820 full.checked.networking.firewall.allowedUDPPorts;
+    };
+    ports_are_opened_for_what_comes_from_outside = {
+      relayed_media_stays_inside =
+        full.checked.networking.firewall.allowedUDPPortRanges == [
+          {
+            from = 49152;
+            to = 49152 + 4 * 20 - 1;
+          }
+        ];
+      direct_media =
+        direct.checked.networking.firewall.allowedUDPPortRanges == [
+          {
+            from = 40000;
+            to = 40000 + 4 * 20 - 1;
+          }
+          {
+            from = 39000;
+            to = 39003;
+          }
+        ];
+      port_in_base_ten = direct.checked.networking.firewall.allowedTCPPorts == [ 8090 ];
+      media_of_another_machine =
+        relayElsewhere.checked.networking.firewall.allowedUDPPortRanges == [
+          {
+            from = 40000;
+            to = 40000 + 15 * 20 - 1;
+          }
+        ];
+      loopback_needs_none = relayElsewhere.checked.networking.firewall.allowedTCPPorts == [ ];
+      a_name_means_https =
+        named.checked.networking.firewall.allowedTCPPorts == [
+          80
+          443
+        ]
+        && (service named "hydraneckwebrtc").AmbientCapabilities == "CAP_NET_BIND_SERVICE";
+    };
+    the_relay_has_room_for_every_session = {
+      for_one = lib.hasInfix "user-quota=20\n" (coturn full).extraConfig;
+      for_all = lib.hasInfix "total-quota=${toString (4 * 20)}\n" (coturn full).extraConfig;
+      and_ports = (coturn full).max-port - (coturn full).min-port + 1 == 4 * 20;
+    };
+    a_new_relay_is_one_step = {
+      without_a_gap = !(unit worker "coturn").stopIfChanged;
+      older_units_can_write = (service worker "coturn").ReadWritePaths == [ "-/run/coturn" ];
     };
     an_existing_tunnel_is_used = {
       its_unit = lib.elem "wg-quick-wg7.service" (unit existingTunnel "hydraneckwebrtc").after;
@@ -180,12 +263,37 @@ let
       has_a_sandbox = (service worker "coturn").ProtectSystem == "strict";
     };
     certificates_come_from_where_they_should = {
-      security_acme = lib.elem "tls-key:/var/lib/acme/neck.example.com/key.pem" (service nixosCertificates "hydraneckwebrtc-controller")
-      .LoadCredential;
+      built_in =
+        (settingsOf "controller" colocated).server.domain == "neck.example.com"
+        && !((settingsOf "controller" colocated).server ? tls);
+      security_acme =
+        (settingsOf "controller" nixosCertificates).server.tls == {
+          certificate = "/var/lib/acme/example.com/fullchain.pem";
+          private_key = "/var/lib/acme/example.com/key.pem";
+        };
+      read_by_group =
+        (service nixosCertificates "hydraneckwebrtc-controller").SupplementaryGroups == [ "acme" ]
+        && (service nixosCertificates "coturn").SupplementaryGroups == [ "acme" ];
+      no_copy_that_grows_old =
+        !(says "tls-" (service nixosCertificates "hydraneckwebrtc-controller").LoadCredential)
+        && !(says "tls-" (service nixosCertificates "coturn").LoadCredential);
+      after_the_first_certificate =
+        lib.elem "acme-example.com.service" (unit nixosCertificates "hydraneckwebrtc-controller").after
+        && lib.elem "acme-example.com.service" (unit nixosCertificates "hydraneckwebrtc-controller").wants
+        && lib.elem "acme-example.com.service" (unit nixosCertificates "coturn").after;
       renewal =
-        nixosCertificates.checked.security.acme.certs."neck.example.com".reloadServices == [
+        lib.sort (a: b: a < b) nixosCertificates.checked.security.acme.certs."example.com".reloadServices
+        == [
+          "coturn.service"
           "hydraneckwebrtc-controller.service"
         ];
+      reload_is_no_restart =
+        lib.hasSuffix "-HUP $MAINPID" (service nixosCertificates "hydraneckwebrtc-controller").ExecReload
+        && lib.hasSuffix "-USR2 $MAINPID" (service nixosCertificates "coturn").ExecReload;
+      relay_speaks_tls =
+        (coturn nixosCertificates).pkey == "/var/lib/acme/example.com/key.pem"
+        && !(coturn nixosCertificates).no-tls
+        && lib.elem "turns:neck.example.com:5349?transport=tcp" (settings nixosCertificates).turn.urls;
       proxy =
         behindProxy.config.services.hydraneckwebrtc.controller.settings.server.listen == "127.0.0.1:8080"
         &&

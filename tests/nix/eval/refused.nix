@@ -62,7 +62,7 @@ in
       }).checked.systemd.services;
   };
   two_services_on_one_port = {
-    says = [ "both listen on :8080" ];
+    says = [ "both listen on port 8080" ];
     value =
       (machine {
         services.hydraneckwebrtc.controller.enable = true;
@@ -79,6 +79,49 @@ in
     value = (machineWith { coturn = "4.6.1"; } (worker { })).checked.systemd.services;
   };
   a_tunnel_without_an_address = case [ "wireguard.addresses is empty" ] { wireguard.enable = true; };
+  a_pre_shared_key_in_the_store = case [ "presharedKeyFile lies in the Nix store" ] {
+    wireguard.enable = true;
+    wireguard.addresses = [ "10.10.0.2/16" ];
+    wireguard.peers = [
+      {
+        publicKey = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        allowedIPs = [ "10.10.100.6/32" ];
+        presharedKeyFile = "${builtins.toFile "key" "hunter2"}";
+      }
+    ];
+  };
+  a_certificate_key_in_the_store = case [ "tls.private_key lies in the Nix store" ] {
+    worker.settings.server.tls.private_key = "${builtins.toFile "key" "hunter2"}";
+  };
+  an_address_without_a_port = case [ "settings.server.listen" "string matching" ] {
+    worker.settings.server.listen = "127.0.0.1";
+  };
+  nowhere_to_listen = case [ "neither listen nor domain" ":8080" ] {
+    worker.settings.server.listen = null;
+  };
+  a_source_of_certificates_that_is_none = case [ "controller.tls" "one of" ] {
+    controller.enable = true;
+    controller.tls = "letsencrypt";
+  };
+  a_certificate_for_no_name = case [ "there is no domain to serve" "controller.domain" ] {
+    controller.enable = true;
+    controller.tls = "security.acme";
+  };
+  two_certificates_for_the_relay = case [ "both tls and acmeHost are set" ] {
+    turn.acmeHost = "example.com";
+    turn.tls.certificateFile = "/run/keys/cert.pem";
+    turn.tls.keyFile = "/run/keys/key.pem";
+  };
+  a_relay_without_its_certificate_file = case [ "turn.tls.keyFile" "not defined" ] {
+    turn.tls.certificateFile = "/run/keys/cert.pem";
+  };
+  an_interface_name_too_long = case [ "wireguard.interface" "string matching" ] {
+    wireguard.enable = true;
+    wireguard.interface = "a-name-of-more-than-15";
+  };
+  a_secret_that_is_no_path = case [ "worker.adminTokenFile" "absolute path" ] {
+    worker.adminTokenFile = "hunter2";
+  };
   too_few_relay_ports = case [ "too few for 15 sessions" ] {
     turn.minPort = 65530;
   };

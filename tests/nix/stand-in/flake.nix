@@ -2,7 +2,7 @@
 # had: enough to evaluate the flake, its module and its VM tests. Own code, not nixpkgs'.
 {
   outputs =
-    { self }:
+    _:
     let
       lib = import ./lib.nix;
       pkgsFor = system: import ./pkgs.nix { inherit lib system; };

@@ -11,7 +11,6 @@ let
     foldl'
     functionArgs
     genList
-    hasAttr
     head
     isAttrs
     isBool
@@ -29,11 +28,9 @@ let
     removeAttrs
     replaceStrings
     sort
-    stringLength
     substring
     tail
     toString
-    typeOf
     ;
   optional = c: x: if c then [ x ] else [ ];
   optionals = c: x: if c then x else [ ];
@@ -256,8 +253,8 @@ let
       {
         modules,
         specialArgs ? { },
-        shorthandOnlyDefinesConfig ? true,
         description ? "submodule",
+        ...
       }:
       mk description (x: isAttrs x || isFunction x || isPath x) {
         emptyValue = { };
@@ -452,6 +449,7 @@ let
       elem
       elemAt
       filter
+      sort
       foldl'
       functionArgs
       genList
@@ -498,12 +496,19 @@ let
       {
         default ? n,
         nullable ? false,
+        extraDescription ? "",
         ...
       }:
+      let
+        path = if isList default then default else [ default ];
+      in
       mkOption {
         type = (if nullable then types.nullOr else (t: t)) types.package;
-        default = foldl' (a: k: a.${k}) pkgs (if isList default then default else [ default ]);
-        description = "The ${toString n} package to use.";
+        default = foldl' (a: k: a.${k}) pkgs path;
+        defaultText = literalExpression "pkgs.${showPath path}";
+        description =
+          "The ${toString n} package to use."
+          + optionalString (extraDescription != "") " ${extraDescription}";
       };
     mkRenamedOptionModule = _: _: { };
     mkRemovedOptionModule = _: _: { };
@@ -604,7 +609,9 @@ let
     removePrefix = p: s: if hasPrefix p s then substring (stringLength p) (stringLength s) s else s;
     removeSuffix = p: s: if hasSuffix p s then substring 0 (stringLength s - stringLength p) s else s;
     splitString = sep: s: filter isString (split (escapeRegex sep) s);
-    toInt = s: fromJSON s;
+    toInt = s: if match "0[0-9]+" s != null then throw "toInt: ambiguous ${s}" else fromJSON s;
+    toIntBase10 = s: fromJSON (head (match "0*([0-9]+)" s));
+    intersectLists = e: filter (x: elem x e);
     boolToString = b: if b then "true" else "false";
     escapeShellArgs = concatMapStringsSep " " escapeShellArg;
     getExe = p: getExe' p (p.meta.mainProgram or p.pname or p.name);

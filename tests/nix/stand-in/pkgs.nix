@@ -62,6 +62,8 @@ let
     "coturn"
     "curl"
     "findutils"
+    "chromium"
+    "pebble"
     "gnugrep"
     "gnused"
     "iproute2"
@@ -163,7 +165,6 @@ lib.genAttrs names stub
     fn: args:
     let
       f = if builtins.isFunction fn then fn else import fn;
-      all = self: lib.genAttrs names stub // self;
     in
     f (
       builtins.intersectAttrs (builtins.functionArgs f) (import ./pkgs.nix { inherit lib system; })
@@ -230,7 +231,7 @@ lib.genAttrs names stub
             }/. $out/bin/";
     };
   mkShell =
-    a:
+    _:
     mk {
       name = "shell";
       buildCommand = "touch $out";

@@ -4,8 +4,6 @@ let
   t = lib.types;
   option = type: default: lib.mkOption { inherit type default; };
   strings = option (t.listOf t.str) [ ];
-  ports = option (t.listOf t.port) [ ];
-  ranges = option (t.listOf (t.attrsOf t.port)) [ ];
   unit = {
     options = {
       enable = option t.bool true;
@@ -37,13 +35,14 @@ let
       stopIfChanged = option t.bool true;
     };
   };
-  certificate =
-    { name, ... }:
-    {
-      freeformType = t.anything;
-      options.directory = option t.str "/var/lib/acme/${name}";
-      options.reloadServices = strings;
-    };
+  group.options.members = strings;
+  user.options = {
+    description = option t.str "";
+    extraGroups = strings;
+    group = option t.str "nogroup";
+    home = option t.str "/var/empty";
+    isSystemUser = option t.bool false;
+  };
 in
 {
   options = {
@@ -55,23 +54,11 @@ in
     networking.domain = option (t.nullOr t.str) null;
     networking.extraHosts = option t.lines "";
     networking.hostName = option t.str "nixos";
-    networking.firewall = {
-      enable = option t.bool true;
-      allowedTCPPortRanges = ranges;
-      allowedTCPPorts = ports;
-      allowedUDPPortRanges = ranges;
-      allowedUDPPorts = ports;
-    };
-    security.acme = {
-      acceptTerms = option t.bool false;
-      defaults = option t.anything { };
-      certs = option (t.attrsOf (t.submodule certificate)) { };
-    };
     system.stateVersion = option t.str "26.05";
     systemd.services = option (t.attrsOf (t.submodule service)) { };
     systemd.tmpfiles.rules = strings;
-    users.groups = option (t.attrsOf t.anything) { };
-    users.users = option (t.attrsOf t.anything) { };
+    users.groups = option (t.attrsOf (t.submodule group)) { };
+    users.users = option (t.attrsOf (t.submodule user)) { };
     virtualisation = option t.anything { };
   };
 }

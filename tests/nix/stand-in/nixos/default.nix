@@ -9,8 +9,10 @@
 let
   result = lib.evalModules {
     modules = [
+      ./acme.nix
       ./base.nix
       ./coturn.nix
+      ./firewall.nix
       ./wireguard.nix
     ]
     ++ modules;

@@ -1,0 +1,102 @@
+//! A line: one peer with its socket and the one who hears it.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Instant;
+
+use super::owner::Owner;
+use super::peer::{Asks, Ending, Peer};
+
+/// Largest datagram received: above every path MTU that DTLS and SRTP use.
+pub(super) const DATAGRAM_MAX: usize = 2048;
+
+/// One microphone that is served.
+pub(super) struct Line {
+    peer: Peer,
+    socket: UdpSocket,
+    owner: Owner,
+}
+
+impl Line {
+    /// `socket` must not block.
+    pub(super) fn new(peer: Peer, socket: UdpSocket, owner: Owner) -> Self {
+        Self {
+            peer,
+            socket,
+            owner,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Takes one datagram. Says when the line wants to be served again if that has changed.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8; DATAGRAM_MAX],
+        now: Instant,
+    ) -> Result<Option<Instant>, Ending> {
+        let (n, from) = match self.socket.recv_from(buffer) {
+            Ok(datagram) => datagram,
+            // Nothing after all, or an ICMP answer to something that was sent: the path may
+            // still come back.
+            Err(error) => return passing(error).map(|()| None),
+        };
+        match self.peer.take(&buffer[..n], from, now) {
+            Asks::Nothing => Ok(None),
+            Asks::Hearing => {
+                self.hear(now);
+                Ok(None)
+            }
+            Asks::Everything => self.settle(now).map(Some),
+        }
+    }
+
+    /// Serves everything but the socket. Says when the next time is.
+    pub(super) fn settle(&mut self, now: Instant) -> Result<Instant, Ending> {
+        let settled = self.peer.settle(now);
+        self.flush();
+        if settled? {
+            self.owner.connected();
+        }
+        self.hear(now);
+        Ok(self.peer.due())
+    }
+
+    fn hear(&mut self, now: Instant) {
+        while let Some(heard) = self.peer.heard(now) {
+            self.owner.hear(heard, now);
+        }
+    }
+
+    /// Sends what the peer has to say. What the kernel does not take at once is lost, as on any
+    /// path.
+    fn flush(&mut self) {
+        while let Some((datagram, to)) = self.peer.said() {
+            let _: io::Result<usize> = self.send(&datagram, to);
+        }
+    }
+
+    fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.socket.send_to(datagram, to)
+    }
+
+    /// Says goodbye and ends.
+    pub(super) fn close(mut self, ending: Ending) {
+        self.peer.leave();
+        self.flush();
+        self.owner.ended(ending);
+    }
+}
+
+fn passing(error: io::Error) -> Result<(), Ending> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock
+        | io::ErrorKind::Interrupted
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => Ok(()),
+        _ => Err(Ending::Broken),
+    }
+}

@@ -1,0 +1,242 @@
+//! One peer without a socket, mostly in virtual time.
+
+use super::super::answer::OPUS_WISHES;
+use super::super::offer::tests::{BROWSER, body};
+use super::super::speaker::Speaker;
+use super::*;
+use crate::clock;
+use proptest::prelude::{ProptestConfig, any};
+
+fn offer() -> Offer {
+    Offer::parse(&body("offer", BROWSER)).unwrap()
+}
+
+fn local() -> SocketAddr {
+    "127.0.0.1:39000".parse().unwrap()
+}
+
+fn answering(offer: Offer) -> Result<(Peer, Answer), PeerError> {
+    Peer::answering(offer, local(), Duration::from_secs(60), clock::now())
+}
+
+#[test]
+fn the_answer_receives_opus_on_one_address_of_ours() {
+    let (_, answer) = answering(offer()).unwrap();
+    let sdp = answer.sdp;
+    let candidates: Vec<&str> = sdp.lines().filter(|l| l.contains("candidate:")).collect();
+    assert_eq!(candidates.len(), 1, "{sdp}");
+    assert!(candidates[0].contains(" 127.0.0.1 39000 "));
+    for part in ["a=ice-lite", "a=recvonly", "opus/48000/2", OPUS_WISHES] {
+        assert!(sdp.contains(part), "{part} is missing in {sdp}");
+    }
+    for part in ["red/48000", "PCMU", "extmap"] {
+        assert!(!sdp.contains(part), "{part} is in {sdp}");
+    }
+}
+
+#[test]
+fn a_firefox_is_answered_under_its_own_payload_type() {
+    let firefox = include_str!("../../tests/fuzz/offers/firefox.json");
+    let (_, answer) = answering(Offer::parse(firefox.as_bytes()).unwrap()).unwrap();
+    assert!(
+        answer.sdp.contains("a=rtpmap:109 opus/48000/2"),
+        "{}",
+        answer.sdp
+    );
+    assert!(
+        answer.sdp.contains(&format!("a=fmtp:109 {OPUS_WISHES}")),
+        "{}",
+        answer.sdp
+    );
+}
+
+#[test]
+fn an_offer_that_the_core_would_answer_with_nothing_is_refused() {
+    for (from, to) in [
+        ("opus/48000/2", "opus/4800/2"),
+        ("UDP/TLS/RTP/SAVPF 111", "UDP/TLS/RTP/SAVPF 112"),
+        ("m=audio 50001", "m=audio x"),
+    ] {
+        let torn = BROWSER.replace(from, to);
+        let outcome = match Offer::parse(&body("offer", &torn)) {
+            Ok(offer) => answering(offer).map(|(_, answer)| answer.candidates()),
+            Err(error) => Err(PeerError::Offer(error)),
+        };
+        match outcome {
+            Ok(1) | Err(PeerError::Offer(_)) => {}
+            other => panic!("{to}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_offer_without_opus_at_the_core_still_names_the_offer() {
+    let torn = BROWSER
+        .replace("a=mid:0\r\n", "")
+        .replace("a=group:BUNDLE 0\r\n", "");
+    if let Ok(offer) = Offer::parse(&body("offer", &torn)) {
+        match answering(offer) {
+            Ok(_) | Err(PeerError::Offer(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn media_of_strangers_and_of_more_streams_than_a_browser_has_does_not_reach_the_core() {
+    let (mut peer, _) = answering(offer()).unwrap();
+    let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let sound = |stream: u32| {
+        let mut datagram = vec![0x80, 111, 0, 1, 0, 0, 0, 0];
+        datagram.extend(stream.to_be_bytes());
+        datagram.extend([0; 20]);
+        datagram
+    };
+    assert_eq!(peer.take(&sound(1), from, clock::now()), Asks::Nothing);
+    assert!(peer.streams.is_empty());
+    peer.paths.push(from);
+    let taken: Vec<Asks> = (0..2 * STREAMS_MAX as u32)
+        .map(|stream| peer.take(&sound(stream), from, clock::now()))
+        .collect();
+    let heard = taken.iter().filter(|asks| **asks == Asks::Hearing).count();
+    assert_eq!(heard, STREAMS_MAX);
+    assert_eq!(peer.take(&sound(0), from, clock::now()), Asks::Hearing);
+}
+
+const IDLE: Duration = Duration::from_secs(60);
+/// A step of virtual time: finer than any timer of ICE and DTLS.
+const STEP: Duration = Duration::from_millis(20);
+
+/// A peer and a browser on a path of no length, in virtual time.
+struct Call {
+    peer: Peer,
+    speaker: Speaker,
+    now: Instant,
+}
+
+impl Call {
+    fn up() -> Self {
+        let now = clock::now();
+        let (mut speaker, offer) = Speaker::offering(local().ip(), 7, now).unwrap();
+        let offer = Offer::parse(&offer).unwrap();
+        let (peer, answer) = Peer::answering(offer, local(), IDLE, now).unwrap();
+        speaker.take(&answer.sdp, now).unwrap();
+        let mut call = Self { peer, speaker, now };
+        let mut connected = 0;
+        for _ in 0..500 {
+            connected += usize::from(call.step().unwrap());
+        }
+        assert_eq!(connected, 1, "it connects once, within ten seconds");
+        call
+    }
+
+    /// Both sides do what is due. Whether the peer has just connected.
+    fn step(&mut self) -> Result<bool, Ending> {
+        self.now += STEP;
+        self.speaker.settle(self.now).unwrap();
+        while let Some((datagram, _)) = self.speaker.said() {
+            self.peer.take(&datagram, self.speaker.local(), self.now);
+        }
+        let settled = self.peer.settle(self.now);
+        while let Some((datagram, to)) = self.peer.said() {
+            assert_eq!(to, self.speaker.local(), "it speaks to the browser alone");
+            self.speaker.hear(&datagram, local(), self.now);
+        }
+        settled
+    }
+
+    /// Steps until the peer ends, and how long that took.
+    fn runs_out(&mut self) -> (Ending, Duration) {
+        let start = self.now;
+        loop {
+            if let Err(ending) = self.step() {
+                return (ending, self.now - start);
+            }
+            assert!(self.now - start < 2 * IDLE, "it does not end");
+        }
+    }
+}
+
+#[test]
+fn sound_is_only_heard_and_moves_the_end_away() {
+    let mut call = Call::up();
+    for sequence in 0..3_000 {
+        call.step().unwrap();
+        let frame = vec![1, 2, 3];
+        call.speaker
+            .say(sequence, u32::from(sequence) * 960, frame, call.now)
+            .unwrap();
+        let (datagram, _) = call.speaker.said().unwrap();
+        let from = call.speaker.local();
+        assert_eq!(call.peer.take(&datagram, from, call.now), Asks::Hearing);
+        let Some(Heard::Packet(packet)) = call.peer.heard(call.now) else {
+            panic!("packet {sequence} is not heard");
+        };
+        assert_eq!(packet.header.sequence_number, sequence);
+        assert_eq!(packet.payload[..], [1, 2, 3]);
+        assert!(call.peer.heard(call.now).is_none());
+    }
+    let (ending, after) = call.runs_out();
+    assert_eq!(ending, Ending::Idle);
+    assert!((IDLE..=IDLE + 2 * STEP).contains(&after), "{after:?}");
+}
+
+#[test]
+fn a_goodbye_ends_it_at_once() {
+    let mut call = Call::up();
+    call.speaker.close().unwrap();
+    assert_eq!(call.runs_out(), (Ending::Closed, STEP));
+}
+
+#[test]
+fn a_browser_that_falls_silent_is_gone_within_ten_seconds() {
+    let mut call = Call::up();
+    let start = call.now;
+    let ending = loop {
+        call.now += STEP;
+        while call.peer.said().is_some() {}
+        if let Err(ending) = call.peer.settle(call.now) {
+            break ending;
+        }
+    };
+    assert_eq!(ending, Ending::Disconnected);
+    assert!(call.now - start < Duration::from_secs(10));
+}
+
+#[test]
+fn a_browser_that_never_comes_is_waited_for_fifteen_seconds() {
+    let (mut peer, _) = answering(offer()).unwrap();
+    let mut now = clock::now();
+    assert_eq!(peer.settle(now + CONNECT_WITHIN / 2), Ok(false));
+    now += CONNECT_WITHIN + STEP;
+    assert_eq!(peer.settle(now), Err(Ending::NeverConnected));
+}
+
+proptest::proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_datagrams_are_taken_without_a_panic_and_nothing_is_heard(
+        datagrams in proptest::collection::vec(
+            (0_u8..4, proptest::collection::vec(any::<u8>(), 0..200)), 0..20),
+    ) {
+        let (mut peer, _) = answering(offer()).unwrap();
+        let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        // As if it had proved itself, so that DTLS and SRTP are reached too.
+        peer.paths.push(from);
+        for (kind, rest) in datagrams {
+            let mut datagram: Vec<u8> = match kind {
+                0 => vec![0, 1, 0, rest.len() as u8, 0x21, 0x12, 0xa4, 0x42],
+                1 => vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, rest.len() as u8],
+                2 => vec![0x80, 111],
+                _ => vec![],
+            };
+            datagram.extend(rest);
+            let now = clock::now();
+            peer.take(&datagram, from, now);
+            while peer.said().is_some() {}
+            let _ = peer.settle(now);
+            proptest::prop_assert!(peer.heard(now).is_none());
+        }
+    }
+}
