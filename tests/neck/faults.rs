@@ -12,8 +12,16 @@ use crate::support::*;
 
 /// A worker whose stream program is this shell script.
 fn worker_with(bench: &Bench, text: &str) -> Node {
+    worker_that_waits(bench, text, "40s")
+}
+
+fn worker_that_waits(bench: &Bench, text: &str, start_timeout: &str) -> Node {
     let program = script(&bench.dir, "program", text);
-    let sessions = json!({"web_server": program, "start_timeout": "6s", "log_max_bytes": "64KiB"});
+    let sessions = json!({
+        "web_server": program,
+        "start_timeout": start_timeout,
+        "log_max_bytes": "64KiB",
+    });
     bench.worker("w1", None, json!({"sessions": sessions}))
 }
 
@@ -32,7 +40,9 @@ fn stream_programs_that_do_not_start_are_named_and_leave_nothing() {
     at_once(rows.len(), |n| {
         let (text, says) = rows[n];
         let bench = Bench::new();
-        let worker = worker_with(&bench, text);
+        // What says nothing is only given up when its time is over.
+        let start_timeout = if says.is_empty() { "6s" } else { "40s" };
+        let worker = worker_that_waits(&bench, text, start_timeout);
         let answer = worker.create();
         assert!(
             matches!(answer.status, 502 | 504),
@@ -164,13 +174,11 @@ fn ports_of_strangers_are_passed_over_with_one_warning_and_used_again_later() {
 fn a_stranger_who_takes_the_port_between_check_and_bind_gets_no_visitor() {
     let bench = Bench::new();
     let gate = bench.dir.join("gate");
-    let worker = worker_with(
-        &bench,
-        &format!(
-            "while [ ! -e {} ]; do sleep 0.05; done; exec $CARD \"$@\"",
-            gate.display()
-        ),
+    let waits = format!(
+        "while [ ! -e {} ]; do sleep 0.05; done; exec $CARD \"$@\"",
+        gate.display()
     );
+    let worker = worker_that_waits(&bench, &waits, "6s");
     let first = u16::try_from(
         worker.config["sessions"]["port_range_start"]
             .as_u64()
