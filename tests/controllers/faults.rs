@@ -186,7 +186,9 @@ fn without_the_store_everything_goes_on_that_needs_nobody_else() {
         until("what was ended to be forgotten everywhere", || {
             node.view(&during).is_null()
         });
-        assert_eq!(node.view(&before)["status"], "connected");
+        until("its visitor everywhere", || {
+            node.view(&before)["status"] == "connected"
+        });
     }
     assert_eq!(
         create(&fleet.b, Some("needs-the-store")).unwrap().status,
@@ -227,7 +229,7 @@ fn a_controller_cut_off_from_the_store_serves_on_and_is_one_of_them_again() {
     until("a to miss the store", || misses_the_store(&fleet.a));
     assert!(!misses_the_store(&fleet.b));
     let (alone, other) = (fleet.a.session(), fleet.b.session());
-    assert_eq!(fleet.a.view(&before)["status"], "ready");
+    assert!(!fleet.a.view(&before).is_null());
     link.set(Carries::Everything);
     until("a to be back", || !misses_the_store(&fleet.a));
     for node in [&fleet.a, &fleet.b] {
