@@ -1,5 +1,5 @@
 //! A browser's part for tests and measurements: a connection on the sans-IO core that offers one
-//! Opus track and speaks. Shared with `examples/mic_bench`, so nothing of the crate is used here.
+//! Opus track and speaks. Shared with `tests/bench/programs/mic_bench`, so nothing of the crate is used here.
 #![allow(unreachable_pub)] // a module of two crates
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};

@@ -1,6 +1,6 @@
 """What controllers hold: heartbeats, creates, memory and lag, alone and on etcd.
 
-The fleet is simulated (examples/fleet.rs): real HTTP over loopback, from the same machine, so that
+The fleet is simulated (programs/fleet.rs): real HTTP over loopback, from the same machine, so that
 the load takes its own share of the cores. Figures per core are by the CPU time of the controllers'
 processes alone. Writes the tables into docs/scale.md.
 """

@@ -60,7 +60,7 @@ fn main() -> Outcome<()> {
             )?
         }
         ["lag", samples, told, shown] => lag(samples.parse()?, told, shown)?,
-        _ => return Err("usage: see the head of examples/fleet.rs".into()),
+        _ => return Err("usage: see the head of tests/bench/programs/fleet.rs".into()),
     };
     println!("{line}");
     Ok(())

@@ -8,7 +8,7 @@
 
 mod machine;
 mod reference;
-#[path = "../../src/mic/speaker.rs"]
+#[path = "../../../../src/mic/speaker.rs"]
 mod speaker;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
