@@ -22,6 +22,9 @@ const STRIPPED: [&str; 5] = [
     "rtcp",
 ];
 
+/// The connection line of a description that names no address (RFC 8840, section 4.3.1).
+const NO_ADDRESS: &str = "c=IN IP4 0.0.0.0";
+
 /// A checked offer of one Opus track, without addresses.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -180,7 +183,8 @@ impl Offer {
     }
 }
 
-/// The description line by line, without the lines that name addresses.
+/// The description line by line, without the attributes that name addresses, and with a connection
+/// line that names none, as trickling browsers write it (RFC 8840, section 4.3.1).
 fn without_addresses(sdp: &str) -> Result<String, OfferError> {
     let mut kept = String::with_capacity(sdp.len());
     for line in sdp.lines() {
@@ -194,7 +198,11 @@ fn without_addresses(sdp: &str) -> Result<String, OfferError> {
         if attribute.is_some_and(|name| STRIPPED.contains(&name)) {
             continue;
         }
-        kept.push_str(line);
+        kept.push_str(if line.starts_with("c=") {
+            NO_ADDRESS
+        } else {
+            line
+        });
         kept.push_str("\r\n");
     }
     Ok(kept)
@@ -226,7 +234,7 @@ pub(super) mod tests {
         for sdp in [BROWSER.to_owned(), BROWSER.replace("\r\n", "\n")] {
             let offer = Offer::parse(&body("offer", &sdp)).unwrap();
             assert_eq!(offer.opus, [111]);
-            for gone in ["candidate", "a=rtcp:", "abc.local"] {
+            for gone in ["candidate", "a=rtcp:", "abc.local", "203.0.113.9"] {
                 assert!(!offer.sdp().contains(gone), "{gone} is left");
             }
             assert!(offer.sdp().contains("a=rtcp-mux\r\n"));
