@@ -369,8 +369,14 @@ fn doctor_names_what_is_wrong_and_exits_with_it() {
     assert_eq!(broken.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&broken.stdout).starts_with("fail  configuration"));
 
+    // Below the ports that the kernel gives out, and one that nobody has now.
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000");
+    let mut ports = first..u16::MAX;
+    let port = ports
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port");
     let worker = format!(
-        "mode: worker\nserver: {{listen: '127.0.0.1:1', admin_token: t}}\ncontroller: {{url: 'http://127.0.0.1:1', token: t}}\nworker: {{state_dir: '{0}'}}\nsessions: {{web_server: testcard, dir: '{0}'}}\nturn: {{secret: s, urls: ['turn:127.0.0.1:1']}}\nsunshine: {{username: u, password: p}}\n",
+        "mode: worker\nserver: {{listen: '127.0.0.1:1', admin_token: t}}\ncontroller: {{url: 'http://127.0.0.1:1', token: t}}\nworker: {{state_dir: '{0}'}}\nsessions: {{web_server: testcard, dir: '{0}', max: 1, port_range_start: {port}}}\nturn: {{secret: s, urls: ['turn:127.0.0.1:1']}}\nsunshine: {{username: u, password: p}}\n",
         dir.display()
     );
     let report = doctor(&worker, &["--json", "--body", "8.8.8.8"]);

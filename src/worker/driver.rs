@@ -9,6 +9,7 @@ use smol::channel::Receiver;
 
 use super::Worker;
 use super::live::{Live, Shown, ended};
+use super::scribe::Scribe;
 use super::steps::{self, Stage};
 use crate::http::sse::Event;
 use crate::protocol::{EndReason, Phase, Status};
@@ -24,6 +25,7 @@ struct Driver {
     worker: Arc<Worker>,
     live: Arc<Live>,
     life: Lifecycle,
+    scribe: Scribe,
     stage: Stage,
     /// The step under way; dropping it cancels it.
     step: Option<Task<()>>,
@@ -45,6 +47,7 @@ pub(super) fn start(
         worker: Arc::clone(worker),
         live: Arc::clone(live),
         life,
+        scribe: Scribe::of(worker.ledger.clone(), live.id.clone()),
         stage,
         step: None,
         phase: None,
@@ -162,9 +165,7 @@ impl Driver {
 
     /// The ledger is written before anything that it must know of is done.
     async fn write_ledger(&self, shown: &Shown) {
-        let entry = self.entry(shown);
-        let ledger = self.worker.ledger.clone();
-        if let Err(error) = smol::unblock(move || ledger.write(&entry)).await {
+        if let Err(error) = self.scribe.write(self.entry(shown)).await {
             log::error!(target: "session", session = self.live.id.as_str();
                 "a restarted worker will not find this session: {error}");
         }
@@ -317,8 +318,7 @@ impl Driver {
     async fn forget(self) {
         let (worker, live) = (self.worker, self.live);
         worker.proxy.forget(&live.upstream());
-        let (ledger, id) = (worker.ledger.clone(), live.id.clone());
-        if let Err(error) = smol::unblock(move || ledger.forget(&id)).await {
+        if let Err(error) = self.scribe.forget().await {
             log::error!(target: "session", session = live.id.as_str(); "{error}");
         }
         worker.roster.remove(&live);

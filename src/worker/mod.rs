@@ -17,6 +17,7 @@ mod live;
 mod machine;
 mod metrics;
 mod roster;
+mod scribe;
 mod settings;
 mod steps;
 mod tidy;

@@ -264,6 +264,29 @@ fn a_full_disk_refuses_sessions_ends_none_and_is_survived() {
 }
 
 #[test]
+fn a_disk_that_hangs_keeps_no_session_from_its_end() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let id = worker.session();
+    let process = worker.stream_process(&id);
+    // Who opens a pipe for writing waits until somebody reads from it.
+    let pipe = worker.ledger().join(format!("{id}.tmp"));
+    let made = Command::new("mkfifo").arg(&pipe).output().unwrap();
+    assert!(made.status.success());
+    assert_eq!(worker.delete(&id), 204);
+    assert!(!is_running(process));
+    worker.says("has not answered for 2s");
+    // The disk is back.
+    drop(std::fs::File::open(&pipe).unwrap());
+    until("its entry is gone", || {
+        std::fs::read_dir(worker.ledger()).unwrap().count() == 0
+    });
+    let next = worker.session();
+    assert_eq!(worker.delete(&next), 204);
+    worker.has_nothing_left();
+}
+
+#[test]
 fn bodies_that_refuse_or_are_not_there_are_named_and_nothing_is_left() {
     let bench = Bench::new();
     let worker = bench.worker("w1", None, json!({}));
