@@ -4,7 +4,7 @@ use super::Controller;
 use crate::acme::Acme;
 use crate::clock;
 use crate::http::{Failure, Reply};
-use crate::protocol::{Health, HealthExtra, HealthStatus, SERVICE, VERSION, WorkerStatus};
+use crate::protocol::{Health, Standing, WorkerStatus};
 
 /// `GET /api/v1/health`.
 pub(super) fn health(controller: &Controller) -> Health {
@@ -32,27 +32,16 @@ pub(super) fn health(controller: &Controller) -> Health {
     }
     problems.extend(controller.shared.as_ref().and_then(|s| s.problem(now)));
     problems.extend(controller.acme.get().and_then(Acme::problem));
+    let standing = Standing {
+        mode: "controller",
+        district: &controller.settings.district,
+        process_id: &controller.process_id,
+        wireguard: totals.has_wireguard,
+        active_sessions: totals.active_sessions,
+        max_sessions: totals.max_sessions,
+    };
     let uptime = now.saturating_duration_since(controller.started);
-    Health {
-        service: SERVICE.into(),
-        version: VERSION.into(),
-        district: controller.settings.district.clone(),
-        uptime_seconds: uptime.as_secs(),
-        status: if problems.is_empty() {
-            HealthStatus::Ok
-        } else {
-            HealthStatus::Degraded
-        },
-        extra: HealthExtra {
-            mode: "controller".into(),
-            wireguard: totals.has_wireguard,
-            active_sessions: totals.active_sessions,
-            max_sessions: totals.max_sessions,
-            process_id: controller.process_id.clone(),
-            uptime: clock::human(uptime),
-            problems,
-        },
-    }
+    Health::of(&standing, uptime, problems)
 }
 
 /// `GET /readyz`: whether a session could be created now.

@@ -6,11 +6,10 @@ use super::Worker;
 use crate::acme::Acme;
 use crate::clock;
 use crate::http::{Failure, Reply};
-use crate::protocol::{Health, HealthExtra, HealthStatus, SERVICE, VERSION};
+use crate::protocol::{Health, Standing};
 
 /// `GET /api/v1/health`.
 pub(super) fn health(worker: &Worker) -> Health {
-    let uptime = clock::now().saturating_duration_since(worker.started);
     let mut problems = Vec::new();
     if !has_wireguard(worker) {
         problems
@@ -22,26 +21,16 @@ pub(super) fn health(worker: &Worker) -> Health {
         .unwrap_or_else(PoisonError::into_inner);
     problems.extend(of_controller.clone());
     problems.extend(worker.acme.get().and_then(Acme::problem));
-    Health {
-        service: SERVICE.into(),
-        version: VERSION.into(),
-        district: worker.settings.district.clone(),
-        uptime_seconds: uptime.as_secs(),
-        status: if problems.is_empty() {
-            HealthStatus::Ok
-        } else {
-            HealthStatus::Degraded
-        },
-        extra: HealthExtra {
-            mode: "worker".into(),
-            wireguard: has_wireguard(worker),
-            active_sessions: worker.roster.len(),
-            max_sessions: worker.settings.max,
-            process_id: worker.process_id.clone(),
-            uptime: clock::human(uptime),
-            problems,
-        },
-    }
+    let standing = Standing {
+        mode: "worker",
+        district: &worker.settings.district,
+        process_id: &worker.process_id,
+        wireguard: has_wireguard(worker),
+        active_sessions: worker.roster.len(),
+        max_sessions: worker.settings.max,
+    };
+    let uptime = clock::now().saturating_duration_since(worker.started);
+    Health::of(&standing, uptime, problems)
 }
 
 /// Whether a WireGuard interface is up now: tunnels come and go while a worker runs.

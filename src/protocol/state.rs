@@ -1,0 +1,120 @@
+//! Where a session is in its life, and why it ended.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Being made; [`Phase`] says how far.
+    Starting,
+    /// The stream page can be opened, nobody has yet.
+    Ready,
+    /// A visitor is there.
+    Connected,
+    /// The visitor went; the session waits for `sessions.disconnect_grace`.
+    Lingering,
+    /// Being cleaned up.
+    Ending,
+    /// No process, port or file of it is left.
+    Ended,
+}
+
+/// What a starting session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Asking the body whether it is there.
+    Reaching,
+    /// Starting the stream process.
+    Spawning,
+    /// Pairing the stream process with Sunshine.
+    Pairing,
+    /// Registering and launching the experience.
+    Launching,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// `DELETE /api/v1/sessions/<id>`.
+    Deleted,
+    /// The visitor went and did not come back in time.
+    Disconnected,
+    /// The worker's drain deadline came.
+    Drained,
+    /// `sessions.max_duration` was reached.
+    MaxDuration,
+    /// Nobody opened the stream within `sessions.connect_timeout`.
+    NeverConnected,
+    /// The stream process died and was not to be saved.
+    ProcessExited,
+    /// The visitor pressed Exit.
+    Quit,
+    /// The session never became ready.
+    StartFailed,
+    /// The worker was stopped for good.
+    WorkerShutdown,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::Deleted,
+        Self::Disconnected,
+        Self::Drained,
+        Self::MaxDuration,
+        Self::NeverConnected,
+        Self::ProcessExited,
+        Self::Quit,
+        Self::StartFailed,
+        Self::WorkerShutdown,
+    ];
+
+    /// The reason as the API and metrics write it.
+    #[must_use]
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Disconnected => "disconnected",
+            Self::Drained => "drained",
+            Self::MaxDuration => "max_duration",
+            Self::NeverConnected => "never_connected",
+            Self::ProcessExited => "process_exited",
+            Self::Quit => "quit",
+            Self::StartFailed => "start_failed",
+            Self::WorkerShutdown => "worker_shutdown",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.slug())
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_reasons_are_the_slugs_of_the_api() {
+        for reason in EndReason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.slug());
+        }
+        assert_eq!(
+            serde_json::to_string(&Status::Lingering).unwrap(),
+            "\"lingering\""
+        );
+    }
+}
