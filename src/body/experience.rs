@@ -4,7 +4,7 @@
 //! Sunshine's entry only gives the stream its title and tells hydrabody when the stream starts.
 //! The entry carries the executable itself only when hydrabody did not take it, so that it is
 //! never started twice; and Sunshine starts no app whose command fails, so that a hydrabody that
-//! was not reached is told nothing.
+//! does not answer is told nothing.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -79,13 +79,16 @@ impl ExperienceError {
     /// Whether hydrabody surely did not start anything: it was not reached, or it said no.
     #[must_use]
     pub fn is_certain(&self) -> bool {
-        self.is_absent() || matches!(self, Self::AgentStatus(..))
+        matches!(
+            self,
+            Self::Agent(_, _, ClientError::Connect(..)) | Self::AgentStatus(..)
+        )
     }
 
-    /// Whether nobody listens where hydrabody would.
+    /// Whether hydrabody gave no answer at all.
     #[must_use]
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Agent(_, _, ClientError::Connect(..)))
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Agent(..))
     }
 }
 
@@ -156,7 +159,7 @@ impl Agent {
 }
 
 /// Registers the experience in Sunshine, or replaces its entry. `agent_port` is where Sunshine finds
-/// hydrabody, if it is there; `start` says whether Sunshine is to start the executable itself.
+/// hydrabody, if it answers there; `start` says whether Sunshine is to start the executable itself.
 ///
 /// # Errors
 /// [`ExperienceError::Title`] or [`ExperienceError::Sunshine`].

@@ -260,9 +260,9 @@ impl Body {
         let mut warnings = Vec::new();
         let launched = self.agent.launch(launch).await;
         let start = launched.as_ref().is_err_and(|e| e.is_certain());
-        let is_absent = launched.as_ref().is_err_and(|e| e.is_absent());
+        let is_silent = launched.as_ref().is_err_and(|e| e.is_silence());
         warnings.extend(launched.err().map(|e| e.to_string()));
-        let port = (!is_absent).then_some(self.bodies.rules.ports.agent);
+        let port = (!is_silent).then_some(self.bodies.rules.ports.agent);
         let registered = experience::register(&self.sunshine, launch, port, start).await;
         warnings.extend(registered.err().map(|e| e.to_string()));
         for warning in &warnings {
