@@ -29,6 +29,7 @@ function createVerdict(start) {
   function live(transport) {
     Object.assign(verdict, { phase: 'live', reason: null, detail: '', transport, wasLive: true });
     down = null;
+    isLost = false;
   }
   function become(phase, reason = null, detail = '') {
     Object.assign(verdict, { phase, reason, detail });
