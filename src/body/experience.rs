@@ -3,7 +3,8 @@
 //! Nothing here is fatal to a session: what fails is a warning. hydrabody starts the executable;
 //! Sunshine's entry only gives the stream its title and tells hydrabody when the stream starts.
 //! The entry carries the executable itself only when hydrabody did not take it, so that it is
-//! never started twice.
+//! never started twice; and Sunshine starts no app whose command fails, so that a hydrabody that
+//! does not answer is told nothing.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -15,15 +16,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::sunshine::{Registered, Sunshine, SunshineError};
-use crate::http::client::{Client, ClientError, Outgoing};
+use crate::http::client::{self, Client, ClientError, Outgoing};
 use crate::tls::Trust;
 
-/// Time for a call to hydrabody, which may kill processes before it answers.
-const CALL: Duration = Duration::from_secs(5);
+/// Time for a call to hydrabody, which may kill processes before it answers. More than a connection
+/// gets: Windows drops what nobody listens for, and a hydrabody that is not there must be told from
+/// one that is slow.
+const CALL: Duration = Duration::from_secs(8);
+const _: () = assert!(CALL.as_secs() > client::CONNECT.as_secs());
 /// Longest title: escaped six-fold it still fits a Windows command line (32,767 characters).
 const TITLE_MAX: usize = 1_024;
 /// Longest executable in a Windows command line, with the rest of it.
 const EXE_MAX: usize = 30_000;
+/// What Sunshine does not take literally in titles and commands.
+const VARIABLES: [&str; 2] = ["$(", "$$"];
 /// Title when nothing better is known: Sunshine has it from the start.
 pub const DESKTOP: &str = "Desktop";
 
@@ -77,6 +83,12 @@ impl ExperienceError {
             self,
             Self::Agent(_, _, ClientError::Connect(..)) | Self::AgentStatus(..)
         )
+    }
+
+    /// Whether hydrabody gave no answer at all.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Agent(..))
     }
 }
 
@@ -146,15 +158,15 @@ impl Agent {
     }
 }
 
-/// Registers the experience in Sunshine, or replaces its entry. `start` says whether Sunshine is
-/// to start the executable itself.
+/// Registers the experience in Sunshine, or replaces its entry. `agent_port` is where Sunshine finds
+/// hydrabody, if it answers there; `start` says whether Sunshine is to start the executable itself.
 ///
 /// # Errors
 /// [`ExperienceError::Title`] or [`ExperienceError::Sunshine`].
 pub async fn register(
     sunshine: &Sunshine,
     launch: &Launch,
-    agent_port: u16,
+    agent_port: Option<u16>,
     start: bool,
 ) -> Result<Registered, ExperienceError> {
     let app = entry(launch, agent_port, start)?;
@@ -164,35 +176,44 @@ pub async fn register(
 
 fn entry(
     launch: &Launch,
-    agent_port: u16,
+    agent_port: Option<u16>,
     start: bool,
 ) -> Result<Map<String, Value>, ExperienceError> {
     let title = launch.experience.as_str();
+    let wrong = |why: &str| Err(ExperienceError::Title(why.to_owned()));
     if title.len() > TITLE_MAX {
         let why = format!("has {} bytes, a title has at most {TITLE_MAX}", title.len());
-        return Err(ExperienceError::Title(why));
+        return wrong(&why);
     }
     if title.is_empty() || title.chars().any(char::is_control) {
-        let why = "is empty or has a control character".to_owned();
-        return Err(ExperienceError::Title(why));
+        return wrong("is empty or has a control character");
+    }
+    // One without its bracket would cost Sunshine its whole list of apps.
+    if VARIABLES.iter().any(|v| title.contains(v)) {
+        return wrong("has $( or $$, where Sunshine puts a variable in");
     }
     let cmd = match start {
         true => command(&launch.exe_path).unwrap_or_default(),
         false => String::new(),
     };
-    let prep = json!([{"do": started(title, agent_port), "undo": ""}]);
+    // Said also when there is none: it takes away what an earlier entry had.
+    let prep: Vec<Value> = agent_port
+        .iter()
+        .map(|port| json!({"do": started(title, *port), "undo": ""}))
+        .collect();
     Ok(Map::from_iter([
         ("name".to_owned(), json!(title)),
         ("cmd".to_owned(), json!(cmd)),
-        ("prep-cmd".to_owned(), prep),
+        ("prep-cmd".to_owned(), json!(prep)),
     ]))
 }
 
-/// The executable as a Windows command line, when it is a path at all.
+/// The executable as a Windows command line, when it is a path at all. `$$` is Sunshine's way to
+/// write a dollar.
 fn command(exe_path: &str) -> Option<String> {
     let bad = |c: char| c.is_control() || c == '"';
     let fine = !exe_path.is_empty() && exe_path.len() <= EXE_MAX && !exe_path.contains(bad);
-    fine.then(|| format!("\"{exe_path}\""))
+    fine.then(|| format!("\"{}\"", exe_path.replace('$', "$$")))
 }
 
 /// The command by which Sunshine tells hydrabody that the stream of this app starts. The title
@@ -249,24 +270,33 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_title_is_refused_by_name() {
-        for bad in ["a\nb".to_owned(), "x".repeat(10_000)] {
-            let error = entry(&launch(&bad, "C:\\x.exe"), 1, false).unwrap_err();
+        for bad in ["a\nb", &"x".repeat(10_000), "a $(b", "$(PATH)", "a$$b"] {
+            let error = entry(&launch(bad, "C:\\x.exe"), Some(1), false).unwrap_err();
             assert!(error.to_string().starts_with("experience "), "{error}");
         }
+        let fine = "Zoë's \"q\" for 5$";
         assert_eq!(
-            entry(&launch("Zoë's \"q\"", "x"), 1, false).unwrap()["name"],
-            "Zoë's \"q\""
+            entry(&launch(fine, "x"), None, false).unwrap()["name"],
+            fine
         );
     }
 
     #[test]
+    fn a_hydrabody_that_is_not_there_is_no_command_that_could_fail() {
+        let entry = |port| entry(&launch("a", "C:\\x.exe"), port, true).unwrap();
+        assert_eq!(entry(None)["prep-cmd"], json!([]));
+        let told = &entry(Some(47_991))["prep-cmd"][0]["do"];
+        assert!(told.as_str().unwrap().contains(":47991/"), "{told}");
+    }
+
+    #[test]
     fn sunshine_starts_the_executable_only_when_told_and_only_a_path() {
-        let exe = r"C:\Program Files\ü\a b.exe";
-        assert_eq!(entry(&launch("a", exe), 1, false).unwrap()["cmd"], "");
-        let cmd = entry(&launch("a", exe), 1, true).unwrap()["cmd"].clone();
-        assert_eq!(cmd, format!("\"{exe}\""));
+        let exe = r"C:\Program Files\ü\a $(b).exe";
+        assert_eq!(entry(&launch("a", exe), None, false).unwrap()["cmd"], "");
+        let cmd = entry(&launch("a", exe), None, true).unwrap()["cmd"].clone();
+        assert_eq!(cmd, r#""C:\Program Files\ü\a $$(b).exe""#);
         for bad in ["C:\\a\" && calc \".exe", "C:\\a\nb.exe"] {
-            assert_eq!(entry(&launch("a", bad), 1, true).unwrap()["cmd"], "");
+            assert_eq!(entry(&launch("a", bad), None, true).unwrap()["cmd"], "");
         }
     }
 }

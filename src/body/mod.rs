@@ -21,4 +21,4 @@ mod visit;
 
 pub use bodies::{Bodies, Ports, Rules};
 pub use tidy::Tidied;
-pub use visit::{Body, Departure, Paired, StreamTarget, TargetError, Traces};
+pub use visit::{Body, Departure, Neighbours, Paired, StreamTarget, TargetError, Traces};

@@ -89,6 +89,15 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
+/// Other sessions of this worker that stay on the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// Somebody watches one of them: closing the app would end that stream, too.
+    pub is_watched: bool,
+    /// What they had launched, by its name.
+    pub experiences: Vec<String>,
+}
+
 /// What leaving a body did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Departure {
@@ -251,8 +260,9 @@ impl Body {
         let mut warnings = Vec::new();
         let launched = self.agent.launch(launch).await;
         let start = launched.as_ref().is_err_and(|e| e.is_certain());
+        let is_silent = launched.as_ref().is_err_and(|e| e.is_silence());
         warnings.extend(launched.err().map(|e| e.to_string()));
-        let port = self.bodies.rules.ports.agent;
+        let port = (!is_silent).then_some(self.bodies.rules.ports.agent);
         let registered = experience::register(&self.sunshine, launch, port, start).await;
         warnings.extend(registered.err().map(|e| e.to_string()));
         for warning in &warnings {
@@ -305,12 +315,21 @@ impl Body {
     }
 
     /// Undoes what a session left: stops the experience, closes the app, unpairs the client
-    /// unless its identity is kept. May be repeated; never takes longer than `within`.
-    pub async fn leave(&self, traces: &Traces, within: Duration) -> Departure {
+    /// unless its identity is kept. What `neighbours` need stays, for the last of them to undo. May
+    /// be repeated; never takes longer than `within`.
+    pub async fn leave(
+        &self,
+        traces: &Traces,
+        neighbours: &Neighbours,
+        within: Duration,
+    ) -> Departure {
         let deadline = clock::now() + within;
         let late = || format!("no time left within {}", humantime::format_duration(within));
         let stop = async {
             let launch = traces.launch.as_ref()?;
+            if neighbours.experiences.contains(&launch.experience) {
+                return None;
+            }
             match clock::by(deadline, self.agent.stop(launch)).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("experience may run on: {error}")),
@@ -318,7 +337,7 @@ impl Body {
             }
         };
         let close = async {
-            if !traces.streamed && traces.launch.is_none() {
+            if neighbours.is_watched || (!traces.streamed && traces.launch.is_none()) {
                 return None;
             }
             match clock::by(deadline, self.sunshine.close_app()).await {

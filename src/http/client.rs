@@ -12,7 +12,7 @@ use http_types::{Method, Url};
 use rustls::ClientConfig;
 
 pub use self::answer::{Answer, Incoming};
-pub use self::dial::dial;
+pub use self::dial::{CONNECT, dial};
 pub use self::error::ClientError;
 pub use self::outgoing::Outgoing;
 use self::outgoing::encode;

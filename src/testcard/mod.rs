@@ -28,6 +28,7 @@ mod options;
 mod peer;
 mod player;
 mod say;
+mod script;
 mod serve;
 mod settings;
 mod store;

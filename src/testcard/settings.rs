@@ -80,6 +80,8 @@ struct Span {
 pub(super) struct WebRtc {
     /// STUN and TURN servers, for the streamer and verbatim for the browser.
     pub(super) ice_servers: Vec<IceServer>,
+    /// Program that prints more of them, for each stream.
+    pub(super) ice_server_script: Option<PathBuf>,
     /// UDP ports of the streamers; any when absent.
     pub(super) port_range: Option<PortRange>,
     /// Public addresses of this machine.
@@ -98,6 +100,7 @@ impl Default for WebRtc {
     fn default() -> Self {
         Self {
             ice_servers: Vec::new(),
+            ice_server_script: None,
             port_range: None,
             nat_1to1: None,
             network_types: vec![NetworkType::Udp4, NetworkType::Udp6],

@@ -21,7 +21,7 @@ use super::messages::{
     ToStreamer, Transport, Wish,
 };
 use super::peer::{Peer, PeerError, PeerEvent};
-use super::{ice, say};
+use super::{ice, say, script};
 use crate::{clock, exec};
 
 /// Orders that wait to be carried out: a browser trickles some tens of candidates.
@@ -91,7 +91,9 @@ enum Event {
 
 impl Streamer {
     async fn serve(mut self) -> End {
-        let ice_servers = self.assignment.config.webrtc.ice_servers.clone();
+        let webrtc = &mut self.assignment.config.webrtc;
+        webrtc.ice_servers.extend(script::servers(webrtc).await);
+        let ice_servers = webrtc.ice_servers.clone();
         self.tell(ServerMessage::Setup { ice_servers }).await;
         let end = loop {
             if let Some(end) = self.life.end(clock::now()) {

@@ -2,7 +2,7 @@
 //!
 //! The order of messages and the reactions to an end are the original's. In particular a closed
 //! socket is not told to the streamer: it lives on for as long as its peer does, and is only
-//! stopped when it next has something to say.
+//! stopped when it next has something to say. Until then the server's half of the socket stays open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,40 +142,37 @@ enum Event {
     PageGone,
 }
 
-async fn carry(page: Page, frames: Frames, stdin: ChildStdin, stdout: ChildStdout) {
+async fn carry(mut page: Page, frames: Frames, stdin: ChildStdin, stdout: ChildStdout) {
     let stdin = Arc::new(Mutex::new(stdin));
     let (sender, said) = bounded(MESSAGES_MAX);
     let _listening = exec::spawn(listen(stdout, sender));
-    // The sending half goes with the receiving one, or the socket would stay half open for as
-    // long as the streamer lives.
-    let mut page = Some((page, exec::spawn(forward(frames, stdin.clone()))));
+    let mut forwarding = Some(exec::spawn(forward(frames, stdin.clone())));
+    let mut is_deaf = false;
     loop {
-        match next(&said, &mut page).await {
+        match next(&said, &mut forwarding).await {
             Event::Said(FromStreamer::WebSocket(message)) => {
-                let told = match &mut page {
-                    Some((page, _)) => tell(page, &message).await,
-                    None => false,
-                };
-                if !told {
-                    page = None;
+                if !is_deaf && !tell(&mut page, &message).await {
+                    is_deaf = true;
                     order(&mut *stdin.lock().await, &ToStreamer::Stop).await;
                 }
             }
             Event::Said(FromStreamer::Stop) | Event::StreamerGone => break,
-            Event::PageGone => page = None,
+            // Our sending half stays, and so the socket stays half open for as long as the
+            // streamer lives, as the original's does.
+            Event::PageGone => forwarding = None,
         }
     }
-    if let Some((mut page, forwarding)) = page {
+    if let Some(forwarding) = forwarding {
         let _ = clock::by(clock::now() + FAREWELL, forwarding).await;
-        let _ = page.close(farewell()).await;
     }
+    let _ = page.close(farewell()).await;
 }
 
-async fn next(said: &Receiver<FromStreamer>, page: &mut Option<(Page, smol::Task<()>)>) -> Event {
+async fn next(said: &Receiver<FromStreamer>, forwarding: &mut Option<smol::Task<()>>) -> Event {
     let streamer = async { said.recv().await.map_or(Event::StreamerGone, Event::Said) };
     let page = async {
-        match page {
-            Some((_, forwarding)) => forwarding.await,
+        match forwarding {
+            Some(forwarding) => forwarding.await,
             None => std::future::pending().await,
         }
         Event::PageGone

@@ -8,13 +8,19 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use smol::io::{AsyncRead as _, AsyncWrite as _};
 
 use super::buffer::Buffer;
 use super::pipe::{Pipe, Refused};
 use super::socket::Socket;
+use crate::clock;
 
+/// How long one direction may go on once the other has ended: time for the answer to a goodbye. No
+/// browser ends one direction alone, and a stream program that sees its page end keeps its own
+/// open for as long as the streamer lives, which may be for ever.
+const LINGER: Duration = Duration::from_secs(3);
 /// Pieces after which a busy direction lets other tasks of its thread run: half a MiB of copied
 /// bytes, about 100 us.
 const TURN: u32 = 8;
@@ -32,28 +38,52 @@ pub struct Traffic {
 }
 
 /// Copies both ways until both directions have ended, an error, or `cut` is done. The end of one
-/// direction is passed on and the other goes on (half-close). `a_early` and `b_early` are bytes
-/// that came from each side before the tunnel stood.
+/// direction is passed on and the other goes on for [`LINGER`] (half-close). `a_early` and
+/// `b_early` are bytes that came from each side before the tunnel stood.
 pub async fn run(
-    mut a: Socket,
+    a: Socket,
     a_early: &[u8],
-    mut b: Socket,
+    b: Socket,
     b_early: &[u8],
     traffic: &Traffic,
     cut: impl Future<Output = ()>,
 ) {
-    let mut forth = Way::new(a_early, &traffic.forth);
-    let mut back = Way::new(b_early, &traffic.back);
-    let both = poll_fn(|cx| {
-        let forth = forth.poll(&mut a, &mut b, cx)?;
-        let back = back.poll(&mut b, &mut a, cx)?;
-        match (forth, back) {
-            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok::<(), io::Error>(())),
-            _ => Poll::Pending,
+    let mut both = Both {
+        forth: Way::new(a_early, &traffic.forth),
+        back: Way::new(b_early, &traffic.back),
+        a,
+        b,
+    };
+    let work = async {
+        if poll_fn(|cx| both.poll(cx, 1)).await.is_ok() {
+            // Boxed: it is seldom needed, and a tunnel's future lives long.
+            let rest = Box::pin(poll_fn(|cx| both.poll(cx, 2)));
+            let _ = Box::pin(clock::by(clock::now() + LINGER, rest)).await;
         }
-    });
+    };
     // An error of either side ends the tunnel; there is nobody to tell it to.
-    smol::future::or(async { drop(both.await) }, cut).await;
+    smol::future::or(work, cut).await;
+}
+
+/// Both directions between two sockets.
+struct Both<'a> {
+    a: Socket,
+    b: Socket,
+    forth: Way<'a>,
+    back: Way<'a>,
+}
+
+impl Both<'_> {
+    /// Moves what there is to move; ready when `enough` directions have ended.
+    fn poll(&mut self, cx: &mut Context<'_>, enough: usize) -> Poll<io::Result<()>> {
+        let forth = self.forth.poll(&mut self.a, &mut self.b, cx)?;
+        let back = self.back.poll(&mut self.b, &mut self.a, cx)?;
+        let ended = usize::from(forth.is_ready()) + usize::from(back.is_ready());
+        if ended >= enough {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
 }
 
 /// One direction.
@@ -245,6 +275,27 @@ mod tests {
         left.read_to_string(&mut got).unwrap();
         assert_eq!(got, "answer");
         assert_eq!(tunnel.join().unwrap(), (14, 6));
+    }
+
+    #[test]
+    fn a_side_that_never_ends_is_not_waited_for_once_the_other_has() {
+        for from_left in [true, false] {
+            let ((left, a), (right, b)) = (pair(), pair());
+            let tunnel = std::thread::spawn(move || {
+                let (traffic, never) = (Traffic::default(), std::future::pending());
+                crate::exec::block_on(run(a, b"", b, b"", &traffic, never));
+            });
+            let (mut leaves, mut stays) = if from_left {
+                (left, right)
+            } else {
+                (right, left)
+            };
+            leaves.shutdown(std::net::Shutdown::Write).unwrap();
+            tunnel.join().unwrap();
+            // Both were let go, not only the one that left.
+            assert_eq!(leaves.read(&mut [0; 8]).unwrap(), 0);
+            assert_eq!(stays.read(&mut [0; 8]).unwrap(), 0);
+        }
     }
 
     #[test]

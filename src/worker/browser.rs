@@ -22,15 +22,15 @@ use crate::protocol::Status;
 
 use own::Own;
 
-/// What the stream page needs of the stream program's API (contracts 2.4); the rest would let a
-/// visitor add hosts, unpair the body or pair another.
+/// What the stream page reads of the stream program's API, in any generation; the rest would let a
+/// visitor add hosts, unpair the body or pair another, and other methods give its user a password.
 const ALLOWED_API: [&str; 4] = [
     "api/authenticate",
     "api/host/stream",
     "api/role",
     "api/user",
 ];
-const ALLOWED_API_BELOW: [&str; 2] = ["api/settings/", "api/host/stream/"];
+const ALLOWED_API_BELOW: &str = "api/settings/";
 
 /// Everything a worker serves.
 pub(super) struct Front {
@@ -104,7 +104,7 @@ fn is_ours(inner: &str) -> bool {
     ) || inner.starts_with("_neck/")
 }
 
-fn is_allowed(inner: &str) -> bool {
+fn is_allowed(method: &str, inner: &str) -> bool {
     if inner.split('/').any(|part| part == "." || part == "..") || inner.contains('%') {
         // No file of the page has such a name; what the stream program makes of one is not ours
         // to guess.
@@ -114,10 +114,8 @@ fn is_allowed(inner: &str) -> bool {
     if !lower.starts_with("api/") && lower != "api" && !lower.starts_with('/') {
         return true;
     }
-    ALLOWED_API.contains(&inner)
-        || ALLOWED_API_BELOW
-            .iter()
-            .any(|below| inner.starts_with(below))
+    let is_read = matches!(method, "GET" | "HEAD");
+    is_read && (ALLOWED_API.contains(&inner) || inner.starts_with(ALLOWED_API_BELOW))
 }
 
 fn language(exchange: &Exchange) -> Option<String> {
@@ -158,7 +156,7 @@ impl Front {
                 }
             };
         }
-        if !is_allowed(inner) {
+        if !is_allowed(exchange.head.method.as_str(), inner) {
             let failure = Failure::new(
                 403,
                 "forbidden",
@@ -253,7 +251,7 @@ mod tests {
             "api/settings/default",
             "apix.js",
         ] {
-            assert!(is_allowed(open), "{open}");
+            assert!(is_allowed("GET", open), "{open}");
         }
         for closed in [
             "api/hosts",
@@ -270,9 +268,15 @@ mod tests {
             "%61pi/hosts",
             "/api/hosts",
             "api//hosts",
+            "api/host/stream/webrtc",
             "api/authenticate/",
         ] {
-            assert!(!is_allowed(closed), "{closed}");
+            assert!(!is_allowed("GET", closed), "{closed}");
+        }
+        for method in ["POST", "PATCH", "PUT", "DELETE", "OPTIONS"] {
+            for read in ["api/user", "api/role", "api/settings/default"] {
+                assert!(!is_allowed(method, read), "{method} {read}");
+            }
         }
     }
 }

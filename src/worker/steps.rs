@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::live::Live;
 use super::{Worker, ice, tidy};
 use crate::body::program::{Program as Api, USER_HEADER};
-use crate::body::{Body, Paired};
-use crate::protocol::Phase;
+use crate::body::{Body, Neighbours, Paired};
+use crate::protocol::{Phase, Status};
 use crate::session::lifecycle::{Input, Run};
 use crate::session::program_config::{
     IceServer, Reach, SEED_HOST, Seed, Settings as ProgramSettings, path_prefix,
@@ -337,10 +337,32 @@ pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
 
 pub(super) async fn leave(worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
     if let Some(body) = &stage.body {
-        let departure = body.leave(&live.traces(), LEAVE).await;
+        let stay = neighbours(&worker, &live);
+        let departure = body.leave(&live.traces(), &stay, LEAVE).await;
         tidy::left(&worker, body, &departure);
     }
     live.report(Input::BodyLeft).await;
+}
+
+/// The sessions that stay on the body: a visitor may have come back in a new one while the old one
+/// still waited for him.
+fn neighbours(worker: &Worker, live: &Live) -> Neighbours {
+    let ip = live.wish.request.body_ip;
+    let all = worker.roster.all().into_iter();
+    let stay = all.filter(|other| {
+        let is_there = other.id != live.id && other.wish.request.body_ip == ip;
+        is_there && other.shown().end_reason.is_none()
+    });
+    let mut neighbours = Neighbours::default();
+    for other in stay {
+        // One that waits for its first viewer starts the app anew.
+        let status = other.shown().status;
+        neighbours.is_watched |= matches!(status, Status::Connected | Status::Lingering);
+        neighbours
+            .experiences
+            .extend(other.traces().launch.map(|l| l.experience));
+    }
+    neighbours
 }
 
 pub(super) async fn remove_workspace(live: Arc<Live>) {

@@ -52,6 +52,24 @@ test('a connection that stays lost is brought back by a reload of the same sessi
   await visitor.close();
 });
 
+test('a stream whose body fell silent comes back, one that the body ended does not', async () => {
+  const visitor = await visit(set);
+  await visitor.live();
+  await mark(visitor);
+  visitor.session.toViewers({ ConnectionTerminated: { error_code: -1 } });
+  visitor.session.stopStreamer();
+  await until(() => isReloaded(visitor), 'the page reloads itself', 15000);
+  await visitor.live();
+  assert.equal(await visitor.card.count(), 0);
+  await mark(visitor);
+  visitor.session.toViewers({ ConnectionTerminated: { error_code: 0 } });
+  visitor.session.stopStreamer();
+  await visitor.card.waitFor();
+  assert.equal(await visitor.card.locator('#why').innerText(), ENGLISH.why_stream_stopped);
+  assert.equal(await isReloaded(visitor), false);
+  await visitor.close();
+});
+
 test('a restarted stream process is waited for', async () => {
   const visitor = await visit(set);
   await visitor.live();

@@ -10,6 +10,8 @@ const made = { type: 'peer-made' };
 const peer = (state) => ({ type: 'peer', state });
 const server = (status, reason) => ({ type: 'server', status, reason });
 const closed = { type: 'channel-closed' };
+const lost = { type: 'terminated', isLoss: true };
+const taken = { type: 'taken' };
 const socketClosed = { type: 'socket-closed' };
 const frames = { type: 'frames' };
 const liveAt2s = [[1000, made], [2000, peer('connected')]];
@@ -52,6 +54,11 @@ const rows = [
   ['a channel that dies with its connection is no goodbye', [...liveAt2s, [5000, peer('failed')], [5000, closed]], 20000, ['live@2000', 'reconnecting@5000'], 'connection_lost'],
   ['the signalling socket is not the media', [...liveAt2s, [5000, socketClosed]], 600000, ['live@2000'], null],
   ['the body terminates the stream', [...liveAt2s, [5000, { type: 'terminated' }]], 20000, ['live@2000', 'ended@6500'], 'stream_stopped'],
+  ['a body that fell silent is reconnected, whatever the streamer\'s goodbye says', [...liveAt2s, [5000, lost], [5100, closed], [12000, peer('failed')]], 60000, ['live@2000', 'reconnecting@5000'], 'connection_lost'],
+  ['the word that the body fell silent may come after the goodbye', [...liveAt2s, [5000, closed], [5400, lost]], 60000, ['live@2000', 'reconnecting@5400'], 'connection_lost'],
+  ['a body that fell silent for good is over when the server says so', [...liveAt2s, [5000, lost], [9000, server('ended', 'disconnected')]], 60000, ['live@2000', 'reconnecting@5000', 'ended@9000'], 'disconnected'],
+  ['a stream that another tab has taken is left to it', [...liveAt2s, [5000, taken], [10000, peer('disconnected')], [12000, server('restarting')], [20000, peer('failed')], [21000, socketClosed]], 60000, ['live@2000', 'stuck@5000'], 'elsewhere'],
+  ['the end of a stream in another tab is an end', [...liveAt2s, [5000, taken], [9000, server('ended', 'quit')]], 60000, ['live@2000', 'stuck@5000', 'ended@9000'], 'quit'],
   ['a fatal stage is said at once', [...liveAt2s, [5000, { type: 'fatal', detail: 'RTSP' }]], 60000, ['live@2000', 'stuck@5000'], 'start_failed'],
   ['the server ends a stream that still plays', [...liveAt2s, [5000, server('ended', 'max_duration')]], 20000, ['live@2000', 'ended@5000'], 'max_duration'],
   ['a session nobody knows any more has ended', [...liveAt2s, [5000, server('gone')]], 20000, ['live@2000', 'ended@5000'], 'unknown'],

@@ -313,3 +313,23 @@ fn two_pages_that_signal_at_once_leave_one_streamer() {
     assert_eq!(worker.delete(&id), 204);
     assert_eq!(streamers(), 0);
 }
+
+#[test]
+fn a_page_that_leaves_is_gone_though_the_stream_program_keeps_its_socket_open() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({"sessions": {"disconnect_grace": "1s"}}));
+    let id = worker.session();
+    let stream = worker.view(&id)["stream_path"].as_str().unwrap().to_owned();
+    let page = Signalling::open(worker.at, &prefix(&id));
+    page.ask_for(&stream);
+    until("its streamer", || {
+        processes_in(&worker.sessions_dir())
+            .iter()
+            .any(|pid| has_argument(*pid, "streamer"))
+    });
+    worker.becomes(&id, "connected");
+    drop(page);
+    worker.forgets(&id);
+    assert_eq!(bench.one_record(&id)["end_reason"], "disconnected");
+    worker.has_nothing_left();
+}

@@ -70,7 +70,7 @@ impl Handler for GameStream {
         let unique_id = call.query_value("uniqueid").unwrap_or_default();
         let paired = self.0.is_paired(&unique_id);
         Ok(match (call.method, call.path.as_str()) {
-            (Method::Get, "/serverinfo") => xml(200, "", &self.server(paired)),
+            (Method::Get, "/serverinfo") => xml(200, "", &self.server()),
             (Method::Get, "/pair") => self.pair(&call, &unique_id).await,
             (Method::Get, "/applist" | "/launch" | "/resume" | "/cancel") if !paired => xml(
                 401,
@@ -93,7 +93,7 @@ impl Handler for GameStream {
 }
 
 impl GameStream {
-    fn server(&self, paired: bool) -> String {
+    fn server(&self) -> String {
         let running = self.0.running();
         let (state, current) = match &running {
             Some(title) => ("SUNSHINE_SERVER_BUSY", app_id(title)),
@@ -112,7 +112,8 @@ impl GameStream {
             ("mac", "00:00:00:00:00:00".to_owned()),
             ("LocalIP", "127.0.0.1".to_owned()),
             ("ServerCodecModeSupport", "1".to_owned()),
-            ("PairStatus", u8::from(paired).to_string()),
+            // Sunshine tells nobody more over plain HTTP.
+            ("PairStatus", "0".to_owned()),
             ("currentgame", current.to_string()),
             ("state", state.to_owned()),
         ] {

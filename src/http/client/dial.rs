@@ -15,7 +15,7 @@ use crate::wire::Socket;
 
 /// Time for a connection: a peer that is there answers within a round trip, and a caller that has
 /// others to ask does not wait for one that is not.
-const CONNECT: Duration = Duration::from_secs(5);
+pub const CONNECT: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 

@@ -25,8 +25,11 @@ function keepFocus(box, event) {
   stops[event.shiftKey ? stops.length - 1 : 0].focus();
 }
 
-/** `mayRun`: nobody said that the session is over, so trying again may bring it back. */
-function showCard({ title, reason, detail, mayRun, hasRating }) {
+/**
+ * `mayRun`: nobody said that the session is over, so trying again may bring it back. `again` names
+ * the button for a stream that is not ours to end.
+ */
+function showCard({ title, reason, detail, mayRun, hasRating, again }) {
   hideCard();
   const report = make('a.report', {
     href: reportAddress(reason), target: '_blank', rel: 'noopener noreferrer',
@@ -42,8 +45,8 @@ function showCard({ title, reason, detail, mayRun, hasRating }) {
   if (hasRating) box.append(createStars());
   const actions = make('div.actions');
   const start = make('a.button', { href: CONFIG.returnUrl, onclick: () => leave(mayRun) }, say('start_new'));
-  const again = make('button.button', { type: 'button', onclick: () => tryAgain() }, say('try_again'));
-  if (mayRun) actions.append(again, start);
+  const retry = make('button.button', { type: 'button', onclick: () => tryAgain() }, again || say('try_again'));
+  if (mayRun || again) actions.append(retry, start);
   else actions.append(start);
   actions.firstChild.classList.add('primary');
   box.append(actions, report);

@@ -76,13 +76,16 @@ function followConnection() {
       hideCard();
       steady = later(() => visit.keep({ tries: 0 }), STEADY_MS);
     }
-    if (before === 'live' && verdict.phase !== 'ended') visit.keep({ disconnects: visit.facts.disconnects + 1 });
+    if (before === 'live' && verdict.phase !== 'ended' && verdict.reason !== 'elsewhere') visit.keep({ disconnects: visit.facts.disconnects + 1 });
     if (verdict.phase === 'dipped') pill.show(say('reconnecting'), { isBusy: true });
     if (verdict.phase === 'reconnecting') {
       hideCard();
       reconnect.begin();
     }
-    if (verdict.phase === 'stuck') {
+    if (verdict.reason === 'elsewhere') {
+      reconnect.stop();
+      showCard({ title: say('elsewhere_title'), reason: verdict.reason, again: say('watch_here') });
+    } else if (verdict.phase === 'stuck') {
       if (visit.facts.tries > 0) reconnect.begin(); // in a row of tries the visitor need not press a button
       else {
         pill.hide();

@@ -4,6 +4,10 @@
 const STREAM_SOCKET = /\/api\/host\/stream(\/web_socket)?$/;
 const FRAMES_TOLD_EVERY_MS = 1000; // sixty frames a second need not be sixty events
 let socketBytes = 0;
+let hasSignalled = false;
+// A session has one streamer: the tab that signals last has it. Another that took it back by itself
+// would lose it the same way.
+const streamTabs = window.BroadcastChannel ? new BroadcastChannel(`hydraneck-stream ${CONFIG.base}`) : null;
 
 function readSignal(text) {
   let signal;
@@ -13,7 +17,9 @@ function readSignal(text) {
     return;
   }
   if (signal && signal.ConnectionTerminated) {
-    watch.tell({ type: 'terminated' });
+    // The body fell silent (-1, or an errno); 0 is its goodbye, -100 and below its refusals.
+    const code = Number(signal.ConnectionTerminated.error_code);
+    watch.tell({ type: 'terminated', isLoss: code === -1 || code > 0 });
     askServer();
   } else if (signal && signal.DebugLog && /^fatal/.test(signal.DebugLog.ty || '')) {
     watch.tell({ type: 'fatal', detail: String(signal.DebugLog.message || '').slice(0, 200) });
@@ -23,6 +29,10 @@ function readSignal(text) {
 
 function watchSocket(socket) {
   let toldAt = -Infinity;
+  listen(socket, 'open', () => {
+    hasSignalled = true;
+    if (streamTabs) streamTabs.postMessage('taken');
+  });
   listen(socket, 'message', ({ data }) => {
     if (typeof data === 'string') {
       readSignal(data);
@@ -40,6 +50,7 @@ function watchSocket(socket) {
 }
 
 function wrapWebSocket() {
+  if (streamTabs) listen(streamTabs, 'message', () => { if (hasSignalled) watch.tell({ type: 'taken' }); });
   const Native = NATIVE.WebSocket;
   const Wrapped = new Proxy(Native, {
     construct(target, args, newTarget) {

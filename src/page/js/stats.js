@@ -95,7 +95,7 @@ function createStats() {
   toggle(wishes.facts.stats);
 
   setInterval(guard(async () => {
-    if (watch.verdict.phase === 'ended') return;
+    if (watch.verdict.phase === 'ended' || watch.verdict.reason === 'elsewhere') return;
     const digest = await sendDigest();
     // Absent is unknown; the worker reads null no better.
     const known = Object.fromEntries(Object.entries(digest).filter(([, value]) => value !== null));

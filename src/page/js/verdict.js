@@ -23,15 +23,19 @@ function createVerdict(start) {
   let down = null;
   let peerState = 'none';
   let framesAt = null;
+  let isTaken = false;
+  let isLost = false; // the streamer lost its body: its goodbye is no end
 
   function live(transport) {
     Object.assign(verdict, { phase: 'live', reason: null, detail: '', transport, wasLive: true });
     down = null;
+    isLost = false;
   }
   function become(phase, reason = null, detail = '') {
     Object.assign(verdict, { phase, reason, detail });
   }
   function fall(cause, now) {
+    if (isLost) return;
     if (!down || SEVERITY[cause] > SEVERITY[down.cause]) down = { cause, at: now };
   }
 
@@ -51,6 +55,8 @@ function createVerdict(start) {
   function server(event) {
     if (event.status === 'ended' || event.status === 'ending' || event.status === 'gone') {
       become('ended', event.reason || verdict.reason || 'unknown');
+    } else if (isTaken) {
+      // What becomes of the stream is the other tab's affair.
     } else if (event.status === 'restarting' || (event.status === 'starting' && down)) {
       down = null;
       become('reconnecting', 'restarting');
@@ -76,7 +82,7 @@ function createVerdict(start) {
   }
 
   verdict.step = (event, now) => {
-    if (verdict.phase === 'ended') return verdict;
+    if (verdict.phase === 'ended' || (isTaken && event.type !== 'server')) return verdict;
     switch (event.type) {
       case 'peer-made':
         peerState = 'new';
@@ -89,8 +95,11 @@ function createVerdict(start) {
         if (peerState === 'connected') fall('stopped', now);
         break;
       case 'terminated':
-        if (verdict.wasLive) fall('stopped', now);
-        else become('stuck', 'start_failed');
+        if (!verdict.wasLive) become('stuck', 'start_failed');
+        else if (event.isLoss) {
+          isLost = true;
+          down = { cause: 'failed', at: now };
+        } else fall('stopped', now);
         break;
       case 'fatal':
         down = null;
@@ -102,6 +111,10 @@ function createVerdict(start) {
         break;
       case 'socket-closed':
         socketClosed(now);
+        break;
+      case 'taken': // by another tab: not to be fought for
+        isTaken = true;
+        become('stuck', 'elsewhere');
         break;
       case 'server':
         server(event);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::{Answers, Faults, Options};
 use super::{Generation, LEAVE, LONG, SEED_HOST, stage, with};
+use crate::body::Neighbours;
 use crate::body::pairing::PairingError;
 use crate::body::sunshine::SunshineError;
 use crate::exec;
@@ -128,7 +129,10 @@ fn among_a_hundred_clients_only_ours_are_unpaired() {
         let tidied = stage.body().tidy(|| names, LONG).await.unwrap();
         assert_eq!(tidied.unpaired, [dead.client.unwrap()]);
         assert!(!tidied.is_in_use);
-        let departure = stage.body().leave(&live, LEAVE).await;
+        let departure = stage
+            .body()
+            .leave(&live, &Neighbours::default(), LEAVE)
+            .await;
         assert_eq!(departure.unpaired, [live.client.unwrap()]);
     });
     let clients = stage.demo.clients();
@@ -147,7 +151,9 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         body.pair(&program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         assert_eq!(
-            body.leave(&first, LEAVE).await.unpaired,
+            body.leave(&first, &Neighbours::default(), LEAVE)
+                .await
+                .unpaired,
             Vec::<String>::new()
         );
         assert_eq!(stage.pins(), 1);
@@ -159,7 +165,7 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
             let paired = body.pair(&program, &second, seeded, LONG).await.unwrap();
             assert!(!paired.fresh);
             assert!(body.target(&program, &paired, None, None).await.is_ok());
-            body.leave(&second, LEAVE).await;
+            body.leave(&second, &Neighbours::default(), LEAVE).await;
         }
         assert_eq!(stage.pins(), 1, "no second dance");
         assert_eq!(stage.demo.clients(), [first.client.unwrap()]);
@@ -177,7 +183,7 @@ fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_u
         let first = body.traces(None);
         body.pair(&program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
-        body.leave(&first, LEAVE).await;
+        body.leave(&first, &Neighbours::default(), LEAVE).await;
 
         stage.change(|rules| rules.pair_once = false);
         let body = stage.body();

@@ -6,8 +6,15 @@ use serde_json::Value;
 
 use super::super::{Faults, Options};
 use super::{LEAVE, LONG, stage, with};
+use crate::body::Neighbours;
 use crate::body::experience::Launch;
 use crate::{clock, exec};
+
+/// No other session is on the body.
+const ALONE: Neighbours = Neighbours {
+    is_watched: false,
+    experiences: Vec::new(),
+};
 
 #[test]
 fn a_whole_visit_leaves_nothing_on_the_body() {
@@ -42,11 +49,11 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         phase("target");
         assert_eq!(stage.demo.clients(), [traces.client.clone().unwrap()]);
         traces.streamed = true;
-        let departure = body.leave(&traces, LEAVE).await;
+        let departure = body.leave(&traces, &ALONE, LEAVE).await;
         assert_eq!(departure.unpaired, [traces.client.clone().unwrap()]);
         assert_eq!(departure.left, Vec::<String>::new());
         phase("leave");
-        let again = body.leave(&traces, LEAVE).await;
+        let again = body.leave(&traces, &ALONE, LEAVE).await;
         assert_eq!((again.unpaired, again.left), (Vec::new(), Vec::new()));
     });
     assert_eq!(stage.demo.clients(), Vec::<String>::new());
@@ -131,6 +138,62 @@ fn what_hydrabody_or_sunshine_does_not_take_is_a_warning() {
 }
 
 #[test]
+fn where_no_hydrabody_listens_sunshine_starts_the_executable_and_tells_nobody() {
+    let mut stage = stage(Faults::default());
+    let launch = Launch::new(Some("Mars"), r"C:\mars.exe", "s1");
+    let entry = |stage: &super::Stage| {
+        let apps = stage.demo.state.apps();
+        apps.into_iter().find(|a| a["name"] == "Mars").unwrap()
+    };
+    let warnings = exec::block_on(stage.body().launch(&launch));
+    assert_eq!(warnings, Vec::<String>::new());
+    let told = entry(&stage);
+    assert!(
+        told["cmd"] == "" && told["prep-cmd"][0]["do"].is_string(),
+        "{told}"
+    );
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    stage.change(|rules| rules.ports.agent = port);
+    let warnings = exec::block_on(stage.body().launch(&launch));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let alone = entry(&stage);
+    // Sunshine would not start an app whose command fails.
+    assert_eq!(alone["prep-cmd"], serde_json::json!([]), "{alone}");
+    assert_eq!(alone["cmd"], r#""C:\mars.exe""#);
+}
+
+#[test]
+fn what_another_session_on_the_body_needs_stays_until_the_last_one_leaves() {
+    let stage = stage(Faults {
+        foreign_app: Some("Mars".into()),
+        ..Faults::default()
+    });
+    let body = stage.body();
+    let mut traces = body.traces(Some(Launch::new(Some("Mars"), r"C:\mars.exe", "s1")));
+    traces.streamed = true;
+    let leave = |is_watched, experiences: &[&str]| {
+        let neighbours = Neighbours {
+            is_watched,
+            experiences: experiences.iter().map(|e| (*e).to_owned()).collect(),
+        };
+        let departure = exec::block_on(body.leave(&traces, &neighbours, LEAVE));
+        assert_eq!(departure.left, Vec::<String>::new());
+        let calls = stage.calls();
+        let count = |text: &str| calls.iter().filter(|c| c.contains(text)).count();
+        (
+            stage.demo.running().is_some(),
+            count("agent POST /api/v1/stop"),
+        )
+    };
+    assert_eq!(leave(true, &["Mars"]), (true, 0));
+    assert_eq!(leave(true, &["Venus"]), (true, 1));
+    assert_eq!(leave(false, &[]), (false, 2));
+}
+
+#[test]
 fn a_body_that_is_gone_is_left_in_bounded_time_and_what_stays_is_said() {
     let stage = stage(Faults {
         slow_tls_ms: 60_000,
@@ -140,7 +203,7 @@ fn a_body_that_is_gone_is_left_in_bounded_time_and_what_stays_is_said() {
     let launch = Launch::new(Some("Mars"), r"C:\mars.exe", "s1");
     let body = stage.body();
     let traces = body.traces(Some(launch));
-    let departure = exec::block_on(body.leave(&traces, Duration::from_millis(300)));
+    let departure = exec::block_on(body.leave(&traces, &ALONE, Duration::from_millis(300)));
     assert_eq!(departure.left.len(), 3, "{departure:?}");
     assert!(
         departure
