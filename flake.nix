@@ -49,6 +49,9 @@
         hydraneckwebrtc =
           { lib, pkgs, ... }:
           {
+            _file = ./flake.nix;
+            # A host and a module that it imports may both import this one.
+            key = "${toString ./.}#nixosModules.hydraneckwebrtc";
             imports = [ ./nixos-module ];
             services.hydraneckwebrtc.package =
               lib.mkDefault

@@ -232,6 +232,13 @@ let
           "hydraneckwebrtc"
         ];
       overlay = builtins.isFunction outputs.overlays.default;
+      modules_may_be_imported_twice =
+        (nixpkgs.lib.nixosSystem {
+          modules = [
+            outputs.nixosModules.default
+            { imports = [ outputs.nixosModules.hydraneckwebrtc ]; }
+          ];
+        }).config.services.hydraneckwebrtc.package == outputs.packages.x86_64-linux.default;
       checks =
         onEverySystem outputs.checks
         && lib.all (
