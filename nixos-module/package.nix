@@ -19,6 +19,7 @@ rustPlatform.buildRustPackage {
     fileset = fileset.difference ../. (
       fileset.unions [
         (fileset.maybeMissing ../.ci)
+        (fileset.maybeMissing ../target)
         ../flake.lock
         ../flake.nix
         ../nixos-module
