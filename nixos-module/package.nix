@@ -4,6 +4,7 @@
   stdenv,
   rustPlatform,
   installShellFiles,
+  util-linux,
 }:
 let
   cargo = lib.importTOML ../Cargo.toml;
@@ -32,6 +33,8 @@ rustPlatform.buildRustPackage {
 
   nativeBuildInputs = [ installShellFiles ];
 
+  # The tests start daemons by `setsid`.
+  nativeCheckInputs = [ util-linux ];
   # The other tests want browsers, coturn or network namespaces; CI runs those.
   cargoTestFlags = [
     "--lib"

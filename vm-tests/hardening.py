@@ -105,7 +105,11 @@ with subtest("an empty secret is a failure with a name, once"):
 
 
 def fails_once(unit: str, words: str) -> None:
-    """The unit does not start, says why in the journal, and is not started again."""
+    """The unit does not start, says why in the journal, and is not started again.
+
+    The words are the service's or systemd's own: what systemd's child says before it becomes the
+    service may reach the journal after that child's end, and is under no unit then.
+    """
     machine.fail(f"systemctl start {unit}")
     # A unit that waits for its restart is `activating`.
     machine.require_unit_state(unit, "failed")
@@ -122,7 +126,7 @@ with subtest("a missing secret file stops the start and does not start a storm")
         f"printf '[Service]\\nLoadCredential=more:/run/not-there\\n' > {drop_in}/more.conf",
         "systemctl daemon-reload",
     )
-    fails_once("hydraneckwebrtc-controller.service", "Failed to set up credentials")
+    fails_once("hydraneckwebrtc-controller.service", "status=243/CREDENTIALS")
     machine.succeed(f"rm {drop_in}/more.conf", "systemctl daemon-reload")
 
 with subtest("so does a secret file with something else in it"):
@@ -149,7 +153,7 @@ with subtest("the relay with a certificate file that is missing fails once, too"
         "printf '[Service]\\nLoadCredential=tls-key:/run/not-there\\n' > /run/systemd/system/coturn.service.d/more.conf",
         "systemctl daemon-reload",
     )
-    fails_once("coturn.service", "Failed to set up credentials")
+    fails_once("coturn.service", "status=243/CREDENTIALS")
     machine.succeed("rm /run/systemd/system/coturn.service.d/more.conf", "systemctl daemon-reload")
     machine.succeed("systemctl start coturn.service")
 
