@@ -49,6 +49,9 @@
         hydraneckwebrtc =
           { lib, pkgs, ... }:
           {
+            _file = ./flake.nix;
+            # A host and a module that it imports may both import this one.
+            key = "${toString ./.}#nixosModules.hydraneckwebrtc";
             imports = [ ./nixos-module ];
             services.hydraneckwebrtc.package =
               lib.mkDefault
@@ -80,9 +83,9 @@
           ] "cargo clippy --offline --release --all-targets -- --deny warnings";
           fmt = cargoCheck "fmt" [ pkgs.rustfmt ] "cargo fmt --check";
           # As in the package: what wants a certificate authority or a relay is left out.
-          tests =
-            cargoCheck "tests" [ ]
-              "cargo test --offline --release --lib --bins -- --skip acme_tests --skip doctor::turn";
+          tests = cargoCheck "tests" [
+            pkgs.util-linux
+          ] "cargo test --offline --release --lib --bins -- --skip acme_tests --skip doctor::turn";
         }
         // lib.listToAttrs (
           map (name: {

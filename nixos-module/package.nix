@@ -4,6 +4,7 @@
   stdenv,
   rustPlatform,
   installShellFiles,
+  util-linux,
 }:
 let
   cargo = lib.importTOML ../Cargo.toml;
@@ -19,6 +20,7 @@ rustPlatform.buildRustPackage {
     fileset = fileset.difference ../. (
       fileset.unions [
         (fileset.maybeMissing ../.ci)
+        (fileset.maybeMissing ../target)
         ../flake.lock
         ../flake.nix
         ../nixos-module
@@ -31,6 +33,8 @@ rustPlatform.buildRustPackage {
 
   nativeBuildInputs = [ installShellFiles ];
 
+  # The tests start daemons by `setsid`.
+  nativeCheckInputs = [ util-linux ];
   # The other tests want browsers, coturn or network namespaces; CI runs those.
   cargoTestFlags = [
     "--lib"

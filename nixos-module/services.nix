@@ -59,10 +59,11 @@ let
     ++ lib.optional (usesTurnSecret && cfg.turn.secretFile == null) "turn-secret"
   );
 
-  # Keys that are not set are left out of the file, and sections that are empty then.
+  # Keys that are not set are left out of the file, and sections that are empty then. A package is
+  # a path there, not a section.
   prune =
     value:
-    if lib.isAttrs value then
+    if lib.isAttrs value && !lib.isDerivation value then
       lib.filterAttrs (_: v: v != null && v != { }) (lib.mapAttrs (_: prune) value)
     else
       value;

@@ -328,7 +328,8 @@ in
       '';
 
       # The stock unit of the last releases has a sandbox, and its settings win; older ones get it
-      # from here.
+      # from here. But its user namespace has no say over ports below 1024, whatever capabilities
+      # the service has in it.
       serviceConfig =
         lib.mapAttrs (_: mkDefault) (
           hardening.turn
@@ -338,6 +339,7 @@ in
             ReadWritePaths = [ "-/run/coturn" ];
           }
         )
+        // lib.optionalAttrs usesLowPort { PrivateUsers = lib.mkForce hardening.lowPorts.PrivateUsers; }
         // lib.optionalAttrs usesNixosCertificates {
           ExecReload = "${pkgs.coreutils}/bin/kill -USR2 $MAINPID"; # reads certificates again
           SupplementaryGroups = [ certificate.group ];

@@ -15,6 +15,7 @@ let
 
   # Interfaces of networkd have no unit of their own; network-online.target covers them.
   usesNetworkd = config.networking.wireguard.useNetworkd or false;
+  generatesKey = cfg.privateKeyFile == null && !usesNetworkd;
   unitOf =
     name:
     if cfg.create || (config.networking.wireguard.interfaces or { }) ? ${name} then
@@ -109,7 +110,8 @@ in
       description = ''
         File with the private key. `null` generates one, once, into
         {file}`/var/lib/hydraneckwebrtc-wireguard/<interface>.key`;
-        `wg show <interface> public-key` prints what the peers need.
+        `wg show <interface> public-key` prints what the peers need. Where networkd sets the
+        interface up ({option}`networking.wireguard.useNetworkd`), nothing is generated: name a file.
       '';
     };
 
@@ -157,6 +159,14 @@ in
             Set it, for example to [ "10.10.0.2/16" ], or set create = false.
           '';
         }
+        {
+          # networkd would not start without the file, and with it the machine's network.
+          assertion = cfg.privateKeyFile != null || generatesKey;
+          message = ''
+            services.hydraneckwebrtc.wireguard.privateKeyFile is not set, and networkd, which sets the interface up here (networking.wireguard.useNetworkd), generates no key.
+            Write one with `wg genkey` to a file on this machine and name it there.
+          '';
+        }
         (notInStore "privateKeyFile" cfg.privateKeyFile)
       ]
       ++ map (p: notInStore "peers.*.presharedKeyFile" p.presharedKeyFile) cfg.peers;
@@ -170,7 +180,7 @@ in
             toString cfg.privateKeyFile
           else
             "/var/lib/hydraneckwebrtc-wireguard/${cfg.interface}.key";
-        generatePrivateKeyFile = cfg.privateKeyFile == null;
+        generatePrivateKeyFile = generatesKey;
         peers = map (
           p:
           lib.filterAttrs (_: v: v != null) p

@@ -1,5 +1,5 @@
 # Every unit of ours on one machine; on another a controller with a port below 1024, and a relay
-# alone on a system that has been NixOS 24.11.
+# alone on a system that has been NixOS 24.11; on a third a relay with a port below 1024.
 { module }:
 let
   common = import ./common.nix { inherit module; };
@@ -25,6 +25,11 @@ in
         worker.enable = true;
         worker.streamProgram = "testcard";
       };
+    };
+    relay = {
+      imports = [ common ];
+      services.hydraneckwebrtc.turn.enable = true;
+      services.hydraneckwebrtc.turn.port = 443;
     };
   };
   testScript = builtins.readFile ./hardening.py;

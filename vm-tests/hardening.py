@@ -30,6 +30,31 @@ with subtest("so is the coturn of an older NixOS, which has no sandbox of its ow
     edge.succeed("systemctl restart coturn.service")
     edge.wait_for_open_port(3478, "192.168.1.1")
 
+with subtest("a relay below port 1024 is reached, and has that one capability"):
+    relay.wait_for_unit("coturn.service")
+    relay.wait_for_open_port(443, "192.168.1.3")
+    relay.succeed("systemd-analyze security --no-pager --threshold=20 coturn.service")
+    pid = relay.succeed("systemctl show -P MainPID coturn.service").strip()
+    relay.succeed(f"grep -q '^CapEff:\\s*0000000000000400$' /proc/{pid}/status")
+
+with subtest("a machine that is up before its network waits for an address"):
+    # A network of its own stands for one that is not there yet.
+    drop_in = "/run/systemd/system/hydraneckwebrtc-addresses.service.d"
+    relay.succeed(
+        "ip netns add late",
+        f"mkdir -p {drop_in}",
+        f"printf '[Service]\\nNetworkNamespacePath=/run/netns/late\\n' > {drop_in}/late.conf",
+        "systemctl daemon-reload",
+        "systemctl restart --no-block coturn.service",
+    )
+    relay.wait_until_succeeds(
+        "journalctl -u hydraneckwebrtc-addresses.service | grep 'waiting ten minutes'", timeout=30
+    )
+    relay.require_unit_state("hydraneckwebrtc-addresses.service", "activating")
+    relay.succeed("ip -n late address add 192.0.2.7/24 dev lo")
+    relay.wait_until_succeeds("grep -Fx allowed-peer-ip=192.0.2.7 /run/coturn/turnserver.cfg", timeout=30)
+    relay.wait_for_unit("coturn.service")
+
 with subtest("no service of ours runs as root"):
     for unit in ("hydraneckwebrtc.service", "hydraneckwebrtc-controller.service", "coturn.service"):
         pid = machine.succeed(f"systemctl show -P MainPID {unit}").strip()
@@ -80,7 +105,11 @@ with subtest("an empty secret is a failure with a name, once"):
 
 
 def fails_once(unit: str, words: str) -> None:
-    """The unit does not start, says why in the journal, and is not started again."""
+    """The unit does not start, says why in the journal, and is not started again.
+
+    The words are the service's or systemd's own: what systemd's child says before it becomes the
+    service may reach the journal after that child's end, and is under no unit then.
+    """
     machine.fail(f"systemctl start {unit}")
     # A unit that waits for its restart is `activating`.
     machine.require_unit_state(unit, "failed")
@@ -97,7 +126,7 @@ with subtest("a missing secret file stops the start and does not start a storm")
         f"printf '[Service]\\nLoadCredential=more:/run/not-there\\n' > {drop_in}/more.conf",
         "systemctl daemon-reload",
     )
-    fails_once("hydraneckwebrtc-controller.service", "Failed to set up credentials")
+    fails_once("hydraneckwebrtc-controller.service", "status=243/CREDENTIALS")
     machine.succeed(f"rm {drop_in}/more.conf", "systemctl daemon-reload")
 
 with subtest("so does a secret file with something else in it"):
@@ -124,7 +153,7 @@ with subtest("the relay with a certificate file that is missing fails once, too"
         "printf '[Service]\\nLoadCredential=tls-key:/run/not-there\\n' > /run/systemd/system/coturn.service.d/more.conf",
         "systemctl daemon-reload",
     )
-    fails_once("coturn.service", "Failed to set up credentials")
+    fails_once("coturn.service", "status=243/CREDENTIALS")
     machine.succeed("rm /run/systemd/system/coturn.service.d/more.conf", "systemctl daemon-reload")
     machine.succeed("systemctl start coturn.service")
 

@@ -7,6 +7,8 @@ let
   authorityFiles =
     { pkgs, ... }:
     {
+      # The script looks at certificates with it.
+      environment.systemPackages = [ pkgs.openssl ];
       networking.extraHosts = ''
         192.168.1.2 builtin.example.com
         192.168.1.3 neck.example.com

@@ -68,9 +68,17 @@ with subtest("with the tunnel back it is well again, and the session was kept"):
     assert "session_id" in create("10.10.100.6")
 
 with subtest("the worker starts without the tunnel, too"):
-    worker.succeed("systemctl stop wireguard-wg0.service", "systemctl mask --runtime wireguard-wg0.service")
-    worker.succeed("systemctl restart hydraneckwebrtc.service")
+    # Its start fails from now on, and the worker's start asks for it.
+    drop_in = "/run/systemd/system/wireguard-wg0.service.d"
+    worker.succeed(
+        "systemctl stop wireguard-wg0.service",
+        f"mkdir -p {drop_in}",
+        f"printf '[Unit]\\nAssertPathExists=/not-there\\n' > {drop_in}/never.conf",
+        "systemctl daemon-reload",
+        "systemctl restart hydraneckwebrtc.service",
+    )
     worker.wait_for_unit("hydraneckwebrtc.service")
+    worker.fail("systemctl start wireguard-wg0.service", "ip link show dev wg0")
     worker.wait_until_succeeds(
-        "journalctl -u hydraneckwebrtc.service | grep 'no WireGuard interface detected'", timeout=15
+        f"{HEALTH} | jq -e '.status == \"degraded\" and .extra.wireguard == false'", timeout=30
     )

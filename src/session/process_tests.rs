@@ -405,20 +405,17 @@ fn is_alive(stray: &Stray) -> bool {
 fn streamers_are_known_by_their_name_wherever_an_update_has_put_the_next_version() {
     let scratch = Scratch::new();
     for supervisor in supervisors() {
-        // Copies of a program that sleeps, as the streamers of two versions.
-        let sleep = ["/bin/sleep", "/usr/bin/sleep"];
-        let sleep = sleep.iter().find(|path| Path::new(path).exists()).unwrap();
+        // Copies of a shell that waits, as the streamers of two versions. Not of `sleep`, which on
+        // some systems is one program with all of coreutils and goes by its name.
         let old = scratch.path().join("1/streamer");
         fs::create_dir_all(old.parent().unwrap()).unwrap();
-        let copied = std::process::Command::new("cp")
-            .arg(sleep)
+        let copied = std::process::Command::new("sh")
+            .args(["-c", "cp \"$(command -v bash)\" \"$1\"", "sh"])
             .arg(&old)
             .status();
         assert!(copied.unwrap().success());
-        let body = format!(
-            "{0} 300 & {0} 300 & echo $! > last; exec sleep 300",
-            old.display()
-        );
+        let streamer = format!("{} -c 'read -r _ <> never' &", old.display());
+        let body = format!("mkfifo never; {streamer} {streamer} echo $! > last; exec sleep 300");
         let (running, workspace) = started(&supervisor, &scratch, &body);
         let last = pid_in(&workspace, "last");
         let new = scratch.path().join("2/streamer");

@@ -19,8 +19,10 @@ BOOT_SECONDS = 120
 POLL_SECONDS = 0.25
 # Where the cgroup tree is; see in_a_mount_namespace_of_our_own in driver.py.
 CGROUPS = Path("/sys/fs/cgroup")
-# No machine has this address.
-ROUTER = "192.168.1.254"
+# What each machine of a NixOS test has beside the network of the tests: an interface with QEMU's
+# own address, the same for all, and the default route by it. Nobody is there.
+OUTSIDE = "10.0.2.15/24"
+ROUTER = "10.0.2.2"
 # What a machine may do to its own network, and to nothing of the host's.
 CAPABILITIES = "CAP_NET_ADMIN,CAP_NET_RAW"
 
@@ -63,17 +65,21 @@ class Lan:
     def ip(self, *command, check=True):
         host("ip", "-n", self.namespace, *command, check=check)
 
-    def plug(self, namespace, port, address, mac):
-        """Gives a machine's namespace an eth1 on the bridge."""
-        self.ip("link", "add", port, "type", "veth", "peer", "name", "eth1", "netns", namespace)
-        self.ip("link", "set", port, "master", "br1", "up")
+    def plug(self, namespace, ports, addresses, mac):
+        """Gives a machine's namespace an eth0 that leads nowhere, and an eth1 on the bridge."""
+        for name, port in zip(("eth0", "eth1"), ports):
+            self.ip("link", "add", port, "type", "veth", "peer", "name", name, "netns", namespace)
+            self.ip("link", "set", port, "up")
+        self.ip("link", "set", ports[1], "master", "br1")
         for command in (
             ["link", "set", "lo", "up"],
+            ["addr", "add", OUTSIDE, "dev", "eth0"],
+            ["link", "set", "eth0", "up"],
+            ["route", "add", "default", "via", ROUTER, "dev", "eth0"],
             ["link", "set", "eth1", "address", mac],
-            ["addr", "add", address, "dev", "eth1"],
+            # There is nobody else who might have the address.
+            *(["addr", "add", address, "dev", "eth1", "nodad"] for address in addresses),
             ["link", "set", "eth1", "up"],
-            # Leads to a router that is not there, but a browser and multicast want one.
-            ["route", "add", "default", "via", ROUTER, "dev", "eth1"],
         ):
             host("ip", "-n", namespace, *command)
 
@@ -86,11 +92,11 @@ class Machine:
 
     def __init__(self, name, number, root, overlay, work, lan, tag):
         self.name = name
-        self.address = f"192.168.1.{number}"
+        self.addresses = [f"192.168.1.{number}", f"2001:db8:1::{number}"]
         self.mac = f"52:54:00:12:01:{number:02x}"
         self.lan = lan
         self.namespace = f"{tag}-{name}"
-        self.port = f"v-{name}"[:15]
+        self.ports = [f"{kind}-{name}"[:15] for kind in ("out", "lan")]
         self.cgroup = CGROUPS / f"{tag}.{name}"
         self.directory = Path(work) / name
         self.layers = f"{overlay}:{root}"
@@ -118,14 +124,16 @@ class Machine:
         if self.process:
             return
         host("ip", "netns", "add", self.namespace)
-        self.lan.plug(self.namespace, self.port, f"{self.address}/24", self.mac)
+        with_prefixes = [f"{self.addresses[0]}/24", f"{self.addresses[1]}/64"]
+        self.lan.plug(self.namespace, self.ports, with_prefixes, self.mac)
         root = self.directory / "root"
         if not os.path.ismount(root):
             layers = f"lowerdir={self.layers},upperdir={self.directory}/upper,workdir={self.directory}/work"
             host("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
         (root / "etc/hostname").write_text(f"{self.name}\n")
         more = (root / "etc/hosts.more").read_text()
-        (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{self.hosts}{more}")
+        own = f"127.0.0.1 localhost\n::1 localhost\n127.0.0.2 {self.name}\n"
+        (root / "etc/hosts").write_text(f"{own}{self.hosts}{more}")
         self.cgroup.mkdir(exist_ok=True)
         command = [
             "systemd-nspawn",
@@ -211,15 +219,16 @@ class Machine:
         self.start()
 
     def unplug(self):
-        self.lan.ip("link", "del", self.port, check=False)
+        for port in self.ports:
+            self.lan.ip("link", "del", port, check=False)
         host("ip", "netns", "del", self.namespace, check=False)
 
     def block(self):
-        """Pulls the network cable."""
-        self.lan.ip("link", "set", self.port, "down")
+        """Pulls the cable of the network of the tests."""
+        self.lan.ip("link", "set", self.ports[1], "down")
 
     def unblock(self):
-        self.lan.ip("link", "set", self.port, "up")
+        self.lan.ip("link", "set", self.ports[1], "up")
 
     def release(self):
         """Leaves nothing of the machine behind."""

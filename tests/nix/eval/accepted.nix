@@ -134,6 +134,23 @@ let
       turn.enable = false;
     };
   };
+  # By networkd, which has no unit for an interface and generates no key.
+  networkd = machine {
+    networking.useNetworkd = true;
+    services.hydraneckwebrtc = {
+      controller.enable = true;
+      worker.enable = true;
+      wireguard.enable = true;
+      wireguard.addresses = [ "10.10.0.2/16" ];
+      wireguard.privateKeyFile = "/run/keys/wireguard";
+    };
+  };
+  lowRelay = machine {
+    services.hydraneckwebrtc.turn = {
+      enable = true;
+      port = 443;
+    };
+  };
   relayAlone = machine {
     services.hydraneckwebrtc.turn = {
       enable = true;
@@ -297,6 +314,18 @@ let
     an_existing_tunnel_is_used = {
       its_unit = lib.elem "wg-quick-wg7.service" (unit existingTunnel "hydraneckwebrtc").after;
       nothing_is_declared = existingTunnel.checked.networking.wireguard.interfaces == { };
+    };
+    a_tunnel_may_be_set_up_by_networkd = {
+      no_unit_to_wait_for =
+        !(says "wireguard-" (unit networkd "hydraneckwebrtc").after)
+        && !(networkd.checked.systemd.services ? wireguard-wg0);
+      key_is_given = !networkd.checked.networking.wireguard.interfaces.wg0.generatePrivateKeyFile;
+    };
+    a_relay_may_listen_below_port_1024 = {
+      # Whatever the stock unit's sandbox says.
+      no_user_namespace = !(service lowRelay "coturn").PrivateUsers;
+      one_capability = (service lowRelay "coturn").CapabilityBoundingSet == [ "CAP_NET_BIND_SERVICE" ];
+      otherwise_one = (service worker "coturn").PrivateUsers;
     };
     a_static_turn_user_is_possible = {
       coturn_side = (coturn static).lt-cred-mech && !(coturn static).use-auth-secret;

@@ -1,7 +1,7 @@
 # The conventions of NixOS modules and flakes that this project keeps: each is a list of facts, and
 # the answer is the list of those that do not hold.
 let
-  inherit (import ./machine.nix) lib machine;
+  inherit (import ./machine.nix) lib machine pkgs;
   root = ../../..;
   read = file: builtins.readFile (root + file);
   moduleFiles = lib.filter (lib.hasSuffix ".nix") (
@@ -152,6 +152,13 @@ let
       declared_keys = settings.sessions.max == 3;
       defaults_give_way = settings.sessions.dir == "/srv/sessions" && settings.update.enabled;
       other_defaults_stay = settings.sessions.web_server == "/opt/moonlight-web-stream/web-server";
+      a_package_is_a_path =
+        builtins.isString
+          (machine {
+            services.hydraneckwebrtc.controller.enable = true;
+            services.hydraneckwebrtc.worker.enable = true;
+            services.hydraneckwebrtc.worker.settings.sessions.web_server = pkgs.hello;
+          }).checked.systemd.services.hydraneckwebrtc.serviceConfig.ExecStart;
       the_rest_follows =
         settings.mic.max == 3 && (overridden.checked.services.coturn).max-port == 49152 + 3 * 20 - 1;
     };
@@ -232,6 +239,13 @@ let
           "hydraneckwebrtc"
         ];
       overlay = builtins.isFunction outputs.overlays.default;
+      modules_may_be_imported_twice =
+        (nixpkgs.lib.nixosSystem {
+          modules = [
+            outputs.nixosModules.default
+            { imports = [ outputs.nixosModules.hydraneckwebrtc ]; }
+          ];
+        }).config.services.hydraneckwebrtc.package == outputs.packages.x86_64-linux.default;
       checks =
         onEverySystem outputs.checks
         && lib.all (

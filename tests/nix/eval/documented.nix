@@ -1,10 +1,16 @@
-# The examples of docs/nixos.md that configure a machine, evaluated as they are written.
+# The documents' examples that configure a machine, evaluated as they are written.
 let
   inherit (import ./machine.nix) lib machine;
-  text = builtins.readFile ../../../docs/nixos.md;
-  blocks = map (piece: lib.head (lib.splitString "\n```" piece)) (
-    builtins.tail (lib.splitString "\n```nix\n" text)
-  );
+  documents = [
+    ../../../docs/nixos.md
+    ../../../docs/scale.md
+  ];
+  blocksOf =
+    document:
+    map (piece: lib.head (lib.splitString "\n```" piece)) (
+      builtins.tail (lib.splitString "\n```nix\n" (builtins.readFile document))
+    );
+  blocks = lib.concatMap blocksOf documents;
   configurations = builtins.filter (b: !(lib.hasInfix "outputs =" b)) blocks;
   module =
     block:

@@ -115,6 +115,19 @@ in
   a_relay_without_its_certificate_file = case [ "turn.tls.keyFile" "not defined" ] {
     turn.tls.certificateFile = "/run/keys/cert.pem";
   };
+  a_generated_tunnel_key_with_networkd = {
+    says = [ "wireguard.privateKeyFile is not set, and networkd" ];
+    value =
+      (machine {
+        imports = [
+          (worker {
+            wireguard.enable = true;
+            wireguard.addresses = [ "10.10.0.2/16" ];
+          })
+        ];
+        networking.useNetworkd = true;
+      }).checked.systemd.services;
+  };
   an_interface_name_too_long = case [ "wireguard.interface" "string matching" ] {
     wireguard.enable = true;
     wireguard.interface = "a-name-of-more-than-15";

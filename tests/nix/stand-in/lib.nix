@@ -148,7 +148,14 @@ let
     path = mk "absolute path" (
       x: isPath x || isDerivation x || (isString x && substring 0 1 x == "/")
     ) { };
-    package = mk "package" isDerivation { };
+    package = mk "package" isDerivation {
+      merge =
+        path: vs:
+        if length vs == 1 then
+          head vs
+        else
+          throw "The option `${showPath path}' is defined multiple times while it's expected to be unique.";
+    };
     separatedString =
       sep:
       mk "strings concatenated with ${builtins.toJSON sep}" isString { merge = _: concatStringsSep sep; };
@@ -309,8 +316,11 @@ let
               v;
           long = r ? config || r ? options;
         in
-        [
-          {
+        {
+          # What is imported by several is there once: a file, or whatever has the same key.
+          key = r.key or (if isPath m || isString m then toString m else null);
+          imports = r.imports or [ ];
+          module = {
             options = if long then r.options or { } else { };
             config = (
               if long then
@@ -330,10 +340,25 @@ let
             freeform =
               optional (r ? freeformType) r.freeformType
               ++ optional (r ? _module && r._module ? freeformType) r._module.freeformType;
-          }
-        ]
-        ++ concatMap load (r.imports or [ ]);
-      loaded = concatMap load modules;
+          };
+        };
+      collect =
+        found: m:
+        let
+          loading = load m;
+        in
+        if loading.key != null && elem loading.key found.keys then
+          found
+        else
+          foldl' collect {
+            keys = found.keys ++ optional (loading.key != null) loading.key;
+            modules = found.modules ++ [ loading.module ];
+          } loading.imports;
+      loaded =
+        (foldl' collect {
+          keys = [ ];
+          modules = [ ];
+        } modules).modules;
       # arguments: special ones, the result itself, and _module.args
       margs =
         foldl' (a: l: a // (l.module.args or { })) { } loaded
@@ -690,9 +715,6 @@ let
             ));
         };
     };
-    optionalsList = optionals;
-    any' = any;
-    isString' = isString;
     trivial = {
       release = "26.05";
     };

@@ -220,6 +220,10 @@ lib.genAttrs names stub
     mk {
       inherit (args) pname version;
       meta = args.meta or { };
+      passthru = {
+        checkFlags = args.checkFlags or [ ];
+        checkInputs = map (package: package.pname) (args.nativeCheckInputs or [ ]);
+      };
       buildCommand =
         "mkdir -p $out/bin; "
         +

@@ -35,6 +35,14 @@ let
       stopIfChanged = option t.bool true;
     };
   };
+  file.options = {
+    enable = option t.bool true;
+    group = option t.str "+0";
+    mode = option t.str "symlink";
+    source = option (t.nullOr t.path) null;
+    text = option (t.nullOr t.lines) null;
+    user = option t.str "+0";
+  };
   group.options.members = strings;
   user.options = {
     description = option t.str "";
@@ -48,8 +56,7 @@ in
   options = {
     assertions = option (t.listOf t.anything) [ ];
     warnings = strings;
-    boot = option t.anything { };
-    environment.etc = option (t.attrsOf t.anything) { };
+    environment.etc = option (t.attrsOf (t.submodule file)) { };
     environment.systemPackages = option (t.listOf t.package) [ ];
     networking.domain = option (t.nullOr t.str) null;
     networking.extraHosts = option t.lines "";
@@ -59,6 +66,9 @@ in
     systemd.tmpfiles.rules = strings;
     users.groups = option (t.attrsOf (t.submodule group)) { };
     users.users = option (t.attrsOf (t.submodule user)) { };
-    virtualisation = option t.anything { };
+    # Of the test machines alone.
+    virtualisation.cores = option t.ints.positive 1;
+    virtualisation.diskSize = option t.ints.positive 1024;
+    virtualisation.memorySize = option t.ints.positive 1024;
   };
 }

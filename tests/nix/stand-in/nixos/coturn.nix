@@ -1,7 +1,8 @@
 # services.coturn with the option names of NixOS, and a unit that behaves as NixOS' does where the
 # project's module depends on it: user turnserver, the configuration written by preStart to
-# /run/coturn/turnserver.cfg with the secret put in place there. A machine with the stateVersion
-# 24.11 gets the unit of that release, whose /run/coturn comes from tmpfiles.d.
+# /run/coturn/turnserver.cfg with the secret put in place there, in a sandbox. A machine with the
+# stateVersion 24.11 gets the unit of that release, without a sandbox and with /run/coturn from
+# tmpfiles.d.
 {
   config,
   lib,
@@ -33,12 +34,59 @@ let
     "pkey"
   ];
   numbers = {
-    alt-listening-port = 3479;
-    alt-tls-listening-port = 5350;
+    alt-listening-port = cfg.listening-port + 1;
+    alt-tls-listening-port = cfg.tls-listening-port + 1;
+    cli-port = 5766;
     listening-port = 3478;
     max-port = 65535;
     min-port = 49152;
     tls-listening-port = 5349;
+  };
+  listensLow = lib.any (number: number < 1024) [
+    cfg.alt-listening-port
+    cfg.alt-tls-listening-port
+    cfg.listening-port
+    cfg.min-port
+    cfg.tls-listening-port
+  ];
+  capabilities = if listensLow then [ "CAP_NET_BIND_SERVICE" ] else [ "" ];
+  sandbox = {
+    AmbientCapabilities = capabilities;
+    CapabilityBoundingSet = capabilities;
+    DevicePolicy = "closed";
+    LockPersonality = true;
+    MemoryDenyWriteExecute = true;
+    NoNewPrivileges = true;
+    PrivateDevices = true;
+    PrivateTmp = true;
+    PrivateUsers = true;
+    ProcSubset = "pid";
+    ProtectClock = true;
+    ProtectControlGroups = true;
+    ProtectHome = true;
+    ProtectHostname = true;
+    ProtectKernelLogs = true;
+    ProtectKernelModules = true;
+    ProtectKernelTunables = true;
+    ProtectProc = "invisible";
+    ProtectSystem = "strict";
+    RemoveIPC = true;
+    RestrictAddressFamilies = [
+      "AF_INET"
+      "AF_INET6"
+      "AF_UNIX"
+    ]
+    ++ lib.optional (cfg.listening-ips == [ ]) "AF_NETLINK";
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    SystemCallArchitectures = "native";
+    SystemCallFilter = [
+      "@system-service"
+      "~@privileged @resources"
+    ];
+    Type = "notify";
+    UMask = "0077";
   };
   file = pkgs.writeText "turnserver.conf" ''
     ${lib.concatMapStrings (f: lib.optionalString cfg.${f} "${f}\n") flags}
@@ -47,6 +95,7 @@ let
     ${lib.concatMapStrings (a: "listening-ip=${a}\n") cfg.listening-ips}
     ${lib.concatMapStrings (a: "relay-ip=${a}\n") cfg.relay-ips}
     realm=${cfg.realm}
+    cli-ip=${cfg.cli-ip}
     ${lib.optionalString (cfg.static-auth-secret-file != null) "static-auth-secret=@secret@"}
     no-stdout-log
     syslog
@@ -56,6 +105,7 @@ let
 in
 {
   options.services.coturn = {
+    cli-ip = option t.str "127.0.0.1";
     enable = option t.bool false;
     extraConfig = option t.lines "";
     listening-ips = option (t.listOf t.str) [ ];
@@ -66,9 +116,15 @@ in
   }
   // lib.genAttrs flags (_: option t.bool false)
   // lib.genAttrs texts (_: option (t.nullOr t.str) null)
-  // lib.mapAttrs (_: option t.int) numbers;
+  // lib.mapAttrs (_: option t.port) numbers;
 
   config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.static-auth-secret == null || cfg.static-auth-secret-file == null;
+        message = "static-auth-secret and static-auth-secret-file cannot be set at the same time";
+      }
+    ];
     users.users.turnserver = {
       group = "turnserver";
       isSystemUser = true;
@@ -96,7 +152,11 @@ in
         RuntimeDirectory = lib.optional (!isOld) "coturn" ++ [ "turnserver" ];
         RuntimeDirectoryMode = "0700";
         User = "turnserver";
-      };
+      }
+      // lib.optionalAttrs isOld {
+        AmbientCapabilities = lib.mkIf listensLow "cap_net_bind_service";
+      }
+      // lib.optionalAttrs (!isOld) sandbox;
     };
   };
 }

@@ -17,9 +17,7 @@ in
     advertiseClientUrls = option (t.listOf t.str) cfg.listenClientUrls;
     extraConf = option (t.attrsOf t.str) { };
     initialAdvertisePeerUrls = option (t.listOf t.str) cfg.listenPeerUrls;
-    initialCluster = option (t.listOf t.str) [
-      "${cfg.name}=${lib.head cfg.initialAdvertisePeerUrls}"
-    ];
+    initialCluster = option (t.listOf t.str) [ "${cfg.name}=http://127.0.0.1:2380" ];
     listenClientUrls = option (t.listOf t.str) [ "http://127.0.0.1:2379" ];
     listenPeerUrls = option (t.listOf t.str) [ "http://127.0.0.1:2380" ];
     name = option t.str config.networking.hostName;
@@ -47,7 +45,7 @@ in
       serviceConfig = {
         ExecStart = "${pkgs.etcd}/bin/etcd";
         Restart = "always";
-        RestartSec = 1;
+        RestartSec = "30s";
         StateDirectory = "etcd";
         Type = "notify";
       };
