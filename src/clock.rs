@@ -61,9 +61,20 @@ impl Mark {
     }
 }
 
-/// `2026-03-23T10:15:00Z`: RFC 3339, UTC, whole seconds.
+/// The last second of the year 9999, where RFC 3339 ends, since 1970.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+/// The latest time that can be written.
+#[must_use]
+pub fn latest() -> SystemTime {
+    SystemTime::UNIX_EPOCH + LATEST
+}
+
+/// `2026-03-23T10:15:00Z`: RFC 3339, UTC, whole seconds. What cannot be written so becomes the
+/// nearest time that can.
 #[must_use]
 pub fn rfc3339(at: SystemTime) -> String {
+    let at = at.clamp(SystemTime::UNIX_EPOCH, latest());
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
@@ -120,6 +131,20 @@ mod tests {
             (2 * 86_400 + 4 * 3_600, "2d4h"),
         ] {
             assert_eq!(human(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_time_that_has_no_rfc_3339_form_becomes_the_nearest_that_has() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let second = Duration::from_secs(1);
+        for (at, text) in [
+            (epoch - second, "1970-01-01T00:00:00Z"),
+            (epoch + second, "1970-01-01T00:00:01Z"),
+            (latest(), "9999-12-31T23:59:59Z"),
+            (latest() + second, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(at), text);
         }
     }
 

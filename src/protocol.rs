@@ -3,6 +3,7 @@
 //! Requests of users are strict ([`CreateSession`] refuses unknown fields); what controller and
 //! worker send each other is lenient, so that a fleet can be updated machine by machine.
 
+mod drain;
 mod fleet;
 mod health;
 mod session;

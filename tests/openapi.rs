@@ -280,7 +280,10 @@ fn the_shapes_have_the_fields_of_the_structs() {
     );
     holds::<HeartbeatReply>(
         "HeartbeatReply",
-        json!({"heartbeat_interval_ms": 5000, "drain": true, "drain_deadline": "t"}),
+        json!({
+            "heartbeat_interval_ms": 5000, "drain": true, "drain_deadline": "t",
+            "drain_remaining_ms": 1,
+        }),
         &[],
     );
     holds::<Health>("Health", health(), &[]);

@@ -95,27 +95,21 @@ impl fmt::Display for Unreachable {
             Self::NotConfigured(ip) => write!(f, "body {ip}: {}", SunshineError::NotConfigured),
             Self::NotSunshine(at, why) => write!(
                 f,
-                "body unreachable: {at} answers, but not as Sunshine does: {why}; check sunshine.port"
+                "{at} answers, but not as Sunshine does: {why}; check sunshine.port"
             ),
-            Self::Refused(at) => write!(
-                f,
-                "body unreachable: nothing listens at {at}; start Sunshine there"
-            ),
-            Self::Route(at, error) => write!(
-                f,
-                "body unreachable: no way to {at}: {error}; check WireGuard"
-            ),
+            Self::Refused(at) => write!(f, "nothing listens at {at}; start Sunshine there"),
+            Self::Route(at, error) => write!(f, "no way to {at}: {error}; check WireGuard"),
             Self::Silent(at, d) => write!(
                 f,
-                "body unreachable: {at} did not answer within {}; check that it is on, and WireGuard",
+                "{at} did not answer within {}; check that it is on, and WireGuard",
                 span(d)
             ),
             Self::Slow(at, d) => write!(
                 f,
-                "body unreachable: {at} accepts connections, but Sunshine did not answer within {}",
+                "{at} accepts connections, but Sunshine did not answer within {}",
                 span(d)
             ),
-            Self::Tls(at, error) => write!(f, "body unreachable: TLS with {at} failed: {error}"),
+            Self::Tls(at, error) => write!(f, "TLS with {at} failed: {error}"),
             Self::Unauthorized(ip) => write!(f, "body {ip}: {}", SunshineError::Unauthorized),
         }
     }

@@ -193,7 +193,7 @@ pub(super) struct Wish {
     /// Windows path on the body to register in Sunshine and launch
     #[arg(long, value_name = "PATH")]
     pub(super) exe_path: Option<String>,
-    /// Only workers of this district
+    /// District, kept for records and reports; its workers come first
     #[arg(long, value_name = "NAME")]
     pub(super) district: Option<String>,
     /// Title of the Sunshine app to stream

@@ -145,7 +145,7 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
         let drain = shared.drain_of(&worker_id);
         let changes = controller.fleet().ordered(&worker_id, drain);
         beat.events.extend(changes);
-        shared.complete(&worker_id, &mut beat.reply);
+        shared.complete(&worker_id, controller.wall(), &mut beat.reply);
     }
     controller.announce(beat.events);
     if let (Some(shared), Some(news), true) = (shared, news, beat.is_fresh) {

@@ -180,10 +180,10 @@ impl Fleet {
         let known = self.workers.get(id.as_str()).map(|w| w.last.sequence);
         let is_late = beat.sequence != 0 && known.is_some_and(|last| beat.sequence <= last);
         if is_late && replaced.is_none() {
-            return Ok(self.answer(&id, Vec::new(), false, None));
+            return Ok(self.answer(&id, wall, Vec::new(), false, None));
         }
         let events = self.take(now, wall, beat, sessions);
-        Ok(self.answer(&id, events, true, replaced))
+        Ok(self.answer(&id, wall, events, true, replaced))
     }
 
     /// Takes in what a worker told that may speak.
@@ -247,18 +247,20 @@ impl Fleet {
     fn answer(
         &self,
         id: &str,
+        wall: SystemTime,
         events: Vec<FleetEvent>,
         is_fresh: bool,
         replaced: Option<String>,
     ) -> Beat {
         let drain = self.workers.get(id).and_then(|w| w.drain.as_ref());
         let interval = self.pace.heartbeat_interval.as_millis();
+        let mut reply = HeartbeatReply {
+            heartbeat_interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
+            ..HeartbeatReply::default()
+        };
+        reply.order(drain.cloned(), wall);
         Beat {
-            reply: HeartbeatReply {
-                heartbeat_interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
-                drain: drain.is_some(),
-                drain_deadline: drain.cloned().flatten(),
-            },
+            reply,
             events,
             is_fresh,
             replaced,

@@ -224,7 +224,9 @@ sessions:
   dir: "{dir}/sessions"
   webrtc_port_start: {udp_start}
   relay_only: false
-  return_url: "{controller}/"
+  # The printed link is good for as long as somebody may need to open it.
+  connect_timeout: 1day
+  return_url: "{controller}/admin"
 sunshine:
   username: sunshine
   password: "{password}"

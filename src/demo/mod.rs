@@ -97,8 +97,12 @@ fn fail(why: &str) -> ExitCode {
 }
 
 fn stop_signals() -> std::io::Result<smol::channel::Receiver<()>> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    // A terminal that is closed hangs up.
+    if !is_hangup_ignored() {
+        signals.add_signal(SIGHUP)?;
+    }
     let (sender, receiver) = smol::channel::bounded(1);
     std::thread::Builder::new()
         .name("signals".into())
@@ -111,6 +115,14 @@ fn stop_signals() -> std::io::Result<smol::channel::Receiver<()>> {
             }
         })?;
     Ok(receiver)
+}
+
+/// Whether this process was started to outlive its terminal, as `nohup` does.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 << (signal_hook::consts::SIGHUP - 1) != 0)
 }
 
 async fn first_session(chain: &Chain) -> Result<Created, String> {

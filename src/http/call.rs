@@ -75,12 +75,16 @@ impl Call {
                 "send Content-Type: application/json",
             ));
         }
-        let mut reader = serde_json::Deserializer::from_slice(&self.body);
         let wrong =
             |what: String| Failure::new(400, "bad_request", format!("invalid JSON body: {what}"));
+        // A list would be taken for the fields in their order.
+        if self.body.trim_ascii_start().starts_with(b"[") {
+            return Err(wrong("a list, send an object".to_owned()));
+        }
+        let mut reader = serde_json::Deserializer::from_slice(&self.body);
         let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();
-            wrong(if path == "." {
+            wrong(if path == "." || path == "?" {
                 error.inner().to_string()
             } else {
                 format!("{path}: {}", error.inner())
@@ -128,7 +132,8 @@ pub fn deadline(text: &str) -> Result<std::time::SystemTime, Failure> {
         return Ok(at);
     }
     let span = humantime::parse_duration(text).ok();
-    span.and_then(|span| crate::clock::wall().checked_add(span))
+    let at = span.and_then(|span| crate::clock::wall().checked_add(span));
+    at.filter(|at| *at <= crate::clock::latest())
         .ok_or_else(|| {
             let what =
                 format!("deadline: {text:?} is neither an RFC 3339 time nor a span such as 30m");

@@ -159,8 +159,10 @@ async fn refuse(mut conn: Conn, error: HeadError) {
     } else {
         "bad_request"
     };
-    let reply = Failure::new(status, reason, what).reply(&name(None));
-    if let Ok(bytes) = codec::reply(reply, http_types::Method::Get, &[], true).await
+    let id = name(None);
+    let reply = Failure::new(status, reason, what).reply(&id);
+    let extra = [("x-request-id", id.as_str())];
+    if let Ok(bytes) = codec::reply(reply, http_types::Method::Get, &extra, true).await
         && conn.write_all(&bytes, REFUSAL).await.is_ok()
     {
         conn.linger(LINGER_BYTES, LINGER).await;

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod bucket;
 pub mod call;
 mod certificates;
 pub mod client;

@@ -11,7 +11,6 @@ pub mod rebase;
 pub mod uplink;
 
 mod answer;
-mod bucket;
 mod datagram;
 mod error;
 mod line;
@@ -28,7 +27,7 @@ mod tests;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::answer::Answer;
 pub use self::error::{MicError, PeerError};
@@ -42,7 +41,15 @@ use self::stack::bound;
 use self::switchboard::Switchboard;
 pub use self::uplink::{Counters, Uplink, source_towards};
 use crate::clock;
+use crate::http::bucket::Pace;
 use crate::ids::{self, SessionId};
+
+/// Offers of one session: a page that retries after a failed network, twice. An offer costs
+/// milliseconds of CPU, mostly its certificate.
+const OFFERS: Pace = Pace {
+    burst: 4,
+    earns: Duration::from_secs(1),
+};
 
 /// The microphones of one worker. Dropping it closes them all.
 pub struct Microphones {
@@ -143,7 +150,7 @@ impl Microphones {
             return Err(MicError::Ended);
         }
         let slot = slots.of.entry(session.clone()).or_default();
-        slot.offers.take(now).map_err(MicError::TooMany)?;
+        slot.offers.take(now, OFFERS).map_err(MicError::TooMany)?;
         self.room(&slots, session)
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bucket::Bucket;
 use super::switchboard::Plug;
 use super::uplink::{Counters, Uplink};
+use crate::http::bucket::Bucket;
 use crate::ids::SessionId;
 
 /// Ended sessions that are remembered, so that an offer on its way finds no session to open.

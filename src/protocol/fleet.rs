@@ -51,7 +51,7 @@ pub struct Heartbeat {
 }
 
 /// The controller's answer to a [`Heartbeat`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatReply {
     /// When the next heartbeat is wanted.
     pub heartbeat_interval_ms: u64,
@@ -61,6 +61,9 @@ pub struct HeartbeatReply {
     /// RFC 3339 time at which a drained worker's remaining sessions end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_deadline: Option<String>,
+    /// Time until then by the controller's clock: the worker's may be wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_remaining_ms: Option<u64>,
 }
 
 /// One element of `GET /api/v1/workers`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{Registry, Slot};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::MIME_TYPE_VP8;
@@ -151,6 +152,8 @@ impl Peer {
             .with(Slot::from(SLOT), KeyframeRequests::default());
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(webrtc.include_loopback_candidates)
+            // Needs a default route, and a browser's checks show what its mDNS name hides.
+            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
             .with_ice_timeouts(
                 Some(webrtc.disconnected_after()),
                 Some(FAILED_AFTER),

@@ -99,7 +99,7 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
     let body = worker
         .bodies
         .body(wish.request.body_ip, credentials)
-        .map_err(|e| Failure::new(400, "forbidden_address", format!("body_ip: {e}")))?;
+        .map_err(|e| Failure::new(400, "forbidden_address", e.to_string()))?;
     wish.request.body_ip = body.ip();
     let slot = worker.ports.claim().map_err(|error| {
         let what = match &error {
@@ -119,13 +119,7 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
         launch.session_id = id.to_string();
     }
     let settings = &worker.settings;
-    let tag = snippet(
-        &id,
-        &wish,
-        &settings.return_url,
-        settings.relay_only,
-        settings.mic_enabled,
-    );
+    let tag = snippet(&id, &wish, settings);
     let place = Place::new(slot, worker.sessions_dir.of(&id));
     let (live, inbox) = Live::new(id, wish, place, program_user(), tag, Birth::now());
     worker.enlist(&live).map_err(refused)?;

@@ -128,13 +128,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         .ok()
         .and_then(|c| worker.bodies.body(entry.body_ip, c).ok());
     let settings = &worker.settings;
-    let tag = snippet(
-        &entry.id,
-        &wish,
-        &settings.return_url,
-        settings.relay_only,
-        settings.mic_enabled,
-    );
+    let tag = snippet(&entry.id, &wish, settings);
     let run = snapshot.run;
     let (live, inbox) = Live::new(
         entry.id.clone(),

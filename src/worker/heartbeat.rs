@@ -285,11 +285,7 @@ fn follow(worker: &Worker, reply: &HeartbeatReply) {
             .roster
             .tell_all(&crate::session::lifecycle::Input::DrainLifted);
     } else if changed && reply.drain {
-        let deadline = reply
-            .drain_deadline
-            .as_deref()
-            .and_then(|d| humantime::parse_rfc3339(d).ok());
         log::info!(target: "heartbeat", "the controller ordered a drain deadline={}", reply.drain_deadline.as_deref().unwrap_or("none"));
-        worker.order_drain(deadline);
+        worker.order_drain(reply.drain_left(clock::wall()));
     }
 }

@@ -17,6 +17,7 @@ use crate::body::Traces;
 use crate::body::experience::Launch;
 use crate::clock;
 use crate::exec::{self, Stopper};
+use crate::http::bucket::{Bucket, Pace};
 use crate::http::sse::Feed;
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, PageStats, Phase, SessionView, Status};
@@ -30,6 +31,12 @@ use crate::session::workspace::Workspace;
 pub(super) use shown::Shown;
 pub(super) use viewers::{ended, policy, snippet};
 
+/// What a visitor may ask of a session, of each kind: more than a page does that is left and
+/// entered, or stars that are tried one after the other.
+const ASKED: Pace = Pace {
+    burst: 20,
+    earns: Duration::from_secs(1),
+};
 /// Inputs that may wait for a session: its steps, its viewers and its users.
 const INBOX: usize = 256;
 
@@ -62,6 +69,15 @@ impl Place {
             workspace,
         }
     }
+}
+
+/// What visitors ask of a session, as far as nothing else bounds it. Each kind has its own bounds:
+/// who rates without end does not keep anybody from leaving.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    Quit,
+    Rating,
+    Other,
 }
 
 /// When a session began.
@@ -121,6 +137,7 @@ struct Told {
     is_unsaved: bool,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
+    asked: [Bucket; 3],
 }
 
 impl Told {
@@ -252,6 +269,11 @@ impl Live {
             };
             let _ = changed.recv().await;
         }
+    }
+
+    /// Whether visitors may ask for this once more; else how long to wait.
+    pub(super) fn admit_wish(&self, wanted: Wanted) -> Result<(), Duration> {
+        self.told().asked[wanted as usize].take(clock::now(), ASKED)
     }
 
     pub(super) fn set_mic(&self, on: bool) {

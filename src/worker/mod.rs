@@ -276,7 +276,7 @@ impl Worker {
         self.drain_state().own = true;
         log::info!(target: "worker", "draining deadline={}",
             deadline.map_or_else(|| "none".to_owned(), clock::rfc3339));
-        self.order_drain(deadline);
+        self.order_drain(deadline.map(|at| at.duration_since(clock::wall()).unwrap_or_default()));
         self.hub.publish(
             "worker_draining",
             &self.settings.district,
@@ -300,9 +300,8 @@ impl Worker {
         self.kick();
     }
 
-    fn order_drain(&self, deadline: Option<SystemTime>) {
-        let until =
-            deadline.map(|at| clock::now() + at.duration_since(clock::wall()).unwrap_or_default());
+    fn order_drain(&self, left: Option<Duration>) {
+        let until = left.and_then(|left| clock::now().checked_add(left));
         self.roster.tell_all(&Input::DrainOrdered(until));
         self.kick();
     }

@@ -80,6 +80,11 @@ fn a_create_that_is_wrong_is_answered_with_the_field_and_makes_nothing() {
         ("", 400, "invalid JSON"),
         ("{", 400, "invalid JSON"),
         ("[]", 400, ""),
+        (
+            r#"["127.0.0.1",null,null,null,null,null,null,true]"#,
+            400,
+            "list",
+        ),
         ("null", 400, ""),
         ("{} {}", 400, ""),
         ("{}", 400, "body_ip"),
@@ -302,6 +307,17 @@ fn browsers_of_other_origins_and_wrong_values_are_refused() {
     assert!(flood.contains(&429), "{flood:?}");
     let wide = json!({"connection_state": "x".repeat(5_000)}).to_string();
     assert_eq!(stats(wide).status, 413);
+    for wrong in [
+        r#"{"connection_state":"<script>"}"#,
+        r#"{"ice_candidate_type":"evil"}"#,
+        r#"{"rtt_ms":-1}"#,
+        r#"{"bitrate_kbps":-0.5}"#,
+        r#"{"fps":-30}"#,
+        r#"{"disconnect_count":-1}"#,
+        r#"["connected"]"#,
+    ] {
+        assert_eq!(stats(wrong.into()).status, 400, "{wrong}");
+    }
     let garbage = [
         (json!({"type": "offer", "sdp": "garbage"}).to_string(), 400),
         (json!({"type": "answer", "sdp": "v=0\r\n"}).to_string(), 400),
@@ -323,6 +339,33 @@ fn browsers_of_other_origins_and_wrong_values_are_refused() {
         "ready",
         "nothing of this ended it"
     );
+}
+
+#[test]
+fn a_drains_deadline_is_a_time_that_can_be_written() {
+    let bench = Bench::new();
+    let controller = bench.controller();
+    let worker = bench.worker("w1", Some(&controller), json!({}));
+    controller.is_warm();
+    for (node, target) in [
+        (&controller, "/api/v1/workers/w1/drain"),
+        (&worker, "/api/v1/drain"),
+    ] {
+        for wrong in ["yesterday", "", "-1s", "9000years", "18446744073709551615s"] {
+            let answer = node.call("POST", target, Some(json!({"deadline": wrong})));
+            assert_eq!(
+                (answer.status, answer.reason().as_str()),
+                (400, "bad_request"),
+                "{wrong}: {}",
+                answer.text()
+            );
+        }
+        for right in ["1h", "1000years", "9999-12-31T23:59:59Z"] {
+            let answer = node.call("POST", target, Some(json!({"deadline": right})));
+            assert_eq!(answer.status, 202, "{right}: {}", answer.text());
+        }
+        assert_eq!(node.call("DELETE", target, None).status, 204);
+    }
 }
 
 #[test]

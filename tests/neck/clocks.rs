@@ -78,6 +78,42 @@ fn seconds(text: &serde_json::Value) -> u64 {
 }
 
 #[test]
+fn a_worker_whose_date_is_a_day_ahead_keeps_to_the_controllers_deadline() {
+    let bench = Bench::new();
+    let Some(wall) = WallClock::new(&bench) else {
+        return;
+    };
+    let controller = bench.controller();
+    let mut worker = bench.worker("w1", Some(&controller), json!({}));
+    wall.set("+1d");
+    wall.rule(&mut worker);
+    controller.is_warm();
+    let id = controller.session();
+    let drain = |span: &str| {
+        let order = Some(json!({"deadline": span}));
+        controller
+            .call("POST", "/api/v1/workers/w1/drain", order)
+            .status
+    };
+    assert_eq!(drain("1h"), 202);
+    until("the worker to obey", || {
+        worker
+            .call(
+                "POST",
+                "/api/v1/sessions",
+                Some(json!({"body_ip": "127.0.0.1"})),
+            )
+            .status
+            == 503
+    });
+    pause(Duration::from_secs(1));
+    assert_eq!(worker.view(&id)["status"], "ready");
+    assert_eq!(drain("0s"), 202);
+    until("the deadline", || controller.sessions().is_empty());
+    assert_eq!(bench.one_record(&id)["end_reason"], "drained");
+}
+
+#[test]
 fn a_wall_clock_that_jumps_a_day_changes_dates_and_nothing_else() {
     let bench = Bench::new();
     let Some(wall) = WallClock::new(&bench) else {

@@ -1,10 +1,10 @@
 //! `hydraneckwebrtc demo --json`: one line when the first session is ready, nothing left after.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -64,4 +64,70 @@ fn the_demo_shows_a_session_takes_another_port_when_one_is_taken_and_cleans_up()
         said.contains(&port.to_string()),
         "the taken port is named: {said}"
     );
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_demo_and_nothing_is_left() {
+    let bench = Bench::new();
+    let mut command = Command::new(BINARY);
+    command.args(["demo", "--json", "--port", "0"]);
+    command.env("TMPDIR", &bench.dir).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut demo = Demo(command.spawn().unwrap());
+    let mut line = String::new();
+    let stdout = demo.0.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert!(!processes_in(&bench.dir).is_empty());
+    signal(demo.0.id(), "HUP");
+    until("the demo to end", || demo.0.try_wait().unwrap().is_some());
+    assert!(processes_in(&bench.dir).is_empty());
+    assert_eq!(entries(&bench.dir), [""; 0]);
+}
+
+/// What a browser that wants a data channel offers.
+const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+    m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
+    a=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=ice-options:trickle\r\na=fingerprint:sha-256 \
+    00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\
+    \r\na=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n";
+
+#[test]
+fn the_test_card_answers_on_a_machine_that_has_loopback_and_nothing_else() {
+    let mut command = Command::new("unshare");
+    let inner = "ip link set lo up && echo up && exec \"$@\"";
+    command.args([
+        "--net", "sh", "-c", inner, "sh", BINARY, "testcard", "streamer",
+    ]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(child) = command.stderr(Stdio::null()).spawn() else {
+        return eprintln!("not run: no unshare");
+    };
+    let mut streamer = Demo(child);
+    let mut said = BufReader::new(streamer.0.stdout.take().unwrap()).lines();
+    if said.next().is_none() {
+        return eprintln!("not run: no right to make a network namespace");
+    }
+    let mut stdin = streamer.0.stdin.take().unwrap();
+    for order in [
+        json!({"Init": {
+            "config": {"webrtc": {}}, "host_address": "127.0.0.1", "host_http_port": 1,
+            "client_unique_id": "x", "app_id": 1,
+        }}),
+        json!({"WebSocket": {"SetTransport": "WebRTC"}}),
+        json!({"WebSocket": {"WebRtc": {"Description": {"ty": "offer", "sdp": OFFER}}}}),
+    ] {
+        writeln!(stdin, "{order}").unwrap();
+    }
+    let mut signals = said.map_while(Result::ok).filter_map(|line| {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        line["WebSocket"].get("WebRtc").cloned()
+    });
+    // A streamer that cannot answer says nothing: its orders end, and so does it.
+    let answer = signals.next().unwrap();
+    assert_eq!(answer["Description"]["ty"], "answer");
+    let has_loopback = |signal: Value| {
+        let candidate = signal["AddIceCandidate"]["candidate"].to_string();
+        candidate.contains(" 127.0.0.1 ")
+    };
+    assert!(signals.any(has_loopback));
 }

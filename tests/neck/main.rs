@@ -23,6 +23,7 @@ mod dashboard;
 mod demo;
 mod faults;
 mod fleet;
+mod floods;
 mod lifecycle;
 mod logs;
 mod long;

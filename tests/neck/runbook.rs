@@ -94,6 +94,26 @@ fn the_runbooks_commands_work_against_both_roles() {
 }
 
 #[test]
+fn the_units_that_the_runbook_copies_start_the_roles_with_roots_configuration() {
+    let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    for (unit, role) in [
+        ("hydraneckwebrtc.service", "worker"),
+        ("hydraneckwebrtc-controller.service", "controller"),
+    ] {
+        let text = std::fs::read_to_string(scripts.join(unit)).unwrap();
+        let start = format!("\nExecStart=/usr/local/bin/hydraneckwebrtc {role}\n");
+        for line in [
+            start.as_str(),
+            "\nUser=root\n",
+            "\nWantedBy=multi-user.target\n",
+        ] {
+            assert!(text.contains(line), "{unit}:{line}");
+        }
+        assert!(!text.contains("Requires="), "{unit} needs nothing else");
+    }
+}
+
+#[test]
 fn a_colocated_worker_listens_inside_its_own_range_and_browsers_come_through_the_controller() {
     let bench = Bench::new();
     let controller = bench.controller();

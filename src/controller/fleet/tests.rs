@@ -247,6 +247,35 @@ fn a_created_session_survives_a_heartbeat_that_was_under_way() {
 }
 
 #[test]
+fn a_create_that_is_answered_as_ready_is_ready_although_a_heartbeat_showed_it_starting() {
+    let mut rig = Rig::new();
+    rig.hear(beat("w", "p", 1));
+    let request = request(1);
+    let seat = rig.fleet.reserve("w", request.body_ip).unwrap();
+    let starting = session(Status::Starting);
+    rig.hear(with(2, &[&starting]));
+    assert_eq!(rig.names, ["session_created"]);
+    let answer = Created {
+        session_id: starting.id.clone(),
+        stream_url: String::new(),
+        worker_id: "w".to_owned(),
+        status: Status::Ready,
+    };
+    let wall = clock::wall();
+    let events = rig.fleet.created(rig.now, wall, seat, &request, &answer);
+    assert_eq!(events.len(), 1, "ready, once");
+    let (_, shown) = rig.fleet.session(&starting.id).unwrap();
+    assert_eq!((shown.status, shown.phase), (Status::Ready, None));
+    let ready = SessionView {
+        status: Status::Ready,
+        ..starting
+    };
+    rig.hear(with(3, &[&ready]));
+    assert!(rig.names.is_empty());
+    assert_eq!(rig.fleet.worker(rig.now, "w").unwrap().active_sessions, 1);
+}
+
+#[test]
 fn a_session_that_was_announced_but_never_shown_is_given_up() {
     let mut rig = Rig::new();
     rig.hear(beat("w", "p", 1));

@@ -234,7 +234,20 @@ impl Worker {
         view: SessionView,
         events: &mut Vec<FleetEvent>,
     ) {
-        if self.has_ended(&view.id) || self.sessions.contains_key(&view.id) {
+        if self.has_ended(&view.id) {
+            return;
+        }
+        if let Some(known) = self.sessions.get(&view.id) {
+            // A heartbeat showed it before it was ready; the answer is newer.
+            if known.view.status == Status::Starting && is_open(view.status) {
+                let ready = SessionView {
+                    status: view.status,
+                    phase: None,
+                    ..known.view.clone()
+                };
+                let announced = known.announced;
+                self.upsert(ready, announced, events);
+            }
             return;
         }
         let doubt = Doubt {

@@ -19,7 +19,7 @@ mod write;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use smol::channel::{Receiver, Sender, bounded};
 
@@ -256,10 +256,13 @@ impl Shared {
     }
 
     /// Puts the ordered drain into the answer to a heartbeat.
-    pub(in crate::controller) fn complete(&self, worker_id: &str, reply: &mut HeartbeatReply) {
-        let drain = self.drain_of(worker_id);
-        reply.drain = drain.is_some();
-        reply.drain_deadline = drain.flatten();
+    pub(in crate::controller) fn complete(
+        &self,
+        worker_id: &str,
+        wall: SystemTime,
+        reply: &mut HeartbeatReply,
+    ) {
+        reply.order(self.drain_of(worker_id), wall);
     }
 
     /// Whether nothing comes from the store.

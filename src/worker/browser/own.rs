@@ -16,7 +16,7 @@ use crate::page::{self, SessionInfo};
 use crate::protocol::{EndReason, PageStats, Status};
 use crate::records::rating::Rating;
 use crate::session::lifecycle::Input;
-use crate::worker::live::Live;
+use crate::worker::live::{Live, Wanted};
 use crate::worker::{Worker, ice};
 
 /// Least time between two digests of a page's statistics.
@@ -37,7 +37,9 @@ impl Handler for Own {
         let changes = !matches!(call.method, Method::Get | Method::Head) && self.inner != "stats";
         let caller = changes.then(|| Caller::of(&call));
         let outcome = self.respond(call).await;
-        if let Some(caller) = caller {
+        // A line for each of a flood would be a flood.
+        let is_flood = |failure: &Failure| failure.status == 429;
+        if let Some(caller) = caller.filter(|_| !outcome.as_ref().is_err_and(is_flood)) {
             self.worker.audit.note("visitor", &caller, &outcome);
         }
         outcome
@@ -45,8 +47,23 @@ impl Handler for Own {
 }
 
 impl Own {
+    /// Digests and offers are bounded where they go.
+    fn check_pace(&self, method: Method) -> Result<(), Failure> {
+        let wanted = match (method, self.inner.as_str()) {
+            (Method::Post, "stats" | "mic/offer") => return Ok(()),
+            (Method::Post, "quit") => Wanted::Quit,
+            (Method::Post, "rating") => Wanted::Rating,
+            _ => Wanted::Other,
+        };
+        self.live.admit_wish(wanted).map_err(|wait| {
+            Failure::new(429, "too_many_requests", "too many requests of one session")
+                .retry_after(wait)
+        })
+    }
+
     async fn respond(&self, call: Call) -> Result<Reply, Failure> {
         if !matches!(call.method, Method::Get | Method::Head) {
+            self.check_pace(call.method)?;
             check_origin(&call)?;
         }
         match (call.method, self.inner.as_str()) {
@@ -101,6 +118,41 @@ struct Score {
     score: u8,
 }
 
+/// `RTCPeerConnectionState` (W3C WebRTC).
+const CONNECTION_STATES: [&str; 6] = [
+    "closed",
+    "connected",
+    "connecting",
+    "disconnected",
+    "failed",
+    "new",
+];
+/// `RTCIceCandidateType` (W3C WebRTC).
+const CANDIDATE_TYPES: [&str; 4] = ["host", "prflx", "relay", "srflx"];
+
+/// The field of a digest that says what cannot be. It goes into records and metrics.
+fn wrong_field(stats: &PageStats) -> Option<&'static str> {
+    let is_foreign = |said: &Option<String>, words: &[&str]| {
+        said.as_deref().is_some_and(|said| !words.contains(&said))
+    };
+    let is_negative = |number: Option<f64>| number.is_some_and(|n| n < 0.0);
+    [
+        (
+            is_foreign(&stats.connection_state, &CONNECTION_STATES),
+            "connection_state",
+        ),
+        (
+            is_foreign(&stats.ice_candidate_type, &CANDIDATE_TYPES),
+            "ice_candidate_type",
+        ),
+        (is_negative(stats.rtt_ms), "rtt_ms"),
+        (is_negative(stats.bitrate_kbps), "bitrate_kbps"),
+        (is_negative(stats.fps), "fps"),
+    ]
+    .into_iter()
+    .find_map(|(is_wrong, field)| is_wrong.then_some(field))
+}
+
 impl Own {
     fn quit(&self) -> Reply {
         log::info!(target: "session", session = self.live.id.as_str(); "the visitor quit");
@@ -146,6 +198,10 @@ impl Own {
             ));
         }
         let stats: PageStats = call.json()?;
+        if let Some(field) = wrong_field(&stats) {
+            let what = format!("{field}: no browser says that");
+            return Err(Failure::new(400, "bad_request", what));
+        }
         if !self.live.measure(stats.clone(), STATS_PAUSE) {
             return Err(
                 Failure::new(429, "too_many_requests", "at most one digest a second")

@@ -12,6 +12,7 @@ use crate::ids::SessionId;
 use crate::protocol::EndReason;
 use crate::proxy::{self, Pass};
 use crate::session::lifecycle::{Input, ViewerId};
+use crate::worker::settings::Settings;
 use crate::{clock, page};
 
 /// Page event streams of one session: a few tabs and their reconnects.
@@ -132,23 +133,19 @@ impl Drop for Presence {
 }
 
 /// The script tag for a session's pages.
-pub(in crate::worker) fn snippet(
-    id: &SessionId,
-    wish: &Wish,
-    return_url: &str,
-    relay_only: bool,
-    mic: bool,
-) -> Arc<str> {
+pub(in crate::worker) fn snippet(id: &SessionId, wish: &Wish, settings: &Settings) -> Arc<str> {
+    let wished = wish.request.district.as_deref();
+    let own = settings.district.as_str();
     page::snippet(&page::PageConfig {
         session: id,
-        return_url,
+        return_url: &settings.return_url,
         experience: wish.request.experience.as_deref(),
-        district: wish.request.district.as_deref(),
+        district: wished.or(Some(own).filter(|own| !own.is_empty())),
         body: None,
         head: None,
         body_ip: Some(wish.request.body_ip),
-        relay_only,
-        mic,
+        relay_only: settings.relay_only,
+        mic: settings.mic_enabled,
     })
     .into()
 }
