@@ -97,6 +97,19 @@ impl Body<'_> {
         apps(&self.ask("applist", "", ANSWER_WAIT).await?)
     }
 
+    /// Starts the app, or joins whatever runs: the original does not look which app that is.
+    pub(super) async fn start(&self, app_id: u32, mode: &str) -> Result<bool, BodyError> {
+        let (call, verdict) = match self.server_info().await?.current_game {
+            0 => ("launch", "gamesession"),
+            _ => ("resume", "resume"),
+        };
+        let key = format!("{}{}", crate::ids::label(), crate::ids::label());
+        let query =
+            format!("&appid={app_id}&mode={mode}&rikey={key}&rikeyid=0&localAudioPlayMode=0");
+        let xml = self.ask(call, &query, ANSWER_WAIT).await?;
+        Ok(tag(&xml, verdict).as_deref() == Some("1"))
+    }
+
     /// Quits whatever runs.
     pub(super) async fn cancel(&self) -> Result<bool, BodyError> {
         let xml = self.ask("cancel", "", ANSWER_WAIT).await?;

@@ -14,6 +14,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::io::BufReader;
 
 use super::clip::{HEIGHT, RATE, WIDTH};
+use super::gamestream::Body;
 use super::life::{End, Life, PeerChange};
 use super::lines;
 use super::messages::{
@@ -22,6 +23,8 @@ use super::messages::{
 };
 use super::peer::{Peer, PeerError, PeerEvent};
 use super::{ice, say, script};
+use crate::http::client::Client;
+use crate::tls::Trust;
 use crate::{clock, exec};
 
 /// Orders that wait to be carried out: a browser trickles some tens of candidates.
@@ -200,18 +203,40 @@ impl Streamer {
     }
 
     async fn start(&mut self, wish: &Wish) -> Result<(), PeerError> {
+        if self.peer.as_ref().is_none_or(|(peer, _)| peer.has_video()) {
+            return Ok(()); // asked too early, or twice
+        }
+        let (width, height, fps) = (wish.width, wish.height, wish.fps);
+        if let Err(why) = self.launch(&format!("{width}x{height}x{fps}")).await {
+            // As with the original the page hears nothing of it but the goodbye.
+            say::aside(format_args!("cannot start the app: {why}"));
+            self.life.stop();
+            return Ok(());
+        }
         let Some((peer, _)) = &mut self.peer else {
             return Ok(());
         };
-        if peer.has_video() {
-            return Ok(()); // asked twice
-        }
         let offer = peer.offer_video().await?;
-        let (width, height, fps) = (wish.width, wish.height, wish.fps);
         let wished = format!("The page asks for {width}x{height} at {fps} fps");
         self.tell(ServerMessage::log(wished)).await;
         self.tell(ServerMessage::WebRtc(offer)).await;
         Ok(())
+    }
+
+    /// Lets the body start the app. The picture is our own all the same.
+    async fn launch(&self, mode: &str) -> Result<(), String> {
+        let client = Client::new(&Trust::Pinned(None)).map_err(|e| e.to_string())?;
+        let body = Body {
+            client: &client,
+            address: &self.assignment.host_address,
+            http_port: self.assignment.host_http_port,
+            unique_id: &self.assignment.client_unique_id,
+        };
+        match body.start(self.assignment.app_id, mode).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the body started nothing".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn announce(&mut self, candidate: &str) {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::api::{Api, State};
+use super::gamestream::Body;
 use super::settings::Settings;
 use super::store::Store;
 use crate::exec::{self, Stopper};
@@ -20,7 +21,8 @@ use crate::tls::Trust;
 
 const PREFIX: &str = "/session/abc";
 
-/// GameStream answers of a body that lets everybody pair whose name does not start with `bad`.
+/// GameStream answers of a body that lets everybody pair whose name does not start with `bad`; for
+/// a name that starts with `busy` an app runs there.
 struct ScriptedBody;
 
 #[async_trait]
@@ -40,8 +42,14 @@ impl Handler for ScriptedBody {
             "/pair" => "<paired>1</paired>",
             "/applist" => "<App><AppTitle>Desktop</AppTitle><ID>7</ID></App>",
             "/cancel" => "<cancel>1</cancel>",
+            "/launch" if !name.starts_with("busy") => "<gamesession>1</gamesession>",
+            "/resume" if name.starts_with("busy") => "<resume>1</resume>",
             _ => return Ok(Reply::empty(404)),
         };
+        let mut xml = xml.to_owned();
+        if name.starts_with("busy") {
+            xml = xml.replace("<currentgame>0", "<currentgame>7");
+        }
         let xml = format!("<root status_code=\"200\">{xml}</root>");
         Ok(Reply::text(200, "application/xml", xml))
     }
@@ -153,6 +161,23 @@ fn a_host_is_added_paired_and_its_apps_listed() {
         assert_eq!(foreign.status, 403, "somebody else's host");
         let unknown = card.get("neck-1", "/api/apps?host_id=1").await;
         assert_eq!(unknown.status, 404);
+    });
+}
+
+#[test]
+fn an_app_is_started_or_the_running_one_joined() {
+    let card = start();
+    smol::block_on(async {
+        for unique_id in ["neck-1", "busy-1"] {
+            let body = Body {
+                client: &card.client,
+                address: "127.0.0.1",
+                http_port: card.body_port,
+                unique_id,
+            };
+            let started = body.start(7, "1280x720x60").await;
+            assert!(matches!(started, Ok(true)), "{unique_id}: {started:?}");
+        }
     });
 }
 
