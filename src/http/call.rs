@@ -75,6 +75,11 @@ impl Call {
                 "send Content-Type: application/json",
             ));
         }
+        // Keeping track of the place costs more than reading: only who is refused is told of it.
+        serde_json::from_slice(&self.body).or_else(|_| self.json_with_place())
+    }
+
+    fn json_with_place<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let mut reader = serde_json::Deserializer::from_slice(&self.body);
         let wrong =
             |what: String| Failure::new(400, "bad_request", format!("invalid JSON body: {what}"));
