@@ -9,6 +9,8 @@
 mod event;
 mod outcomes;
 mod relayed;
+mod rooms;
+mod roster;
 mod seats;
 mod views;
 mod worker;
@@ -18,7 +20,7 @@ mod histories;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +31,7 @@ use crate::protocol::{Heartbeat, HeartbeatReply, SessionView, Status};
 
 pub use event::{Change, FleetEvent};
 pub(in crate::controller) use outcomes::announced;
+use roster::Roster;
 pub use seats::Reservation;
 pub(in crate::controller) use views::Seating;
 pub use views::{Route, Totals};
@@ -129,7 +132,7 @@ pub struct Fleet {
     pace: Pace,
     warm_at: Instant,
     observed: Instant,
-    workers: BTreeMap<Arc<str>, Worker>,
+    workers: Roster,
     owners: HashMap<SessionId, Arc<str>>,
     reservations: u64,
     /// What other controllers hear does not come through.
@@ -144,7 +147,7 @@ impl Fleet {
             pace,
             warm_at: now + pace.heartbeat_interval * WARM_INTERVALS,
             observed: now,
-            workers: BTreeMap::new(),
+            workers: Roster::default(),
             owners: HashMap::new(),
             reservations: 0,
             is_blind: false,
@@ -164,20 +167,19 @@ impl Fleet {
     ) -> Result<Beat, FleetError> {
         self.observe(now);
         let id = beat.worker_id.clone();
-        if !self.workers.contains_key(id.as_str()) {
+        if !self.workers.contains(&id) {
             if self.workers.len() >= WORKERS_MAX {
                 return Err(FleetError::FleetFull { worker_id: id });
             }
-            let worker = Worker::met(now, wall, &beat);
-            self.workers.insert(Arc::clone(&worker.id), worker);
+            self.workers.insert(Worker::met(now, wall, &beat));
         }
         let quiet = self.quiet();
         let sessions = std::mem::take(&mut beat.sessions);
-        let replaced = match self.workers.get(id.as_str()) {
+        let replaced = match self.workers.get(&id) {
             Some(worker) => worker.admits(now, quiet, &beat)?,
             None => None,
         };
-        let known = self.workers.get(id.as_str()).map(|w| w.last.sequence);
+        let known = self.workers.get(&id).map(|w| w.last.sequence);
         let is_late = beat.sequence != 0 && known.is_some_and(|last| beat.sequence <= last);
         if is_late && replaced.is_none() {
             return Ok(self.answer(&id, wall, Vec::new(), false, None));
@@ -197,7 +199,7 @@ impl Fleet {
         let grace = self.round();
         let mine = self.claimable(now, &beat.worker_id, &sessions);
         let mut events = Vec::new();
-        let Some(worker) = self.workers.get_mut(beat.worker_id.as_str()) else {
+        let Some(mut worker) = self.workers.get_mut(&beat.worker_id) else {
             return events;
         };
         worker.hear(now, wall, beat);
@@ -231,7 +233,7 @@ impl Fleet {
         let mut mine = Vec::with_capacity(sessions.len());
         for view in sessions {
             let other = self.owners.get(&view.id).filter(|owner| &***owner != id);
-            let Some(other) = other.and_then(|owner| self.workers.get_mut(owner)) else {
+            let Some(mut other) = other.and_then(|owner| self.workers.get_mut(owner)) else {
                 mine.push(true);
                 continue;
             };
@@ -273,7 +275,7 @@ impl Fleet {
         let timeout = self.pace.heartbeat_timeout;
         let mut events = Vec::new();
         let interval = self.pace.heartbeat_interval;
-        for worker in self.workers.values_mut() {
+        self.workers.for_each(|worker| {
             worker.doubt_seats(now);
             if !self.is_blind {
                 for gone in worker.hear_unchanged(now, interval) {
@@ -290,9 +292,9 @@ impl Fleet {
                     self.owners.remove(&lost);
                 }
             }
-        }
+        });
         self.workers
-            .retain(|_, worker| worker.silence(now) <= WORKER_MEMORY);
+            .retain(|worker| worker.silence(now) <= WORKER_MEMORY);
         events
     }
 
@@ -301,9 +303,7 @@ impl Fleet {
     fn observe(&mut self, now: Instant) {
         let away = now.saturating_duration_since(self.observed);
         if away > self.round() {
-            for worker in self.workers.values_mut() {
-                worker.heard += away;
-            }
+            self.workers.for_each(|worker| worker.heard += away);
             self.warm_at = now + self.pace.heartbeat_interval * WARM_INTERVALS;
         }
         self.observed = self.observed.max(now);
@@ -349,7 +349,7 @@ impl Fleet {
         drain: Option<Option<String>>,
     ) -> Result<Vec<FleetEvent>, FleetError> {
         let worker = self.workers.get_mut(worker_id);
-        let worker = worker.ok_or_else(|| FleetError::UnknownWorker {
+        let mut worker = worker.ok_or_else(|| FleetError::UnknownWorker {
             worker_id: worker_id.to_owned(),
         })?;
         let mut events = Vec::new();

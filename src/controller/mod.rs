@@ -302,7 +302,8 @@ struct Front {
 impl Service for Front {
     async fn serve(&self, exchange: Exchange) -> Done {
         if exchange.head.path().starts_with("/session/") {
-            return relay::relay(&self.controller, exchange).await;
+            // Boxed: what is carried from request to request is as large as the largest way.
+            return Box::pin(relay::relay(&self.controller, exchange)).await;
         }
         if dashboard::is_below(exchange.head.path()) {
             return exchange.serve(&self.desk, dashboard::BODY_MAX).await;

@@ -1,9 +1,9 @@
 //! Placement: which worker is to make a session.
 //!
 //! Pure: the fleet's view and the request give one worker with a slot promised, the one with the
-//! most room in proportion, then the one with the fewest sessions, then any of them. A worker
-//! that refuses is passed over and the next one is asked; when none is left, the caller learns
-//! each one's reason.
+//! most room in proportion, then the one with the fewest sessions, then any of them (the fleet's
+//! `rooms` are in that order). A worker that refuses is passed over and the next one is asked; when
+//! none is left, the caller learns each one's reason.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,6 +14,8 @@ use crate::protocol::CreateSession;
 
 use super::fleet::{Fleet, Reservation, Seating};
 
+#[cfg(test)]
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -138,45 +140,24 @@ impl Placement {
     }
 
     fn best(&mut self, fleet: &mut Fleet, now: Instant) -> Option<Arc<str>> {
-        let mut best: Option<Rank<'_>> = None;
-        let mut equals = 0;
-        for seating in fleet.seatings(now) {
-            if !is_open(&seating) || self.has_refused(seating.id) {
-                continue;
-            }
-            let rank = Rank {
-                is_near: self.district.as_deref() == Some(seating.district),
-                free: seating.max - seating.taken,
-                max: seating.max,
-                taken: seating.taken,
-                id: seating.id,
-            };
-            let order = best.as_ref().map(|best| rank.compare(best));
-            match order {
-                Some(std::cmp::Ordering::Less) => continue,
-                Some(std::cmp::Ordering::Equal) => equals += 1,
-                _ => equals = 1,
-            }
-            // Each of n equals stays with probability 1/n.
-            if equals == 1 || self.dice.roll(equals) == 0 {
-                best = Some(rank);
-            }
-        }
-        best.map(|rank| Arc::clone(rank.id))
-    }
-
-    fn has_refused(&self, id: &str) -> bool {
-        self.refusals.iter().any(|(refused, _)| **refused == *id)
+        let refused: Vec<&str> = self.refusals.iter().map(|(id, _)| &**id).collect();
+        let dice = &mut self.dice;
+        let roll = &mut |sides| dice.roll(sides);
+        fleet.choose(now, self.district.as_deref(), &refused, roll)
     }
 
     fn no_place(&self, fleet: &mut Fleet, now: Instant) -> NoPlace {
         let mut workers = Vec::new();
-        let (mut unlisted, mut heard, mut open) = (0, 0_usize, 0_usize);
+        let (mut heard, mut open) = (0_usize, 0_usize);
+        let all = fleet.known();
         for seating in fleet.seatings(now) {
+            if workers.len() >= REASONS_MAX && open > 0 {
+                // Nothing more is to be learnt from the rest.
+                break;
+            }
             heard += usize::from(!seating.is_quiet);
             open += usize::from(!seating.is_quiet && !seating.is_draining);
             if workers.len() >= REASONS_MAX {
-                unlisted += 1;
                 continue;
             }
             let own = self.refusals.iter().find(|(id, _)| id == seating.id);
@@ -185,6 +166,7 @@ impl Placement {
             let why = why.unwrap_or_else(|| "was not asked any more".to_owned());
             workers.push((seating.id.to_string(), why));
         }
+        let unlisted = all - workers.len();
         let reason = match (heard, open) {
             (0, _) => NoPlaceReason::NoWorkers,
             (_, 0) => NoPlaceReason::AllDraining,
@@ -196,12 +178,6 @@ impl Placement {
             unlisted,
         }
     }
-}
-
-/// Whether a session may be placed on a worker.
-fn is_open(seating: &Seating<'_>) -> bool {
-    let is_barred = seating.is_quiet || seating.is_draining || seating.shunned.is_some();
-    !is_barred && seating.taken < seating.max
 }
 
 /// Why nothing is placed on a worker.
@@ -218,26 +194,6 @@ fn obstacle(seating: &Seating<'_>) -> Option<String> {
     }
     let (taken, max) = (seating.taken, seating.max);
     (taken >= max).then(|| format!("{taken} of {max} slots taken"))
-}
-
-/// How good a place is.
-struct Rank<'a> {
-    is_near: bool,
-    free: usize,
-    max: usize,
-    taken: usize,
-    id: &'a Arc<str>,
-}
-
-impl Rank<'_> {
-    /// Greater is better.
-    fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        let mine = self.free as u128 * other.max as u128;
-        let theirs = other.free as u128 * self.max as u128;
-        let near = self.is_near.cmp(&other.is_near);
-        let ratio = mine.cmp(&theirs);
-        near.then(ratio).then(other.taken.cmp(&self.taken))
-    }
 }
 
 /// Chance, from a seed: the SplitMix64 sequence.

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http_types::Method;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::{Attempt, EtcdError, late, worst};
@@ -208,7 +208,7 @@ impl Etcd {
     /// # Errors
     /// See [`EtcdError`].
     pub async fn commit(&self, txn: &Txn) -> Result<Outcome, EtcdError> {
-        let answer: TxnAnswer = self.call("kv/txn", &txn.body()).await?;
+        let answer: TxnAnswer = self.call("kv/txn", txn).await?;
         Ok(answer.into())
     }
 
@@ -268,7 +268,11 @@ impl Etcd {
     }
 
     /// Calls one member after the other until one answers.
-    async fn call<T: DeserializeOwned>(&self, method: &str, body: &Value) -> Result<T, EtcdError> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, EtcdError> {
         self.authenticate_once().await?;
         let work = async {
             let mut outcome = self.ask(method, body).await;
@@ -312,7 +316,7 @@ impl Etcd {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn outgoing(&self, endpoint: &str, method: &str, body: &Value) -> Outgoing {
+    fn outgoing(&self, endpoint: &str, method: &str, body: &impl Serialize) -> Outgoing {
         let call = Outgoing::new(Method::Post, format!("{endpoint}/v3/{method}")).json(body);
         match self.token() {
             Some(token) => call.header("authorization", token),
@@ -320,7 +324,11 @@ impl Etcd {
         }
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: &str, body: &Value) -> Result<T, Attempt> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, Attempt> {
         let mut errors = Vec::new();
         for n in self.order() {
             let endpoint = &self.endpoints[n];

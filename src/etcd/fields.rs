@@ -1,8 +1,10 @@
 //! The gateway's JSON: 64-bit numbers are strings, bytes are base64, defaults are left out.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::Error as _;
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// etcd's clock: counts every change of any key.
@@ -58,8 +60,19 @@ pub(super) fn end_of(prefix: &str) -> Vec<u8> {
 }
 
 pub(super) fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-    let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-    STANDARD.decode(text.as_bytes()).map_err(D::Error::custom)
+    struct Base64;
+    impl Visitor<'_> for Base64 {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("base64")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
+            STANDARD.decode(text).map_err(E::custom)
+        }
+    }
+    from.deserialize_str(Base64)
 }
 
 pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
@@ -68,15 +81,21 @@ pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Erro
 
 /// A number, or the string that etcd makes of it.
 pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(i64),
-        Text(String),
+    struct Number;
+    impl Visitor<'_> for Number {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number that is not negative, or a string of one")
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+            text.parse().map_err(E::custom)
+        }
     }
-    let value = match Either::deserialize(from)? {
-        Either::Number(n) => n,
-        Either::Text(text) => text.parse().map_err(D::Error::custom)?,
-    };
-    u64::try_from(value).map_err(D::Error::custom)
+    from.deserialize_any(Number)
 }

@@ -1,17 +1,49 @@
 //! Transactions: all of it happens, at one revision, or none.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::client::Lease;
 use super::fields::{Header, Kv, Revision, encode};
 
 /// Conditions, what happens when all hold, and what is read when one does not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Txn {
-    compare: Vec<Value>,
-    success: Vec<Value>,
-    failure: Vec<Value>,
+    compare: Vec<Compare>,
+    success: Vec<Step>,
+    failure: Vec<Step>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Compare {
+    key: String,
+    result: &'static str,
+    #[serde(flatten)]
+    to: Target,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "target")]
+enum Target {
+    #[serde(rename = "MOD")]
+    Revision { mod_revision: String },
+    #[serde(rename = "VALUE")]
+    Value { value: String },
+}
+
+#[derive(Clone, Debug, Serialize)]
+enum Step {
+    #[serde(rename = "request_delete_range")]
+    Delete { key: String },
+    #[serde(rename = "request_put")]
+    Put {
+        key: String,
+        value: String,
+        lease: String,
+    },
+    #[serde(rename = "request_range")]
+    Read { key: String },
+    #[serde(rename = "request_txn")]
+    Txn(Txn),
 }
 
 /// How a transaction ended.
@@ -40,20 +72,24 @@ impl Txn {
 
     /// Only when the key was last written at that revision; 0: when there is none.
     #[must_use]
-    pub fn when_at(mut self, key: &str, revision: Revision) -> Self {
-        self.compare.push(json!({
-            "key": encode(key), "target": "MOD", "result": "EQUAL",
-            "mod_revision": revision.to_string(),
-        }));
-        self
+    pub fn when_at(self, key: &str, revision: Revision) -> Self {
+        let mod_revision = revision.to_string();
+        self.when(key, Target::Revision { mod_revision })
     }
 
     /// Only when the key has that value.
     #[must_use]
-    pub fn when_is(mut self, key: &str, value: &[u8]) -> Self {
-        self.compare.push(json!({
-            "key": encode(key), "target": "VALUE", "result": "EQUAL", "value": encode(value),
-        }));
+    pub fn when_is(self, key: &str, value: &[u8]) -> Self {
+        let value = encode(value);
+        self.when(key, Target::Value { value })
+    }
+
+    fn when(mut self, key: &str, to: Target) -> Self {
+        self.compare.push(Compare {
+            key: encode(key),
+            result: "EQUAL",
+            to,
+        });
         self
     }
 
@@ -61,37 +97,33 @@ impl Txn {
     #[must_use]
     pub fn put(mut self, key: &str, value: &[u8], lease: Option<Lease>) -> Self {
         let lease = lease.map_or(0, |lease| lease.0);
-        self.success.push(json!({"request_put": {
-            "key": encode(key), "value": encode(value), "lease": lease.to_string(),
-        }}));
+        self.success.push(Step::Put {
+            key: encode(key),
+            value: encode(value),
+            lease: lease.to_string(),
+        });
         self
     }
 
     /// Deletes a key.
     #[must_use]
     pub fn delete(mut self, key: &str) -> Self {
-        self.success
-            .push(json!({"request_delete_range": {"key": encode(key)}}));
+        self.success.push(Step::Delete { key: encode(key) });
         self
     }
 
     /// Runs another transaction inside; whether its conditions hold does not matter to this one.
     #[must_use]
-    pub fn and(mut self, inner: &Self) -> Self {
-        self.success.push(json!({"request_txn": inner.body()}));
+    pub fn and(mut self, inner: Self) -> Self {
+        self.success.push(Step::Txn(inner));
         self
     }
 
     /// Reads a key when a condition does not hold.
     #[must_use]
     pub fn otherwise_read(mut self, key: &str) -> Self {
-        self.failure
-            .push(json!({"request_range": {"key": encode(key)}}));
+        self.failure.push(Step::Read { key: encode(key) });
         self
-    }
-
-    pub(super) fn body(&self) -> Value {
-        json!({"compare": self.compare, "success": self.success, "failure": self.failure})
     }
 }
 
@@ -124,5 +156,42 @@ impl From<TxnAnswer> for Outcome {
             revision: answer.header.revision,
             read: reads.map(|read| read.kvs.into_iter().next()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_transaction_is_written_as_the_gateway_reads_it() {
+        let inner = Txn::new().when_at("b", 0).put("b", b"2", None);
+        let txn = Txn::new()
+            .when_at("a", 7)
+            .when_is("a", b"1")
+            .put("a", b"2", Some(Lease(9)))
+            .delete("c")
+            .and(inner)
+            .otherwise_read("a");
+        let wanted = json!({
+            "compare": [
+                {"key": "YQ==", "result": "EQUAL", "target": "MOD", "mod_revision": "7"},
+                {"key": "YQ==", "result": "EQUAL", "target": "VALUE", "value": "MQ=="},
+            ],
+            "success": [
+                {"request_put": {"key": "YQ==", "value": "Mg==", "lease": "9"}},
+                {"request_delete_range": {"key": "Yw=="}},
+                {"request_txn": {
+                    "compare": [
+                        {"key": "Yg==", "result": "EQUAL", "target": "MOD", "mod_revision": "0"},
+                    ],
+                    "success": [{"request_put": {"key": "Yg==", "value": "Mg==", "lease": "0"}}],
+                    "failure": [],
+                }},
+            ],
+            "failure": [{"request_range": {"key": "YQ=="}}],
+        });
+        assert_eq!(serde_json::to_value(&txn).unwrap(), wanted);
     }
 }

@@ -1,5 +1,6 @@
 //! A watch: an answer without an end, one JSON object a line.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,8 +19,11 @@ pub struct Watch {
     endpoint: String,
     stream: Incoming,
     silence: Duration,
-    unread: Vec<u8>,
-    /// How much of `unread` was searched for the end of its line.
+    /// What came, from the beginning of a line.
+    came: Vec<u8>,
+    /// Where in it the next line begins.
+    next: usize,
+    /// How far it was searched for the end of that line.
     searched: usize,
 }
 
@@ -69,7 +73,8 @@ impl Watch {
             endpoint,
             stream,
             silence,
-            unread: Vec::new(),
+            came: Vec::new(),
+            next: 0,
             searched: 0,
         }
     }
@@ -81,7 +86,8 @@ impl Watch {
     pub async fn next(&mut self) -> Result<News, EtcdError> {
         let line = self.line().await?;
         let lost = |why: String| EtcdError::WatchLost(format!("{}: {why}", self.endpoint));
-        let line: Line = serde_json::from_slice(&line).map_err(|e| lost(e.to_string()))?;
+        let line: Line =
+            serde_json::from_slice(&self.came[line]).map_err(|e| lost(e.to_string()))?;
         if let Some(error) = line.error {
             return Err(lost(error.message));
         }
@@ -104,23 +110,25 @@ impl Watch {
         })
     }
 
-    async fn line(&mut self) -> Result<Vec<u8>, EtcdError> {
+    /// The next line, as a place in what came.
+    async fn line(&mut self) -> Result<Range<usize>, EtcdError> {
         loop {
-            let end = self.unread[self.searched..]
-                .iter()
-                .position(|b| *b == b'\n');
-            if let Some(end) = end.map(|end| end + self.searched) {
-                let rest = self.unread.split_off(end + 1);
-                self.searched = 0;
-                return Ok(std::mem::replace(&mut self.unread, rest));
+            let mut rest = self.came[self.searched..].iter();
+            if let Some(end) = rest.position(|b| *b == b'\n') {
+                let line = self.next..self.searched + end;
+                self.next = line.end + 1;
+                self.searched = self.next;
+                return Ok(line);
             }
-            self.searched = self.unread.len();
+            self.came.drain(..self.next);
+            self.next = 0;
+            self.searched = self.came.len();
             let lost = |why: String| EtcdError::WatchLost(format!("{}: {why}", self.endpoint));
-            if self.unread.len() > LINE_MAX {
+            if self.came.len() > LINE_MAX {
                 return Err(lost(format!("a line is longer than {LINE_MAX} bytes")));
             }
             match self.stream.piece(self.silence).await {
-                Ok(Some(piece)) => self.unread.extend_from_slice(&piece),
+                Ok(Some(piece)) => self.came.extend_from_slice(&piece),
                 Ok(None) => return Err(lost("it ended".into())),
                 Err(error) => return Err(lost(error.to_string())),
             }

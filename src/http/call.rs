@@ -75,24 +75,31 @@ impl Call {
                 "send Content-Type: application/json",
             ));
         }
-        let wrong =
-            |what: String| Failure::new(400, "bad_request", format!("invalid JSON body: {what}"));
         // A list would be taken for the fields in their order.
         if self.body.trim_ascii_start().starts_with(b"[") {
-            return Err(wrong("a list, send an object".to_owned()));
+            return Err(bad_json("a list, send an object"));
         }
+        // Keeping track of the place costs more than reading: only who is refused is told of it.
+        serde_json::from_slice(&self.body).or_else(|_| self.json_with_place())
+    }
+
+    fn json_with_place<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let mut reader = serde_json::Deserializer::from_slice(&self.body);
         let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();
-            wrong(if path == "." || path == "?" {
+            bad_json(&if path == "." || path == "?" {
                 error.inner().to_string()
             } else {
                 format!("{path}: {}", error.inner())
             })
         })?;
-        reader.end().map_err(|e| wrong(e.to_string()))?;
+        reader.end().map_err(|e| bad_json(&e.to_string()))?;
         Ok(value)
     }
+}
+
+fn bad_json(what: &str) -> Failure {
+    Failure::new(400, "bad_request", format!("invalid JSON body: {what}"))
 }
 
 /// Answers calls.

@@ -53,7 +53,7 @@ fn keys_are_written_under_conditions_and_leases_and_watched_from_a_revision() {
         assert_eq!(found.mod_revision, first.revision);
         // Inside another transaction, a condition decides about its own part alone.
         let inner = Txn::new().when_at("/t/a", 0).put("/t/a", b"no", None);
-        let outer = Txn::new().put("/t/b", &[0, 255], None).and(&inner);
+        let outer = Txn::new().put("/t/b", &[0, 255], None).and(inner);
         assert!(etcd.commit(&outer).await.unwrap().succeeded);
         let mut watch = etcd.watch("/t/", first.revision, SILENCE).await.unwrap();
         let mut changes = Vec::new();

@@ -19,7 +19,7 @@ impl Fleet {
     ) -> Option<Reservation> {
         self.reservations += 1;
         let number = self.reservations;
-        let worker = self.workers.get_mut(worker_id)?;
+        let mut worker = self.workers.get_mut(worker_id)?;
         Some(worker.seat(number, body_ip))
     }
 
@@ -34,7 +34,7 @@ impl Fleet {
         answer: &Created,
     ) -> Vec<FleetEvent> {
         let mut events = Vec::new();
-        let Some(worker) = self.workers.get_mut(&reservation.worker_id) else {
+        let Some(mut worker) = self.workers.get_mut(&reservation.worker_id) else {
             return events;
         };
         let is_known = worker.sessions.contains_key(&answer.session_id);
@@ -52,7 +52,7 @@ impl Fleet {
 
     /// The worker made no session; whatever the reason, its slot is free again.
     pub fn refused(&mut self, reservation: Reservation) {
-        if let Some(worker) = self.workers.get_mut(&reservation.worker_id) {
+        if let Some(mut worker) = self.workers.get_mut(&reservation.worker_id) {
             worker.unseat(reservation.number);
         }
     }
@@ -60,7 +60,7 @@ impl Fleet {
     /// The worker takes nothing for now (full, draining, not reachable): it is passed over until
     /// its next heartbeat.
     pub fn shun(&mut self, worker_id: &str, why: String) {
-        if let Some(worker) = self.workers.get_mut(worker_id) {
+        if let Some(mut worker) = self.workers.get_mut(worker_id) {
             worker.shunned = Some(why);
         }
     }
@@ -70,7 +70,7 @@ impl Fleet {
     pub fn unsure(&mut self, now: Instant, reservation: Reservation) {
         let id = Arc::clone(&reservation.worker_id);
         drop(reservation);
-        if let Some(worker) = self.workers.get_mut(&id) {
+        if let Some(mut worker) = self.workers.get_mut(&id) {
             worker.doubt_seats(now);
         }
     }
@@ -80,7 +80,7 @@ impl Fleet {
     pub fn session_gone(&mut self, id: &SessionId, reason: Option<EndReason>) -> Vec<FleetEvent> {
         let mut events = Vec::new();
         let owner = self.owners.remove(id);
-        if let Some(worker) = owner.and_then(|owner| self.workers.get_mut(&owner)) {
+        if let Some(mut worker) = owner.and_then(|owner| self.workers.get_mut(&owner)) {
             worker.drop_session(id, reason, &mut events);
         }
         events

@@ -28,15 +28,14 @@ impl Fleet {
     ) -> Vec<FleetEvent> {
         self.observe(now);
         let quiet = self.quiet();
-        if !self.workers.contains_key(beat.worker_id.as_str()) {
+        if !self.workers.contains(&beat.worker_id) {
             if self.workers.len() >= WORKERS_MAX {
                 return Vec::new();
             }
-            let worker = Worker::met(now, wall, &beat);
-            self.workers.insert(worker.id.clone(), worker);
+            self.workers.insert(Worker::met(now, wall, &beat));
         }
         let id = beat.worker_id.clone();
-        let known = self.workers.get(id.as_str()).map(|w| &w.last);
+        let known = self.workers.get(&id).map(|w| &w.last);
         let is_same_process = known.is_some_and(|last| last.process_id == beat.process_id);
         let sequence = known.map_or(0, |last| last.sequence);
         if is_same_process && beat.sequence < sequence {
@@ -48,7 +47,7 @@ impl Fleet {
             let sessions = std::mem::take(&mut beat.sessions);
             events = self.take(now, wall, beat, sessions);
         }
-        if let Some(worker) = self.workers.get_mut(id.as_str()) {
+        if let Some(mut worker) = self.workers.get_mut(&id) {
             worker.is_vouched = is_heard;
             worker.heard = if is_heard {
                 now
@@ -61,7 +60,7 @@ impl Fleet {
 
     /// Nobody vouches for the worker any longer; its silence counts from now.
     pub fn unheard(&mut self, now: Instant, worker_id: &str) {
-        if let Some(worker) = self.workers.get_mut(worker_id)
+        if let Some(mut worker) = self.workers.get_mut(worker_id)
             && worker.is_vouched
         {
             worker.is_vouched = false;
@@ -78,7 +77,7 @@ impl Fleet {
     ) -> Vec<FleetEvent> {
         let mut events = Vec::new();
         let is_over = view.status == Status::Ended;
-        let Some(worker) = self.workers.get_mut(worker_id).filter(|_| !is_over) else {
+        let Some(mut worker) = self.workers.get_mut(worker_id).filter(|_| !is_over) else {
             return events;
         };
         if !worker.has_ended(&view.id) && !self.owners.contains_key(&view.id) {
@@ -92,17 +91,21 @@ impl Fleet {
     /// afterwards doubts begin anew, as the words may still be on their way.
     pub fn blind(&mut self, now: Instant, is_blind: bool) {
         if std::mem::replace(&mut self.is_blind, is_blind) && !is_blind {
-            for worker in self.workers.values_mut().filter(|w| w.is_vouched) {
-                worker.doubt_anew(now);
-            }
+            self.workers.for_each(|worker| {
+                if worker.is_vouched {
+                    worker.doubt_anew(now);
+                }
+            });
         }
     }
 
     /// Every vouched worker was heard until now.
     pub fn vouch(&mut self, wall: SystemTime) {
-        for worker in self.workers.values_mut().filter(|w| w.is_vouched) {
-            worker.heard_wall = wall;
-        }
+        self.workers.for_each(|worker| {
+            if worker.is_vouched {
+                worker.heard_wall = wall;
+            }
+        });
     }
 
     /// Workers that spoke to this controller last and have been silent for too long to get

@@ -33,11 +33,10 @@ pub struct Totals {
     pub has_wireguard: bool,
 }
 
-/// A worker as placement weighs it.
+/// A worker as placement sees it.
 #[derive(Debug)]
 pub(in crate::controller) struct Seating<'a> {
     pub(in crate::controller) id: &'a Arc<str>,
-    pub(in crate::controller) district: &'a str,
     /// Slots held or promised.
     pub(in crate::controller) taken: usize,
     pub(in crate::controller) max: usize,
@@ -102,6 +101,11 @@ impl Fleet {
         })
     }
 
+    /// How many workers are known.
+    pub(in crate::controller) fn known(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Sums for health.
     #[must_use]
     pub fn totals(&self, now: Instant) -> Totals {
@@ -123,7 +127,22 @@ impl Fleet {
         sums
     }
 
-    /// Every worker as placement weighs it, by name.
+    /// The worker where a session is to be placed: of those that are heard, have a free slot and
+    /// do not bar it, one of `district` if there is any, then one with the largest free share,
+    /// then one with the fewest slots taken; of equals, that of the number that `roll` gives.
+    pub(in crate::controller) fn choose(
+        &mut self,
+        now: Instant,
+        district: Option<&str>,
+        passed_over: &[&str],
+        roll: &mut dyn FnMut(u64) -> u64,
+    ) -> Option<Arc<str>> {
+        self.observe(now);
+        let quiet = self.quiet();
+        self.workers.choose(now, quiet, district, passed_over, roll)
+    }
+
+    /// Every worker as placement sees it, by name.
     pub(in crate::controller) fn seatings(
         &mut self,
         now: Instant,
@@ -134,7 +153,6 @@ impl Fleet {
             let silence = worker.silence(now);
             Seating {
                 id: &worker.id,
-                district: &worker.last.district,
                 taken: worker.taken(),
                 max: worker.last.max_sessions,
                 silence,

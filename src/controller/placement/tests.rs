@@ -8,19 +8,19 @@ use crate::protocol::{Created, Heartbeat, Status};
 use std::collections::HashMap;
 use std::time::Duration;
 
-const PACE: Pace = Pace {
+pub(super) const PACE: Pace = Pace {
     heartbeat_interval: Duration::from_secs(5),
     heartbeat_timeout: Duration::from_secs(60),
 };
 
-fn beat(worker: &str, max: usize) -> Heartbeat {
+pub(super) fn beat(worker: &str, max: usize) -> Heartbeat {
     let text = format!(
         r#"{{"worker_id":"{worker}","process_id":"p","url":"http://{worker}","max_sessions":{max}}}"#
     );
     serde_json::from_str(&text).unwrap()
 }
 
-fn request(district: Option<&str>) -> CreateSession {
+pub(super) fn request(district: Option<&str>) -> CreateSession {
     let mut request: CreateSession = serde_json::from_str(r#"{"body_ip":"10.0.1.5"}"#).unwrap();
     request.district = district.map(str::to_owned);
     request

@@ -170,7 +170,7 @@ impl Shared {
             let put = Txn::new()
                 .when_at(&key, 0)
                 .put(&key, &facts::written(&fact), Some(lease));
-            txn = txn.and(&put);
+            txn = txn.and(put);
         }
         Ok(txn)
     }
