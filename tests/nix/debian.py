@@ -49,3 +49,31 @@ with subtest("a power failure later everything comes back"):
     for unit in ("hydraneckwebrtc", "hydraneckwebrtc-controller", "coturn", "wg-quick@wg0"):
         machine.wait_for_unit(f"{unit}.service")
     machine.wait_until_succeeds(f"{workers} | jq -e '.[0].status == \"healthy\"'", timeout=30)
+
+with subtest("the runbook's own units run both roles with root's configuration"):
+    machine.succeed("systemctl disable --now hydraneckwebrtc hydraneckwebrtc-controller")
+    machine.succeed("systemctl kill --kill-whom=all hydraneckwebrtc || true")
+    machine.succeed("cp /etc/tests/release/scripts/hydraneckwebrtc.service /etc/systemd/system/")
+    machine.succeed("cp /etc/tests/release/scripts/hydraneckwebrtc-controller.service /etc/systemd/system/")
+    machine.succeed("systemctl daemon-reload; install -d -m 0700 /root/.hydraneckwebrtc")
+    # The runbook's controller, by server.listen (its dev mode), and its colocated worker.
+    machine.succeed(
+        "printf 'mode: controller\\nserver: {listen: \":8080\", admin_token: t}\\nworkers: {heartbeat_timeout: 60s}\\n'"
+        " > /root/.hydraneckwebrtc/config.yaml"
+    )
+    machine.succeed(
+        "printf 'server: {listen: \":8090\", admin_token: t}\\ncontroller: {url: \"http://127.0.0.1:8080\", token: t}\\n"
+        "sessions: {max: 15, port_range_start: 8100, web_server: testcard}\\n"
+        "sunshine: {username: sunshine, password: sunshine}\\n'"
+        " > /root/.hydraneckwebrtc/worker.yaml"
+    )
+    machine.succeed("echo HYDRANECKWEBRTC_CONFIG=/root/.hydraneckwebrtc/worker.yaml > /etc/default/hydraneckwebrtc")
+    machine.succeed("systemctl enable --now hydraneckwebrtc-controller")
+    machine.succeed("systemctl enable --now hydraneckwebrtc")
+    for unit in ("hydraneckwebrtc", "hydraneckwebrtc-controller"):
+        machine.wait_for_unit(f"{unit}.service")
+        pid = machine.succeed(f"systemctl show -P MainPID {unit}.service").strip()
+        assert machine.succeed(f"stat -c %u /proc/{pid}").strip() == "0"
+    workers = "curl -sf -H 'Authorization: Bearer t' http://127.0.0.1:8080/api/v1/workers"
+    machine.wait_until_succeeds(f"{workers} | jq -e '.[0].status == \"healthy\"'", timeout=30)
+    machine.wait_until_succeeds("curl -sf http://localhost:8090/api/v1/health | jq .", timeout=30)
