@@ -15,7 +15,7 @@ use crate::protocol::CreateSession;
 use super::fleet::{Fleet, Reservation, Seating};
 
 #[cfg(test)]
-mod scan;
+mod histories;
 #[cfg(test)]
 mod tests;
 
