@@ -21,6 +21,9 @@ use crate::protocol::{EndReason, ErrorBody, Health, Heartbeat, SessionView};
 /// Time a worker has for ending a session: it answers when nothing of it is left.
 const DELETE_WITHIN: Duration = Duration::from_secs(15);
 
+/// Longest name of a worker or process, in bytes: longer than any host's.
+const NAME_MAX: usize = 255;
+
 /// Every route of the API.
 pub(super) fn router(controller: &Arc<Controller>) -> Router {
     let bearer = Arc::new(Bearer::new(vec![controller.settings.token.clone()]));
@@ -127,6 +130,7 @@ impl Role for Controller {
 
 async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     let beat: Heartbeat = call.json()?;
+    check_names(&beat)?;
     let worker_id = beat.worker_id.clone();
     let shared = controller.shared.as_ref();
     let news = shared.and_then(|shared| shared.news_of(&beat));
@@ -152,6 +156,24 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
         shared.heard(news);
     }
     Ok(Reply::json(200, &beat.reply))
+}
+
+/// Names go into logs, events and paths.
+fn check_names(beat: &Heartbeat) -> Result<(), Failure> {
+    let is_name =
+        |name: &str| (1..=NAME_MAX).contains(&name.len()) && !name.contains(char::is_control);
+    for (field, name) in [
+        ("worker_id", &beat.worker_id),
+        ("process_id", &beat.process_id),
+    ] {
+        if !is_name(name) {
+            let what = format!(
+                "{field}: must have 1 to {NAME_MAX} characters, none of them a control character"
+            );
+            return Err(Failure::new(400, "bad_request", what));
+        }
+    }
+    Ok(())
 }
 
 fn fleet_failure(error: &FleetError) -> Failure {

@@ -342,6 +342,35 @@ fn browsers_of_other_origins_and_wrong_values_are_refused() {
 }
 
 #[test]
+fn a_heartbeat_that_says_nonsense_harms_nobody() {
+    let bench = Bench::new();
+    let controller = bench.controller();
+    let _worker = bench.worker("w1", Some(&controller), json!({}));
+    controller.is_warm();
+    let beat = |worker: &str, process: &str| {
+        let beat = json!({
+            "worker_id": worker, "process_id": process, "url": "http://[::1",
+            "public_url": "javascript:alert(1)", "max_sessions": usize::MAX,
+            "drain_ordered": true, "drain_deadline": "garbage",
+        });
+        controller.call("POST", "/api/v1/workers/heartbeat", Some(beat))
+    };
+    let long = "x".repeat(300);
+    for (worker, process) in [("", "p"), ("v", ""), ("v\n[audit] {}", "p"), (&long, "p")] {
+        let answer = beat(worker, process);
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (400, "bad_request"),
+            "{worker:?} {process:?}"
+        );
+    }
+    assert_eq!(beat("v", "p").status, 200);
+    let health = controller.get("/api/v1/health");
+    assert_eq!(health["extra"]["max_sessions"], usize::MAX);
+    assert_eq!(controller.create().status, 201);
+}
+
+#[test]
 fn a_drains_deadline_is_a_time_that_can_be_written() {
     let bench = Bench::new();
     let controller = bench.controller();

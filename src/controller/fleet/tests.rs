@@ -247,6 +247,19 @@ fn a_created_session_survives_a_heartbeat_that_was_under_way() {
 }
 
 #[test]
+fn a_worker_that_claims_all_slots_there_can_be_breaks_no_sum() {
+    let mut rig = Rig::new();
+    for name in ["v", "w"] {
+        rig.hear(Heartbeat {
+            max_sessions: usize::MAX,
+            ..beat(name, "p", 1)
+        });
+    }
+    assert_eq!(rig.fleet.totals(rig.now).max_sessions, usize::MAX);
+    assert_eq!(rig.fleet.worker(rig.now, "w").unwrap().active_sessions, 0);
+}
+
+#[test]
 fn a_create_that_is_answered_as_ready_is_ready_although_a_heartbeat_showed_it_starting() {
     let mut rig = Rig::new();
     rig.hear(beat("w", "p", 1));

@@ -120,7 +120,8 @@ impl Fleet {
             }
             sums.healthy += 1;
             sums.active_sessions += worker.active();
-            sums.max_sessions += worker.last.max_sessions;
+            // A worker may say anything.
+            sums.max_sessions = sums.max_sessions.saturating_add(worker.last.max_sessions);
             sums.has_wireguard &= worker.last.wireguard;
         }
         sums.has_wireguard &= sums.healthy > 0;
