@@ -130,27 +130,24 @@ const CONNECTION_STATES: [&str; 6] = [
 /// `RTCIceCandidateType` (W3C WebRTC).
 const CANDIDATE_TYPES: [&str; 4] = ["host", "prflx", "relay", "srflx"];
 
-/// The field of a digest that says what cannot be. It goes into records and metrics.
-fn wrong_field(stats: &PageStats) -> Option<&'static str> {
-    let is_foreign = |said: &Option<String>, words: &[&str]| {
-        said.as_deref().is_some_and(|said| !words.contains(&said))
-    };
-    let is_negative = |number: Option<f64>| number.is_some_and(|n| n < 0.0);
-    [
-        (
-            is_foreign(&stats.connection_state, &CONNECTION_STATES),
-            "connection_state",
-        ),
-        (
-            is_foreign(&stats.ice_candidate_type, &CANDIDATE_TYPES),
-            "ice_candidate_type",
-        ),
-        (is_negative(stats.rtt_ms), "rtt_ms"),
-        (is_negative(stats.bitrate_kbps), "bitrate_kbps"),
-        (is_negative(stats.fps), "fps"),
-    ]
-    .into_iter()
-    .find_map(|(is_wrong, field)| is_wrong.then_some(field))
+/// A digest without words that no browser has: they would go into records. A number that cannot be
+/// is an error that names its field.
+fn judged(mut stats: PageStats) -> Result<PageStats, &'static str> {
+    for (field, number) in [
+        ("rtt_ms", stats.rtt_ms),
+        ("bitrate_kbps", stats.bitrate_kbps),
+        ("fps", stats.fps),
+    ] {
+        if number.is_some_and(|n| n < 0.0) {
+            return Err(field);
+        }
+    }
+    let known = |said: &String, words: &[&str]| words.contains(&said.as_str());
+    let state = stats.connection_state.take();
+    stats.connection_state = state.filter(|said| known(said, &CONNECTION_STATES));
+    let kind = stats.ice_candidate_type.take();
+    stats.ice_candidate_type = kind.filter(|said| known(said, &CANDIDATE_TYPES));
+    Ok(stats)
 }
 
 impl Own {
@@ -197,11 +194,9 @@ impl Own {
                 format!("at most {STATS_MAX} bytes"),
             ));
         }
-        let stats: PageStats = call.json()?;
-        if let Some(field) = wrong_field(&stats) {
-            let what = format!("{field}: no browser says that");
-            return Err(Failure::new(400, "bad_request", what));
-        }
+        let stats = judged(call.json()?).map_err(|field| {
+            Failure::new(400, "bad_request", format!("{field}: cannot be negative"))
+        })?;
         if !self.live.measure(stats.clone(), STATS_PAUSE) {
             return Err(
                 Failure::new(429, "too_many_requests", "at most one digest a second")
