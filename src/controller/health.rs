@@ -13,7 +13,10 @@ pub(super) fn health(controller: &Controller) -> Health {
         let fleet = controller.fleet();
         (fleet.totals(now), fleet.workers(now))
     };
+    // Its own first: of a fleet's many not all are listed.
     let mut problems = Vec::new();
+    problems.extend(controller.shared.as_ref().and_then(|s| s.problem(now)));
+    problems.extend(controller.acme.get().and_then(Acme::problem));
     if workers.is_empty() {
         problems.push("no worker has registered yet".to_owned());
     }
@@ -30,8 +33,6 @@ pub(super) fn health(controller: &Controller) -> Health {
             ));
         }
     }
-    problems.extend(controller.shared.as_ref().and_then(|s| s.problem(now)));
-    problems.extend(controller.acme.get().and_then(Acme::problem));
     let standing = Standing {
         mode: "controller",
         district: &controller.settings.district,

@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> ExitCode {
             Err(why) => fail(&why),
         };
         if !options.json {
-            eprintln!("cleaning up");
+            tell("cleaning up");
         }
         chain.end().await;
         code
@@ -77,12 +77,12 @@ pub fn run_body(address: IpAddr) -> ExitCode {
         };
         match body::DemoBody::start(options) {
             Ok(body) => {
-                eprintln!(
+                tell(&format!(
                     "demo body: sunshine {} gamestream {} agent {}",
                     body.sunshine(),
                     body.http(),
                     body.agent()
-                );
+                ));
                 let _ = stop.recv().await;
                 ExitCode::SUCCESS
             }
@@ -92,8 +92,13 @@ pub fn run_body(address: IpAddr) -> ExitCode {
 }
 
 fn fail(why: &str) -> ExitCode {
-    eprintln!("hydraneckwebrtc demo: {why}");
+    tell(&format!("hydraneckwebrtc demo: {why}"));
     ExitCode::FAILURE
+}
+
+/// Says it to whoever is still there: a closed terminal is no reason to leave things behind.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn stop_signals() -> std::io::Result<smol::channel::Receiver<()>> {
@@ -107,9 +112,9 @@ fn stop_signals() -> std::io::Result<smol::channel::Receiver<()>> {
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            for _ in signals.forever() {
-                if sender.try_send(()).is_err() {
-                    // The second one: somebody is in a hurry.
+            for signal in signals.forever() {
+                // The second one: somebody is in a hurry. A terminal may hang up twice.
+                if sender.try_send(()).is_err() && signal != SIGHUP {
                     std::process::exit(1);
                 }
             }

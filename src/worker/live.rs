@@ -75,9 +75,14 @@ impl Place {
 /// who rates without end does not keep anybody from leaving.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted {
+    Other,
     Quit,
     Rating,
-    Other,
+}
+
+impl Wanted {
+    /// How many kinds there are.
+    const COUNT: usize = Self::Rating as usize + 1;
 }
 
 /// When a session began.
@@ -137,7 +142,7 @@ struct Told {
     is_unsaved: bool,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
-    asked: [Bucket; 3],
+    asked: [Bucket; Wanted::COUNT],
 }
 
 impl Told {

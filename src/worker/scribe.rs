@@ -81,13 +81,16 @@ impl Scribe {
         if self.is_slow.load(Ordering::Acquire) {
             return Err(ScribeError::Slow);
         }
-        match clock::by(clock::now() + WITHIN, answer.recv()).await {
-            Ok(Ok(outcome)) => outcome.map_err(ScribeError::Ledger),
-            Ok(Err(_)) | Err(_) => {
-                self.is_slow.store(true, Ordering::Release);
-                Err(ScribeError::Slow)
-            }
+        if let Ok(Ok(outcome)) = clock::by(clock::now() + WITHIN, answer.recv()).await {
+            return outcome.map_err(ScribeError::Ledger);
         }
+        self.is_slow.store(true, Ordering::Release);
+        // The answer may have come in between; then nothing would take the mark back.
+        let Ok(outcome) = answer.try_recv() else {
+            return Err(ScribeError::Slow);
+        };
+        self.is_slow.store(false, Ordering::Release);
+        outcome.map_err(ScribeError::Ledger)
     }
 }
 
@@ -98,9 +101,8 @@ async fn work(ledger: Ledger, id: SessionId, inbox: Receiver<Order>, is_slow: Ar
             Job::Write(entry) => ledger.write(&entry),
             Job::Forget => ledger.forget(&id),
         });
-        let outcome = outcome.await;
-        is_slow.store(false, Ordering::Release);
         // Whoever asked may have stopped waiting.
-        let _ = done.try_send(outcome);
+        let _ = done.try_send(outcome.await);
+        is_slow.store(false, Ordering::Release);
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::rooms::{Room, Rooms, Spot};
 use super::worker::Worker;
 
+/// The workers of a fleet.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     entries: BTreeMap<Arc<str>, Entry>,

@@ -1,6 +1,7 @@
 // Server: what the worker says of the session, by its event stream and when asked.
 
 const ASK_TIMEOUT_MS = 4000; // an answer later than this is as good as none
+const ELSEWHERE_ASK_MS = 5000; // a tab that has lost the stream to another wants to know of its end
 const EVENTS_RETRY_MS = [1000, 2000, 5000, 10000]; // after an answer that EventSource gives up on
 
 function post(path, body, options = {}) {
@@ -69,7 +70,7 @@ function followEvents(onDraining) {
     listen(source, 'error', async () => {
       if (source.readyState !== NATIVE.EventSource.CLOSED) return; // it tries again by itself
       const session = await askServer();
-      if (session.status === 'gone') return;
+      if (session.status === 'gone' || watch.verdict.isTaken) return;
       timer = later(open, EVENTS_RETRY_MS[Math.min(failures, EVENTS_RETRY_MS.length - 1)]);
       failures += 1;
     });
@@ -79,7 +80,19 @@ function followEvents(onDraining) {
     if (source) source.close();
   }
 
+  async function askNowAndThen() {
+    await askServer();
+    if (watch.verdict.phase !== 'ended') timer = later(askNowAndThen, ELSEWHERE_ASK_MS);
+  }
+
   open();
-  watch.onChange((verdict) => { if (verdict.phase === 'ended') close(); });
+  watch.onChange((verdict) => {
+    if (verdict.phase === 'ended') close();
+    else if (verdict.reason === 'elsewhere') {
+      // Who does not watch is no viewer: the event stream would keep the session.
+      close();
+      timer = later(askNowAndThen, ELSEWHERE_ASK_MS);
+    }
+  });
   listen(window, 'pagehide', close);
 }

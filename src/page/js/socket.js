@@ -4,9 +4,9 @@
 const STREAM_SOCKET = /\/api\/host\/stream(\/web_socket)?$/;
 const FRAMES_TOLD_EVERY_MS = 1000; // sixty frames a second need not be sixty events
 let socketBytes = 0;
-let hasSignalled = false;
 // A session has one streamer: the tab that signals last has it. Another that took it back by itself
-// would lose it the same way.
+// would lose it the same way. The number decides between tabs that open in the same moment.
+let claim = null;
 const streamTabs = window.BroadcastChannel ? new BroadcastChannel(`hydraneck-stream ${CONFIG.base}`) : null;
 
 function readSignal(text) {
@@ -30,8 +30,8 @@ function readSignal(text) {
 function watchSocket(socket) {
   let toldAt = -Infinity;
   listen(socket, 'open', () => {
-    hasSignalled = true;
-    if (streamTabs) streamTabs.postMessage('taken');
+    claim = { at: Date.now(), number: Math.random() };
+    if (streamTabs) streamTabs.postMessage(claim);
   });
   listen(socket, 'message', ({ data }) => {
     if (typeof data === 'string') {
@@ -49,8 +49,14 @@ function watchSocket(socket) {
   });
 }
 
+function yieldTo({ data }) {
+  if (!claim || !data) return;
+  const isLater = data.at > claim.at || (data.at === claim.at && data.number > claim.number);
+  if (isLater) watch.tell({ type: 'taken' });
+}
+
 function wrapWebSocket() {
-  if (streamTabs) listen(streamTabs, 'message', () => { if (hasSignalled) watch.tell({ type: 'taken' }); });
+  if (streamTabs) listen(streamTabs, 'message', yieldTo);
   const Native = NATIVE.WebSocket;
   const Wrapped = new Proxy(Native, {
     construct(target, args, newTarget) {

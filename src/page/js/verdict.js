@@ -18,12 +18,11 @@ const LIMIT = Object.freeze({
 const SEVERITY = { dip: 1, unreached: 2, failed: 2, stopped: 3 };
 
 function createVerdict(start) {
-  const verdict = { phase: 'connecting', reason: null, detail: '', transport: null, wasLive: false };
+  const verdict = { phase: 'connecting', reason: null, detail: '', transport: null, wasLive: false, isTaken: false };
   let patience = { since: start, within: LIMIT.load };
   let down = null;
   let peerState = 'none';
   let framesAt = null;
-  let isTaken = false;
   let isLost = false; // the streamer lost its body: its goodbye is no end
 
   function live(transport) {
@@ -55,7 +54,7 @@ function createVerdict(start) {
   function server(event) {
     if (event.status === 'ended' || event.status === 'ending' || event.status === 'gone') {
       become('ended', event.reason || verdict.reason || 'unknown');
-    } else if (isTaken) {
+    } else if (verdict.isTaken) {
       // What becomes of the stream is the other tab's affair.
     } else if (event.status === 'restarting' || (event.status === 'starting' && down)) {
       down = null;
@@ -82,7 +81,9 @@ function createVerdict(start) {
   }
 
   verdict.step = (event, now) => {
-    if (verdict.phase === 'ended' || (isTaken && event.type !== 'server')) return verdict;
+    const wasTaken = verdict.isTaken;
+    if (event.type === 'taken') verdict.isTaken = true; // also after an end: what runs now is the other tab's
+    if (verdict.phase === 'ended' || (wasTaken && event.type !== 'server')) return verdict;
     switch (event.type) {
       case 'peer-made':
         peerState = 'new';
@@ -113,7 +114,6 @@ function createVerdict(start) {
         socketClosed(now);
         break;
       case 'taken': // by another tab: not to be fought for
-        isTaken = true;
         become('stuck', 'elsewhere');
         break;
       case 'server':

@@ -16,9 +16,9 @@ function createWatch() {
     return awake;
   }
   function tell(event) {
-    const before = verdict.phase;
+    const { phase: before, reason } = verdict;
     verdict.step(event, now());
-    if (verdict.phase === before) return;
+    if (verdict.phase === before && verdict.reason === reason) return;
     for (const observer of observers) observer(verdict, before);
   }
 
