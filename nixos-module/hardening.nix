@@ -1,5 +1,5 @@
 # The sandbox of every unit of ours, as plain [Service] settings, shared by the NixOS module and
-# by the unit files for other systems (../scripts/hardened). Nothing here depends on nixpkgs.
+# by the unit files for other systems (../systemd). Nothing here depends on nixpkgs.
 rec {
   # What all units share: an own user, no capabilities, nothing to write but their directories.
   base = {

@@ -251,7 +251,7 @@ in
     (mkIf (allGenerated != [ ]) {
       systemd.services.hydraneckwebrtc-secrets = units.secrets {
         exec = pkgs.writeShellScript "hydraneckwebrtc-secrets" (
-          builtins.readFile ../scripts/hardened/hydraneckwebrtc-secrets
+          builtins.readFile ../systemd/hydraneckwebrtc-secrets
         );
         names = allGenerated;
       };
@@ -261,7 +261,7 @@ in
       systemd.services.hydraneckwebrtc-addresses =
         units.addresses {
           exec = pkgs.writeShellScript "hydraneckwebrtc-addresses" (
-            builtins.readFile ../scripts/hardened/hydraneckwebrtc-addresses
+            builtins.readFile ../systemd/hydraneckwebrtc-addresses
           );
           tunnels = [ cfg.wireguard.interface ];
         }

@@ -1,5 +1,5 @@
 # The services as plain data: one source for the NixOS module and for the unit files that other
-# systems install from ../scripts/hardened (a test fails when those differ). Nothing here depends on
+# systems install from ../systemd (a test fails when those differ). Nothing here depends on
 # nixpkgs; what differs between systems are the arguments.
 let
   hardening = import ./hardening.nix;

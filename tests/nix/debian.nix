@@ -21,6 +21,7 @@ in
         "tests/release".source = pkgs.runCommand "release" { } ''
           mkdir $out
           cp ${package}/bin/hydraneckwebrtc $out/
+          cp -r ${../../systemd} $out/systemd
           cp -r ${../../scripts} $out/scripts
         '';
       };

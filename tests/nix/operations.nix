@@ -25,7 +25,7 @@ in
         "tests/release".source = pkgs.runCommand "release" { } ''
           mkdir $out
           cp ${package}/bin/hydraneckwebrtc $out/
-          cp -r ${../../scripts} $out/scripts
+          cp -r ${../../systemd} $out/systemd
         '';
       };
     };

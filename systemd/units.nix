@@ -1,8 +1,8 @@
 # The unit files of this directory, for systems without NixOS, from the module's own source.
 # `tests/nix/generate` writes them; a test fails when they differ.
 let
-  units = import ../../nixos-module/units.nix;
-  hardening = import ../../nixos-module/hardening.nix;
+  units = import ../nixos-module/units.nix;
+  hardening = import ../nixos-module/hardening.nix;
   program = "/usr/local/bin/hydraneckwebrtc";
   configuration = "/etc/hydraneckwebrtc";
 
@@ -45,14 +45,14 @@ let
 in
 {
   # The configuration files hold secrets, so only root reads them and systemd hands them over.
-  "scripts/hardened/hydraneckwebrtc-controller.service" = unit (
+  "systemd/hydraneckwebrtc-controller.service" = unit (
     units.controller {
       exec = "${program} --config \${CREDENTIALS_DIRECTORY}/config.yaml controller";
       credentials = [ "config.yaml:${configuration}/controller.yaml" ];
       lowPorts = true;
     }
   );
-  "scripts/hardened/hydraneckwebrtc.service" = unit (
+  "systemd/hydraneckwebrtc.service" = unit (
     units.worker {
       exec = "${program} --config \${CREDENTIALS_DIRECTORY}/config.yaml worker";
       credentials = [
@@ -63,12 +63,11 @@ in
       tunnelUnits = [ "wg-quick.target" ];
     }
   );
-  "scripts/hardened/hydraneckwebrtc-secrets.service" = unit (
+  "systemd/hydraneckwebrtc-secrets.service" = unit (
     units.secrets {
       exec = "/usr/local/lib/hydraneckwebrtc/hydraneckwebrtc-secrets";
       names = [ "turn-secret" ];
     }
   );
-  "scripts/hardened/coturn.service.d/hydraneckwebrtc.conf" =
-    generated + "[Service]\n" + lines hardening.turn;
+  "systemd/coturn.service.d/hydraneckwebrtc.conf" = generated + "[Service]\n" + lines hardening.turn;
 }
