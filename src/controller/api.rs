@@ -167,9 +167,7 @@ fn check_names(beat: &Heartbeat) -> Result<(), Failure> {
         ("process_id", &beat.process_id),
     ] {
         if !is_name(name) {
-            let what = format!(
-                "{field}: must have 1 to {NAME_MAX} characters, none of them a control character"
-            );
+            let what = format!("{field}: must have 1 to {NAME_MAX} bytes and no control character");
             return Err(Failure::new(400, "bad_request", what));
         }
     }
