@@ -1,6 +1,10 @@
 //! The answer: what goes back to the browser, with our wishes for what it sends.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
+
+use super::offer::{Offer, TRANSPORT};
 
 /// What the browser shall send, as RFC 7587 writes it: mono, with in-band error correction, and
 /// nothing while the visitor is silent.
@@ -16,38 +20,56 @@ pub struct Answer {
     pub sdp: String,
 }
 
+/// What the peer says of itself.
+pub(super) struct Credentials<'a> {
+    /// The user name fragment and password that checks must carry (RFC 8445).
+    pub(super) ufrag: &'a str,
+    pub(super) pwd: &'a str,
+    /// SHA-256 of its certificate, as RFC 8122 writes it.
+    pub(super) fingerprint: &'a str,
+    /// Its one candidate, as RFC 8839 writes it.
+    pub(super) candidate: &'a str,
+}
+
 impl Answer {
-    /// The WebRTC stack's answer with our wishes for Opus, which it replaces by the browser's
-    /// own, and without the candidate for an RTCP port that is not used.
-    pub(super) fn of(sdp: &str, opus: &[u8]) -> Self {
-        let mut kept = String::with_capacity(sdp.len() + OPUS_WISHES.len());
-        for line in sdp.lines() {
-            if let Some(candidate) = line.strip_prefix("a=candidate:")
-                && candidate.split(' ').nth(1) != Some("1")
-            {
-                continue;
-            }
-            let wished = line
-                .strip_prefix("a=fmtp:")
-                .and_then(|rest| rest.split(' ').next()?.parse::<u8>().ok())
-                .filter(|payload_type| opus.contains(payload_type));
-            match wished {
-                Some(payload_type) => {
-                    kept.push_str(&format!("a=fmtp:{payload_type} {OPUS_WISHES}"));
-                }
-                None => kept.push_str(line),
-            }
-            kept.push_str("\r\n");
+    /// Accepts the offered section (RFC 9429, section 5.3.1): Opus and nothing else, received
+    /// only, on one ICE-lite candidate, with the handshake opened by the browser, whose checks are
+    /// what opens the path.
+    pub(super) fn to(offer: &Offer, own: &Credentials<'_>, local: SocketAddr, number: u32) -> Self {
+        let address = match local {
+            SocketAddr::V4(v4) => format!("IP4 {}", v4.ip()),
+            SocketAddr::V6(v6) => format!("IP6 {}", v6.ip()),
+        };
+        let mut lines = vec![
+            "v=0".to_owned(),
+            format!("o=- {number} 1 IN {address}"),
+            "s=-".to_owned(),
+            "t=0 0".to_owned(),
+        ];
+        if offer.bundled {
+            lines.push(format!("a=group:BUNDLE {}", offer.mid));
         }
+        lines.push("a=ice-lite".to_owned());
+        let types: Vec<String> = offer.opus.iter().map(u8::to_string).collect();
+        let types = types.join(" ");
+        lines.push(format!("m=audio {} {TRANSPORT} {types}", local.port()));
+        lines.push(format!("c=IN {address}"));
+        lines.push(format!("a=mid:{}", offer.mid));
+        lines.push(format!("a=ice-ufrag:{}", own.ufrag));
+        lines.push(format!("a=ice-pwd:{}", own.pwd));
+        lines.push(format!("a=fingerprint:sha-256 {}", own.fingerprint));
+        lines.push("a=setup:passive".to_owned());
+        lines.push("a=recvonly".to_owned());
+        lines.push("a=rtcp-mux".to_owned());
+        for opus in &offer.opus {
+            lines.push(format!("a=rtpmap:{opus} opus/48000/2"));
+            lines.push(format!("a=fmtp:{opus} {OPUS_WISHES}"));
+        }
+        lines.push(format!("a=candidate:{}", own.candidate));
+        lines.push("a=end-of-candidates".to_owned());
         Self {
             kind: "answer",
-            sdp: kept,
+            sdp: lines.join("\r\n") + "\r\n",
         }
-    }
-
-    /// How many addresses it names: none where the only section was refused.
-    pub(super) fn candidates(&self) -> usize {
-        let is_one = |line: &&str| line.starts_with("a=candidate:");
-        self.sdp.lines().filter(is_one).count()
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::offer::OfferError;
+use super::offer::OFFER_MAX;
 
 /// Why there is no microphone.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl MicError {
         match self {
             Self::Ended => "session_ended",
             Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => "no_capacity",
-            Self::Offer(e) | Self::Peer(PeerError::Offer(e)) => e.reason(),
+            Self::Offer(e) => e.reason(),
             Self::Peer(_) => "mic_failed",
             Self::TooMany(_) => "too_many_requests",
             Self::Uplink(..) => "body_unreachable",
@@ -45,7 +45,7 @@ impl MicError {
         match self {
             Self::Ended => 410,
             Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => 503,
-            Self::Offer(e) | Self::Peer(PeerError::Offer(e)) => e.status(),
+            Self::Offer(e) => e.status(),
             Self::Peer(_) => 500,
             Self::TooMany(_) => 429,
             Self::Uplink(..) => 502,
@@ -91,8 +91,6 @@ pub enum PeerError {
     Bind(IpAddr, io::Error),
     /// Every port of the range is taken.
     NoPort(RangeInclusive<u16>),
-    /// The offer does not fit.
-    Offer(OfferError),
     /// The WebRTC stack failed on our own side.
     Stack(String),
     /// The thread that serves microphones cannot be started.
@@ -112,7 +110,6 @@ impl fmt::Display for PeerError {
                 range.start(),
                 range.end()
             ),
-            Self::Offer(e) => e.fmt(f),
             Self::Stack(why) => write!(f, "the webrtc stack failed: {why}"),
             Self::Switchboard(e) => write!(
                 f,
@@ -123,3 +120,83 @@ impl fmt::Display for PeerError {
 }
 
 impl std::error::Error for PeerError {}
+
+/// Why an offer is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfferError {
+    /// The description does not parse, or the WebRTC stack refuses it.
+    BadSdp(String),
+    /// No audio section that is in use.
+    NoAudio,
+    /// The description lacks this credential.
+    NoCredential(&'static str),
+    /// Audio without Opus.
+    NoOpus,
+    /// The type is another than `offer`.
+    NotAnOffer(String),
+    /// The body is not `{"type", "sdp"}`.
+    NotJson(String),
+    /// More sections than the one for audio.
+    NotOnlyAudio(usize),
+    /// The audio section sends nothing.
+    NotSending,
+    /// The body has this many bytes.
+    TooLarge(usize),
+}
+
+impl OfferError {
+    /// A stable slug that clients may switch on.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadSdp(_) => "bad_sdp",
+            Self::NoAudio => "no_audio",
+            Self::NoCredential(_) => "no_credentials",
+            Self::NoOpus => "no_opus",
+            Self::NotAnOffer(_) => "not_an_offer",
+            Self::NotJson(_) => "bad_request",
+            Self::NotOnlyAudio(_) => "not_only_audio",
+            Self::NotSending => "not_sending",
+            Self::TooLarge(_) => "too_large",
+        }
+    }
+
+    /// The HTTP status that says it.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::TooLarge(_) => 413,
+            _ => 400,
+        }
+    }
+}
+
+impl fmt::Display for OfferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadSdp(why) => write!(f, "the sdp is not usable: {why}"),
+            Self::NoAudio => f.write_str("the sdp has no audio section, offer one audio track"),
+            Self::NoCredential(name) => write!(
+                f,
+                "the sdp has no {name}, send the local description as the browser made it"
+            ),
+            Self::NoOpus => f.write_str("the audio section has no opus, offer opus/48000"),
+            Self::NotAnOffer(kind) => write!(f, "type is {kind:?}, send an offer"),
+            Self::NotJson(why) => write!(f, "the body is not {{\"type\",\"sdp\"}}: {why}"),
+            Self::NotOnlyAudio(n) => {
+                write!(f, "the sdp has {n} sections, offer one audio track only")
+            }
+            Self::NotSending => {
+                f.write_str("the audio section sends nothing, offer a send-only track")
+            }
+            Self::TooLarge(bytes) => {
+                write!(
+                    f,
+                    "the offer has {bytes} bytes, at most {OFFER_MAX} are read"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for OfferError {}

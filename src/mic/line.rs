@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use super::owner::Owner;
-use super::peer::{Asks, Ending, Peer};
+use super::peer::{Ending, Peer, Taken};
 
 /// Largest datagram received: above every path MTU that DTLS and SRTP use.
 pub(super) const DATAGRAM_MAX: usize = 2048;
@@ -44,12 +44,12 @@ impl Line {
             Err(error) => return passing(error).map(|()| None),
         };
         match self.peer.take(&buffer[..n], from, now) {
-            Asks::Nothing => Ok(None),
-            Asks::Hearing => {
-                self.hear(now);
+            Taken::Nothing => Ok(None),
+            Taken::Sound(heard) => {
+                self.owner.hear(heard, now);
                 Ok(None)
             }
-            Asks::Everything => self.settle(now).map(Some),
+            Taken::Changed => self.settle(now).map(Some),
         }
     }
 
@@ -60,14 +60,7 @@ impl Line {
         if settled? {
             self.owner.connected();
         }
-        self.hear(now);
         Ok(self.peer.due())
-    }
-
-    fn hear(&mut self, now: Instant) {
-        while let Some(heard) = self.peer.heard(now) {
-            self.owner.hear(heard, now);
-        }
     }
 
     /// Sends what the peer has to say. What the kernel does not take at once is lost, as on any
@@ -83,8 +76,8 @@ impl Line {
     }
 
     /// Says goodbye and ends.
-    pub(super) fn close(mut self, ending: Ending) {
-        self.peer.leave();
+    pub(super) fn close(mut self, ending: Ending, now: Instant) {
+        self.peer.leave(now);
         self.flush();
         self.owner.ended(ending);
     }

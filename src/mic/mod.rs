@@ -13,13 +13,17 @@ pub mod uplink;
 mod answer;
 mod datagram;
 mod error;
+mod handshake;
 mod line;
 mod owner;
+mod path;
+mod reception;
 mod settings;
 mod slots;
+mod socket;
 #[cfg(test)]
 mod speaker;
-mod stack;
+mod srtp;
 mod switchboard;
 #[cfg(test)]
 mod tests;
@@ -31,13 +35,14 @@ use std::time::{Duration, Instant};
 
 pub use self::answer::Answer;
 pub use self::error::{MicError, PeerError};
+use self::handshake::Identity;
 use self::line::Line;
 pub use self::offer::{OFFER_MAX, Offer, OfferError};
 use self::owner::Owner;
 use self::peer::Peer;
 pub use self::settings::MicSettings;
 use self::slots::{Live, Slot, Slots, locked};
-use self::stack::bound;
+use self::socket::bound;
 use self::switchboard::Switchboard;
 pub use self::uplink::{Counters, Uplink, source_towards};
 use crate::clock;
@@ -45,7 +50,7 @@ use crate::http::bucket::Pace;
 use crate::ids::{self, SessionId};
 
 /// Offers of one session: a page that retries after a failed network, twice. An offer costs
-/// milliseconds of CPU, mostly its certificate.
+/// a handshake.
 const OFFERS: Pace = Pace {
     burst: 4,
     earns: Duration::from_secs(1),
@@ -55,7 +60,14 @@ const OFFERS: Pace = Pace {
 pub struct Microphones {
     shared: Arc<Shared>,
     /// Started with the first microphone.
-    switchboard: Mutex<Option<Arc<Switchboard>>>,
+    exchange: Mutex<Option<Exchange>>,
+}
+
+/// What all microphones share.
+#[derive(Clone)]
+struct Exchange {
+    switchboard: Arc<Switchboard>,
+    identity: Arc<Identity>,
 }
 
 type OnChange = dyn Fn(&SessionId, bool) + Send + Sync;
@@ -87,7 +99,7 @@ impl Microphones {
                 open: AtomicUsize::new(0),
                 next: AtomicU64::new(1),
             }),
-            switchboard: Mutex::default(),
+            exchange: Mutex::default(),
         }
     }
 
@@ -133,9 +145,13 @@ impl Microphones {
         let local = socket
             .local_addr()
             .map_err(|e| MicError::Peer(PeerError::Bind(settings.bind, e)))?;
+        let exchange = self.exchange()?;
+        let identity = &exchange.identity;
         let (peer, answer) =
-            Peer::answering(offer, local, settings.idle, now).map_err(MicError::Peer)?;
-        self.install(session, target, peer, socket)?;
+            Peer::answering(identity, offer, local, settings.idle, random_u32(), now)
+                .map_err(MicError::Peer)?;
+        let line = (peer, socket);
+        self.install(session, target, line, &exchange.switchboard)?;
         self.shared.announce(session);
         log::info!(
             target: "mic", session = session.as_str(), port = local.port(), body:% = target;
@@ -167,11 +183,9 @@ impl Microphones {
         &self,
         session: &SessionId,
         target: SocketAddr,
-        peer: Peer,
-        socket: UdpSocket,
+        (peer, socket): (Peer, UdpSocket),
+        switchboard: &Switchboard,
     ) -> Result<(), MicError> {
-        // Before the lock is taken: what fails below must not end a line, which takes it too.
-        let switchboard = self.switchboard()?;
         let mut slots = locked(&self.shared.slots);
         // The session may have ended while the answer was made.
         if slots.has_ended(session) {
@@ -198,20 +212,26 @@ impl Microphones {
             return Ok(uplink.clone());
         }
         let settings = &self.shared.settings;
-        let fresh = Uplink::open(target, settings.source, settings.payload_type, ssrc())
+        let fresh = Uplink::open(target, settings.source, settings.payload_type, random_u32())
             .map_err(|e| MicError::Uplink(target, e))?;
         slot.past = slot.counters();
         Ok(slot.uplink.insert(Arc::new(Mutex::new(fresh))).clone())
     }
 
-    fn switchboard(&self) -> Result<Arc<Switchboard>, MicError> {
-        let mut switchboard = locked(&self.switchboard);
-        if let Some(started) = &*switchboard {
+    fn exchange(&self) -> Result<Exchange, MicError> {
+        let mut exchange = locked(&self.exchange);
+        if let Some(started) = &*exchange {
             return Ok(started.clone());
         }
-        let started =
+        let identity = Identity::new()
+            .map_err(|e| MicError::Peer(PeerError::Stack(e.to_string())))?;
+        let switchboard =
             Switchboard::start().map_err(|e| MicError::Peer(PeerError::Switchboard(e)))?;
-        Ok(switchboard.insert(Arc::new(started)).clone())
+        let started = Exchange {
+            switchboard: Arc::new(switchboard),
+            identity: Arc::new(identity),
+        };
+        Ok(exchange.insert(started).clone())
     }
 
     /// Switches the session's microphone off. The next offer continues its stream.
@@ -300,8 +320,8 @@ impl Shared {
     }
 }
 
-/// A random SSRC for one session's stream.
-fn ssrc() -> u32 {
+/// A random number that is no secret: an SSRC, a description's name.
+fn random_u32() -> u32 {
     u32::from_str_radix(&ids::label()[..8], 16).unwrap_or(1)
 }
 

@@ -1,57 +1,53 @@
 //! The peer: one receive-only WebRTC connection, sans IO.
 //!
-//! The protocol is the sans-IO core of the WebRTC crate; this file decides what reaches it and
-//! what it is asked. It is ICE-lite and knows no remote candidate: it answers checks that carry
-//! its password, and speaks to nobody else. Sound, which is nearly all that comes, is only
-//! decrypted: no answer, event or timer follows from it.
+//! Its protocols are crates; this file puts them together (RFC 8834, RFC 5764): a path that checks
+//! opened, a handshake over it, and sound under the handshake's keys. Sound, which is nearly all
+//! that comes, is only decrypted and counted: no answer, event or timer follows from it.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rtc::peer_connection::RTCPeerConnection;
-use rtc::peer_connection::event::RTCPeerConnectionEvent;
-use rtc::peer_connection::message::RTCMessage;
-use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{
-    CandidateConfig, CandidateHostConfig, RTCDtlsTransportState, RTCIceCandidate,
-};
-use rtc::sansio::Protocol as _;
-use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtp::Packet;
 
-use super::answer::Answer;
+use super::answer::{Answer, Credentials};
 use super::datagram::Kind;
 use super::error::PeerError;
-use super::offer::{Offer, OfferError};
-use super::stack::core;
+use super::handshake::{Handshake, Identity, Step};
+use super::offer::Offer;
+use super::path::Path;
+use super::reception::Reception;
+use super::srtp::Srtp;
 
 /// Longest time from the answer to a connected peer: browsers give up after 15 s as well.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-/// Remote addresses that may speak DTLS and SRTP: one path, and those it moved to.
-const PATHS_MAX: usize = 8;
-/// Streams that are decrypted: a browser sends one, and reports under one or two more. The core
-/// keeps something for each number that it sees, genuine or not.
+/// Streams that are decrypted: a browser sends one, and reports under one or two more. SRTP keeps
+/// something for each number that it sees, genuine or not.
 const STREAMS_MAX: usize = 8;
+/// How often a connected peer reports, and looks whether the browser still checks.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What a peer hears.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// An Opus packet.
-    Packet(rtc::rtp::Packet),
+    Packet(Packet),
     /// A packet that was not negotiated.
     Stray,
 }
 
-/// What is to be done after a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asks {
-    /// It was dropped.
+/// What a datagram came to.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It was dropped, or only counts.
     Nothing,
-    /// Something may be heard.
-    Hearing,
-    /// Anything may have changed.
-    Everything,
+    /// It is sound.
+    Sound(Heard),
+    /// Anything may have changed: the peer wants to be settled.
+    Changed,
 }
 
 /// Why a peer ended.
@@ -86,97 +82,90 @@ impl fmt::Display for Ending {
 
 /// One connection.
 pub(super) struct Peer {
-    core: RTCPeerConnection,
-    local: SocketAddr,
+    identity: Arc<Identity>,
+    path: Path,
+    handshake: Handshake,
+    srtp: Option<Box<Srtp>>,
+    reception: Reception,
     opus: Vec<u8>,
     idle: Duration,
     connected: bool,
+    hung_up: bool,
     /// When it ends unless it connects or is heard.
     deadline: Instant,
-    paths: Vec<SocketAddr>,
+    /// When it next reports and looks after the path, once connected.
+    beat: Instant,
+    report: Option<BytesMut>,
     streams: Vec<u32>,
 }
 
 impl Peer {
-    /// Takes an offer and gives the peer, which listens on `local`, with the answer.
+    /// Takes an offer and gives the peer, which listens on `local`, with the answer. `number` is
+    /// random: it names the description and the peer's reports.
     pub(super) fn answering(
+        identity: &Arc<Identity>,
         offer: Offer,
         local: SocketAddr,
         idle: Duration,
+        number: u32,
         now: Instant,
     ) -> Result<(Self, Answer), PeerError> {
         let ours = |e: rtc::shared::error::Error| PeerError::Stack(e.to_string());
-        let mut core = core(local.ip(), now).map_err(ours)?;
-        core.set_remote_description(now, offer.description)
-            .map_err(|e| PeerError::Offer(OfferError::BadSdp(e.to_string())))?;
-        let candidate = CandidateHostConfig {
-            base_config: CandidateConfig {
-                network: "udp".to_owned(),
-                address: local.ip().to_string(),
-                port: local.port(),
-                component: 1,
-                ..Default::default()
-            },
-            ..Default::default()
+        let path = Path::new(&offer, local, identity.provider(), now).map_err(ours)?;
+        let (ufrag, pwd) = path.credentials();
+        let own = Credentials {
+            ufrag,
+            pwd,
+            fingerprint: &identity.fingerprint(),
+            candidate: path.candidate(),
         };
-        let candidate = candidate.new_candidate_host().map_err(ours)?;
-        let candidate = RTCIceCandidate::from(&candidate).to_json().map_err(ours)?;
-        core.add_local_candidate(candidate).map_err(ours)?;
-        // The empty candidate says that this was all.
-        core.add_local_candidate(Default::default()).map_err(ours)?;
-        let answer = core.create_answer(None).map_err(ours)?;
-        core.set_local_description(now, answer).map_err(ours)?;
-        let answer = core
-            .local_description()
-            .ok_or_else(|| PeerError::Stack("no local description".into()))?;
-        let answer = Answer::of(&answer.sdp, &offer.opus);
-        if answer.candidates() != 1 {
-            let why = "nothing in it can be agreed on, offer opus/48000/2".to_owned();
-            return Err(PeerError::Offer(OfferError::BadSdp(why)));
-        }
+        let answer = Answer::to(&offer, &own, local, number);
+        let handshake = Handshake::new(identity, offer.fingerprints).map_err(ours)?;
         let peer = Self {
-            core,
-            local,
+            identity: identity.clone(),
+            path,
+            handshake,
+            srtp: None,
+            reception: Reception::new(number, now),
             opus: offer.opus,
             idle,
             connected: false,
+            hung_up: false,
             deadline: now + CONNECT_WITHIN,
-            paths: Vec::new(),
+            beat: now,
+            report: None,
             streams: Vec::new(),
         };
         Ok((peer, answer))
     }
 
-    /// Gives one datagram to the core, unless it is media of a stranger: media counts only from
-    /// addresses that the core answered, which it does when a check carried its password.
-    pub(super) fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Asks {
+    /// Takes one datagram. DTLS and media count only from addresses that were answered, which
+    /// they are when a check carried the password.
+    pub(super) fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Taken {
         let kind = Kind::of(datagram);
-        let is_welcome = match kind {
-            Kind::Stun => true,
-            Kind::Dtls => self.paths.contains(&from),
-            Kind::Report(stream) | Kind::Sound(stream) => {
-                self.paths.contains(&from) && self.admits(stream)
-            }
-            Kind::Noise => false,
-        };
-        if !is_welcome {
-            return Asks::Nothing;
+        if kind == Kind::Stun {
+            self.path.take(datagram, from, now);
+            return Taken::Changed;
         }
-        let tagged = TaggedBytesMut {
-            now,
-            transport: TransportContext {
-                local_addr: self.local,
-                peer_addr: from,
-                transport_protocol: TransportProtocol::UDP,
-                ecn: None,
-            },
-            message: BytesMut::from(datagram),
-        };
-        // Garbage of a stranger is no reason to end.
-        let _ = self.core.handle_read(tagged);
+        if !self.path.admits(from) {
+            return Taken::Nothing;
+        }
         match kind {
-            Kind::Sound(_) => Asks::Hearing,
-            _ => Asks::Everything,
+            Kind::Sound(stream) if self.admits(stream) => self.sound(datagram, now),
+            Kind::Report(stream) if self.admits(stream) => {
+                self.reports(datagram, now);
+                Taken::Nothing
+            }
+            // The handshake is one with whom the browser has nominated.
+            Kind::Dtls if !self.hung_up && self.path.remote().is_some() => {
+                match self.handshake.take(&self.identity, datagram, now) {
+                    Step::Closed => self.hung_up = true,
+                    Step::Secured(srtp) => self.srtp = Some(srtp),
+                    Step::Nothing => {}
+                }
+                Taken::Changed
+            }
+            _ => Taken::Nothing,
         }
     }
 
@@ -184,67 +173,69 @@ impl Peer {
         if self.streams.contains(&stream) {
             return true;
         }
-        let has_room = self.streams.len() < STREAMS_MAX;
+        let has_room = self.srtp.is_some() && self.streams.len() < STREAMS_MAX;
         if has_room {
             self.streams.push(stream);
         }
         has_room
     }
 
-    /// What has been heard and not yet asked for.
-    pub(super) fn heard(&mut self, now: Instant) -> Option<Heard> {
-        loop {
-            // Sound is whole once it was taken; `poll_read` would go through all layers again.
-            let RTCMessage::RtpPacket(_, packet) = self.core.poll_media_read()?.message else {
-                continue;
-            };
-            if !self.opus.contains(&packet.header.payload_type) {
-                return Some(Heard::Stray);
+    fn sound(&mut self, datagram: &[u8], now: Instant) -> Taken {
+        let Some(packet) = self.srtp.as_mut().and_then(|srtp| srtp.open(datagram)) else {
+            return Taken::Nothing;
+        };
+        if !self.opus.contains(&packet.header.payload_type) {
+            return Taken::Sound(Heard::Stray);
+        }
+        self.deadline = now + self.idle;
+        self.reception.packet(&packet.header, now);
+        Taken::Sound(Heard::Packet(packet))
+    }
+
+    fn reports(&mut self, datagram: &[u8], now: Instant) {
+        let reports = self.srtp.as_mut().map(|srtp| srtp.open_reports(datagram));
+        for report in reports.unwrap_or_default() {
+            if let Some(report) = report.as_any().downcast_ref::<SenderReport>() {
+                self.reception.report(report.ssrc, report.ntp_time, now);
             }
-            self.deadline = now + self.idle;
-            return Some(Heard::Packet(packet));
         }
     }
 
     /// Serves timers and looks at what has changed. Whether it has just connected.
     pub(super) fn settle(&mut self, now: Instant) -> Result<bool, Ending> {
-        let due = self.core.poll_timeout();
-        if due.is_some_and(|due| due <= now) && self.core.handle_timeout(now).is_err() {
-            return Err(Ending::Broken);
+        let beats = self.beat <= now;
+        if beats || !self.connected {
+            self.path.tick(now).map_err(|_| Ending::Broken)?;
         }
-        let was_connected = self.connected;
-        while let Some(event) = self.core.poll_event() {
-            let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else {
-                continue;
-            };
-            match state {
-                RTCPeerConnectionState::Connected if !self.connected => {
-                    self.connected = true;
-                    self.deadline = now + self.idle;
-                }
-                RTCPeerConnectionState::Closed => return Err(Ending::Closed),
-                RTCPeerConnectionState::Disconnected | RTCPeerConnectionState::Failed => {
-                    return Err(self.gone(Ending::Disconnected));
-                }
-                _ => {}
-            }
-        }
-        if self.connected && self.is_hung_up() {
+        self.handshake.tick(now).map_err(|_| Ending::Broken)?;
+        if self.hung_up {
             return Err(Ending::Closed);
+        }
+        if self.path.is_lost() {
+            return Err(self.gone(Ending::Disconnected));
+        }
+        let connects = !self.connected && self.srtp.is_some();
+        if connects {
+            self.connected = true;
+            self.deadline = now + self.idle;
         }
         if self.deadline <= now {
             return Err(self.gone(Ending::Idle));
         }
-        Ok(self.connected && !was_connected)
+        if beats && self.connected {
+            self.beat = now + BEAT;
+            self.tell(now);
+        }
+        Ok(connects)
     }
 
-    /// Whether the browser's DTLS has said goodbye: the core still counts as connected then,
-    /// until checks fail.
-    fn is_hung_up(&mut self) -> bool {
-        let receiver = self.core.get_receivers().next();
-        let receiver = receiver.and_then(|id| self.core.rtp_receiver(id));
-        let transport = receiver.as_ref().and_then(|receiver| receiver.transport());
-        transport.is_some_and(|dtls| dtls.state() == RTCDtlsTransportState::Closed)
+    /// Tells the browser what has been received of it.
+    fn tell(&mut self, now: Instant) {
+        if let Some(srtp) = &mut self.srtp
+            && let Some(reports) = self.reception.reports(now)
+        {
+            self.report = srtp.close_reports(&reports).ok();
+        }
     }
 
     fn gone(&self, how: Ending) -> Ending {
@@ -257,26 +248,34 @@ impl Peer {
 
     /// When it must be settled next. Sound only moves that away.
     pub(super) fn due(&mut self) -> Instant {
-        let core = self.core.poll_timeout();
-        core.map_or(self.deadline, |due| due.min(self.deadline))
+        let path = if self.connected {
+            Some(self.beat)
+        } else {
+            self.path.due()
+        };
+        let dues = [path, self.handshake.due()];
+        let first = dues.into_iter().flatten().min();
+        first.map_or(self.deadline, |due| due.min(self.deadline))
     }
 
     /// The next datagram to send, and where.
     pub(super) fn said(&mut self) -> Option<(BytesMut, SocketAddr)> {
-        let message = self.core.poll_write()?;
-        let to = message.transport.peer_addr;
-        if !self.paths.contains(&to) {
-            if self.paths.len() == PATHS_MAX {
-                self.paths.remove(0);
-            }
-            self.paths.push(to);
+        if let Some(answer) = self.path.said() {
+            return Some(answer);
         }
-        Some((message.message, to))
+        let remote = self.path.remote();
+        loop {
+            let datagram = self.handshake.said().or_else(|| self.report.take())?;
+            // What there is nobody to say to is lost, as on any path.
+            if let Some(remote) = remote {
+                return Some((datagram, remote));
+            }
+        }
     }
 
     /// DTLS says goodbye, so that the browser need not wait for its checks to fail.
-    pub(super) fn leave(&mut self) {
-        let _ = self.core.close();
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.handshake.leave(now);
     }
 }
 

@@ -224,7 +224,7 @@ impl Desk {
         if let Some(entry) = self.lines.remove(&peer) {
             self.alarms.remove(&(entry.alarm, peer));
             let _ = guarded(|| {
-                entry.line.close(ending);
+                entry.line.close(ending, clock::now());
                 Ok(())
             });
         }

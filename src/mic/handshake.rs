@@ -1,0 +1,149 @@
+//! The handshake: DTLS of one peer, sans IO, and the keys that come of it.
+//!
+//! The browser opens it, with the certificate whose fingerprint its offer named and no other
+//! (RFC 8827, section 6.5). No application data is taken: the keys are all it is for.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use ring::digest::{SHA256, digest};
+use rtc::crypto::{RTCCryptoProvider, default_provider};
+use rtc::dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType};
+use rtc::dtls::crypto::Certificate;
+use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::shared::TransportProtocol;
+use rtc::shared::error::Error;
+use rustls::pki_types::CertificateDer;
+
+use super::offer::Fingerprint;
+use super::srtp::Srtp;
+
+/// What is offered for SRTP, as it is preferred: authenticated ciphers first.
+const PROFILES: [SrtpProtectionProfile; 4] = [
+    SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+    SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
+    SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+    SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32,
+];
+/// The browser in the eyes of DTLS: one, whatever path it is on (RFC 8842, section 6).
+const BROWSER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9);
+
+/// The worker's certificate, which all its peers show. It is made at the start and never stored.
+pub(super) struct Identity {
+    certificate: Certificate,
+    provider: Arc<dyn RTCCryptoProvider>,
+}
+
+impl Identity {
+    /// A new one.
+    pub(super) fn new() -> Result<Self, Error> {
+        let provider = default_provider().map_err(|e| Error::Crypto(e.to_string()))?;
+        let names = vec!["hydraneckwebrtc".to_owned()];
+        let certificate = Certificate::generate_self_signed(names, provider.crypto())?;
+        Ok(Self {
+            certificate,
+            provider,
+        })
+    }
+
+    /// The cryptography it is for.
+    pub(super) fn provider(&self) -> Arc<dyn RTCCryptoProvider> {
+        self.provider.clone()
+    }
+
+    /// SHA-256 of the certificate, as an answer names it (RFC 8122, section 5).
+    pub(super) fn fingerprint(&self) -> String {
+        let certificate = self.certificate.certificate.first();
+        let hash = digest(&SHA256, certificate.map_or(&[], |c| c.as_ref()));
+        let bytes: Vec<String> = hash.as_ref().iter().map(|b| format!("{b:02X}")).collect();
+        bytes.join(":")
+    }
+}
+
+/// What a datagram brought.
+pub(super) enum Step {
+    /// The browser has said goodbye.
+    Closed,
+    /// Nothing that counts.
+    Nothing,
+    /// The handshake is complete.
+    Secured(Box<Srtp>),
+}
+
+/// The passive side of one handshake.
+pub(super) struct Handshake(Endpoint);
+
+impl Handshake {
+    /// Waits for a browser whose certificate has one of the fingerprints.
+    pub(super) fn new(identity: &Identity, fingerprints: Vec<Fingerprint>) -> Result<Self, Error> {
+        let verify = move |chain: &[Vec<u8>], _: &[CertificateDer<'static>]| {
+            let leaf = chain.first().ok_or(Error::ErrNonCertificate)?;
+            let hash = digest(&SHA256, leaf);
+            let is_announced = fingerprints.iter().any(|known| known == hash.as_ref());
+            is_announced
+                .then_some(())
+                .ok_or(Error::ErrNoMatchingCertificateFingerprint)
+        };
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(identity.provider())
+            .with_certificates(vec![identity.certificate.clone()])
+            .with_srtp_protection_profiles(PROFILES.to_vec())
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            // Browsers' certificates are self-signed: the fingerprint is what counts.
+            .with_insecure_skip_verify(true)
+            .with_verify_peer_certificate(Some(Arc::new(verify)))
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .build(false, None)?;
+        let endpoint = Endpoint::new(BROWSER, TransportProtocol::UDP, Some(Arc::new(config)));
+        Ok(Self(endpoint))
+    }
+
+    /// Takes a record. Garbage of a stranger is no reason to end.
+    pub(super) fn take(&mut self, identity: &Identity, datagram: &[u8], now: Instant) -> Step {
+        let record = BytesMut::from(datagram);
+        let Ok(events) = self.0.read(now, BROWSER, None, record) else {
+            return Step::Nothing;
+        };
+        for event in events {
+            match event {
+                EndpointEvent::PeerClosed => return Step::Closed,
+                EndpointEvent::HandshakeComplete => {
+                    let state = self.0.get_connection_state(BROWSER);
+                    match state.map(|state| Srtp::new(state, identity.provider.crypto())) {
+                        Some(Ok(srtp)) => return Step::Secured(Box::new(srtp)),
+                        Some(Err(error)) => log::warn!(target: "mic", "no SRTP keys: {error}"),
+                        None => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        Step::Nothing
+    }
+
+    /// Repeats a flight when it is time.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Error> {
+        match self.due() {
+            Some(due) if due <= now => self.0.handle_timeout(BROWSER, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// When it must be ticked next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.0.poll_timeout(&BROWSER)
+    }
+
+    /// The next record to send.
+    pub(super) fn said(&mut self) -> Option<BytesMut> {
+        Some(self.0.poll_transmit()?.message)
+    }
+
+    /// Says goodbye.
+    pub(super) fn leave(&mut self, now: Instant) {
+        let _ = self.0.close(now);
+    }
+}
