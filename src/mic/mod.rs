@@ -2,8 +2,10 @@
 //!
 //! A browser offers one send-only Opus track; the worker answers as an ICE-lite peer and sends
 //! the packets on to the body. A session has one microphone: a new offer replaces the old, and
-//! the stream to the body goes on as one. `offer` judges what is offered, `peer` is the WebRTC
-//! side, `rebase` and `uplink` are the body's side, this file knows which session has what.
+//! the stream to the body goes on as one. `offer` judges what is offered and `answer` accepts it;
+//! `peer` is the WebRTC side, made of `path` (ICE), `handshake` (DTLS), `srtp` and `reception`;
+//! `rebase` and `uplink` are the body's side; `switchboard` is the thread that serves them all, and
+//! this file knows which session has what.
 
 pub mod offer;
 pub mod peer;
@@ -223,8 +225,8 @@ impl Microphones {
         if let Some(started) = &*exchange {
             return Ok(started.clone());
         }
-        let identity = Identity::new()
-            .map_err(|e| MicError::Peer(PeerError::Stack(e.to_string())))?;
+        let identity =
+            Identity::new().map_err(|e| MicError::Peer(PeerError::Stack(e.to_string())))?;
         let switchboard =
             Switchboard::start().map_err(|e| MicError::Peer(PeerError::Switchboard(e)))?;
         let started = Exchange {

@@ -185,10 +185,7 @@ fn fingerprints(
     if offered.peek().is_none() {
         return Err(OfferError::NoCredential("fingerprint"));
     }
-    let found: Vec<Fingerprint> = offered
-        .filter_map(sha256)
-        .take(FINGERPRINTS_MAX)
-        .collect();
+    let found: Vec<Fingerprint> = offered.filter_map(sha256).take(FINGERPRINTS_MAX).collect();
     if found.is_empty() {
         let why = "no fingerprint is sha-256 with 32 bytes in hex, send one".into();
         return Err(OfferError::BadSdp(why));

@@ -44,6 +44,36 @@ fn offers_as_chromium_and_firefox_make_them_pass_under_their_own_payload_types()
 }
 
 #[test]
+fn what_the_session_says_holds_for_the_section_unless_it_says_otherwise() {
+    let ours = format!("a=fingerprint:sha-256 {}", ["AB"; 32].join(":"));
+    let for_all = format!("a=group:BUNDLE 0\r\na=ice-ufrag:session\r\n{ours}\r\n");
+    let with_both = BROWSER.replace("a=group:BUNDLE 0\r\n", &for_all);
+    let offer = Offer::parse(&body("offer", &with_both)).unwrap();
+    assert_eq!(
+        (offer.ufrag.as_str(), offer.fingerprints[0][1]),
+        ("abcd", 0x11)
+    );
+    let kept = |line: &&str| *line == ours || !line.starts_with("a=fingerprint");
+    let alone: Vec<&str> = with_both.lines().filter(kept).collect();
+    let alone = alone.join("\r\n").replace("a=ice-ufrag:abcd\r\n", "") + "\r\n";
+    let offer = Offer::parse(&body("offer", &alone)).unwrap();
+    assert_eq!(
+        (offer.ufrag.as_str(), &offer.fingerprints[..]),
+        ("session", &[[0xab; 32]][..])
+    );
+}
+
+#[test]
+fn fingerprints_of_other_hashes_stand_beside_the_one_that_counts() {
+    let more = "a=fingerprint:sha-1 00:11\r\na=fingerprint:sha-256";
+    let offer = Offer::parse(&body(
+        "offer",
+        &BROWSER.replace("a=fingerprint:sha-256", more),
+    ));
+    assert_eq!(offer.unwrap().fingerprints.len(), 1);
+}
+
+#[test]
 fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
     let without = |part: &str| {
         let lines: Vec<&str> = BROWSER.lines().filter(|l| !l.contains(part)).collect();
@@ -114,6 +144,35 @@ fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
         ("no ufrag", without("ice-ufrag"), "no_credentials"),
         ("no password", without("ice-pwd"), "no_credentials"),
         ("no fingerprint", without("fingerprint"), "no_credentials"),
+        (
+            "short password",
+            swap("a=ice-pwd:0", "a=ice-pwd:"),
+            "bad_sdp",
+        ),
+        ("no words", swap("ufrag:abcd", "ufrag:ab cd"), "bad_sdp"),
+        ("sha-1 only", swap("sha-256", "sha-1"), "bad_sdp"),
+        ("half a fingerprint", swap("EE:FF\r\n", "EE\r\n"), "bad_sdp"),
+        ("no rtcp-mux", without("rtcp-mux"), "bad_sdp"),
+        ("passive", swap("actpass", "passive"), "bad_sdp"),
+        ("plain RTP", swap("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "bad_sdp"),
+        ("no mid", without("a=mid"), "bad_sdp"),
+        ("mid is no token", swap("a=mid:0", "a=mid:<0>"), "bad_sdp"),
+        (
+            "stereo at 4.8 kHz",
+            swap("opus/48000/2", "opus/4800/2"),
+            "no_opus",
+        ),
+        ("opus unlisted", swap("SAVPF 111", "SAVPF 112"), "no_opus"),
+        (
+            "opus among RTCP",
+            body(
+                "offer",
+                &BROWSER
+                    .replace(" 111 63", " 72 63")
+                    .replace(":111 ", ":72 "),
+            ),
+            "no_opus",
+        ),
         ("64 KiB and one", vec![b' '; OFFER_MAX + 1], "too_large"),
         ("5 MB", body("offer", &BROWSER.repeat(6_000)), "too_large"),
     ];

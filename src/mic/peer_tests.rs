@@ -60,10 +60,17 @@ fn a_firefox_is_answered_under_its_own_payload_type() {
 #[test]
 fn the_answer_repeats_the_offers_tag_and_bundle_and_names_the_peers_address() {
     let tagged = BROWSER.replace("a=mid:0", "a=mid:voice");
-    let alone = answering(Offer::parse(&body("offer", &tagged)).unwrap()).1.sdp;
-    assert!(alone.contains("a=mid:voice\r\n") && !alone.contains("a=group"), "{alone}");
+    let alone = answering(Offer::parse(&body("offer", &tagged)).unwrap())
+        .1
+        .sdp;
+    assert!(
+        alone.contains("a=mid:voice\r\n") && !alone.contains("a=group"),
+        "{alone}"
+    );
     let bundled = tagged.replace("BUNDLE 0", "BUNDLE voice");
-    let both = answering(Offer::parse(&body("offer", &bundled)).unwrap()).1.sdp;
+    let both = answering(Offer::parse(&body("offer", &bundled)).unwrap())
+        .1
+        .sdp;
     for line in [
         "a=group:BUNDLE voice\r\n",
         "m=audio 39000 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 127.0.0.1\r\n",
@@ -89,7 +96,10 @@ fn media_of_strangers_and_of_more_streams_than_a_browser_has_is_not_decrypted() 
     assert!(peer.streams.is_empty(), "there are no keys yet");
     let mut call = Call::up();
     call.peer.take(&sound(1), from, call.now);
-    assert!(call.peer.streams.is_empty(), "a stranger is not listened to");
+    assert!(
+        call.peer.streams.is_empty(),
+        "a stranger is not listened to"
+    );
     for stream in 0..2 * STREAMS_MAX as u32 {
         let from = call.speaker.local();
         let taken = call.peer.take(&sound(stream), from, call.now);
@@ -110,13 +120,19 @@ struct Call {
 }
 
 impl Call {
-    fn up() -> Self {
+    /// Answered, but for what `change` does to what the worker reads.
+    fn answered(change: impl FnOnce(&mut Offer)) -> Self {
         let now = clock::now();
         let (mut speaker, offer) = Speaker::offering(local().ip(), 7, now).unwrap();
-        let offer = Offer::parse(&offer).unwrap();
+        let mut offer = Offer::parse(&offer).unwrap();
+        change(&mut offer);
         let (peer, answer) = answering_at(offer, now);
         speaker.take(&answer.sdp, now).unwrap();
-        let mut call = Self { peer, speaker, now };
+        Self { peer, speaker, now }
+    }
+
+    fn up() -> Self {
+        let mut call = Self::answered(|_| {});
         let mut connected = 0;
         for _ in 0..500 {
             connected += usize::from(call.step().unwrap());
@@ -128,7 +144,8 @@ impl Call {
     /// Both sides do what is due. Whether the peer has just connected.
     fn step(&mut self) -> Result<bool, Ending> {
         self.now += STEP;
-        self.speaker.settle(self.now).unwrap();
+        // A browser that was refused fails, and that is its own affair.
+        let _ = self.speaker.settle(self.now);
         while let Some((datagram, _)) = self.speaker.said() {
             self.peer.take(&datagram, self.speaker.local(), self.now);
         }
@@ -169,11 +186,62 @@ fn sound_is_only_heard_and_moves_the_end_away() {
         assert_eq!(packet.header.sequence_number, sequence);
         assert_eq!(packet.payload[..], [1, 2, 3]);
         let again = call.peer.take(&datagram, from, call.now);
-        assert!(matches!(again, Taken::Nothing), "a copy is no sound: {again:?}");
+        assert!(
+            matches!(again, Taken::Nothing),
+            "a copy is no sound: {again:?}"
+        );
     }
     let (ending, after) = call.runs_out();
     assert_eq!(ending, Ending::Idle);
     assert!((IDLE..=IDLE + 2 * STEP).contains(&after), "{after:?}");
+}
+
+#[test]
+fn a_certificate_that_the_offer_did_not_announce_gets_no_connection() {
+    let mut call = Call::answered(|offer| offer.fingerprints[0][31] ^= 1);
+    let (ending, _) = call.runs_out();
+    assert_eq!(ending, Ending::NeverConnected);
+    assert!(call.peer.path.remote().is_some(), "the path was there");
+    assert!(call.peer.srtp.is_none(), "and no keys");
+}
+
+#[test]
+fn a_second_fingerprint_may_be_the_one() {
+    let mut call = Call::answered(|offer| offer.fingerprints.insert(0, [0; 32]));
+    let connects = (0..500).filter(|_| call.step().unwrap()).count();
+    assert_eq!(connects, 1);
+}
+
+#[test]
+fn checks_with_another_password_open_no_path() {
+    let mut call = Call::answered(|offer| offer.ufrag.push('x'));
+    let (ending, _) = call.runs_out();
+    assert_eq!(ending, Ending::NeverConnected);
+    assert!(call.peer.path.remote().is_none());
+}
+
+#[test]
+fn the_browser_is_told_of_its_reception_once_a_second_while_it_speaks() {
+    let mut call = Call::up();
+    let mut reports = 0;
+    // Ten seconds, of which the first five are spoken in.
+    for sequence in 0..500_u16 {
+        if sequence < 250 {
+            let time = u32::from(sequence) * 960;
+            call.speaker.say(sequence, time, vec![1], call.now).unwrap();
+        }
+        call.now += STEP;
+        call.speaker.settle(call.now).unwrap();
+        while let Some((datagram, _)) = call.speaker.said() {
+            call.peer.take(&datagram, call.speaker.local(), call.now);
+        }
+        call.peer.settle(call.now).unwrap();
+        while let Some((datagram, _)) = call.peer.said() {
+            reports += usize::from(matches!(Kind::of(&datagram), Kind::Report(7)));
+            call.speaker.hear(&datagram, local(), call.now);
+        }
+    }
+    assert!((4..=6).contains(&reports), "{reports}");
 }
 
 #[test]

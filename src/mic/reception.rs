@@ -89,7 +89,10 @@ impl Reception {
             source.newest = source.newest.wrapping_add(step.into());
         }
         source.received = source.received.saturating_add(1);
-        let apart = transit.wrapping_sub(source.transit).cast_signed().unsigned_abs();
+        let apart = transit
+            .wrapping_sub(source.transit)
+            .cast_signed()
+            .unsigned_abs();
         source.transit = transit;
         let more = source.jitter.saturating_add(apart);
         source.jitter = more.saturating_sub((source.jitter.saturating_add(8)) >> 4);
@@ -141,7 +144,10 @@ impl Source {
         self.received_before = self.received;
         let (last_sender_report, delay) = self.sender_report.map_or((0, 0), |(ntp, at)| {
             let since = now.saturating_duration_since(at).as_micros();
-            (ntp, u32::try_from((since << 16) / 1_000_000).unwrap_or(u32::MAX))
+            (
+                ntp,
+                u32::try_from((since << 16) / 1_000_000).unwrap_or(u32::MAX),
+            )
         });
         ReceptionReport {
             ssrc: self.ssrc,
@@ -200,7 +206,10 @@ mod tests {
         let (mut reception, now) = heard(&numbers);
         let report = block(&mut reception, now).unwrap();
         assert_eq!((report.ssrc, report.last_sequence_number), (5, 65_599));
-        assert_eq!((report.total_lost, report.fraction_lost, report.jitter), (0, 0, 0));
+        assert_eq!(
+            (report.total_lost, report.fraction_lost, report.jitter),
+            (0, 0, 0)
+        );
         assert_eq!((report.last_sender_report, report.delay), (0, 0));
         assert!(block(&mut reception, now).is_none(), "nothing is new");
     }
@@ -241,7 +250,10 @@ mod tests {
     fn another_stream_and_a_jump_are_counted_anew() {
         let (mut reception, now) = heard(&[(1, 0), (9, 0), (20_000, 0), (20_001, 0)]);
         let report = block(&mut reception, now).unwrap();
-        assert_eq!((report.total_lost, report.last_sequence_number), (0, 20_001));
+        assert_eq!(
+            (report.total_lost, report.last_sequence_number),
+            (0, 20_001)
+        );
         let other = Header {
             ssrc: 8,
             ..Default::default()

@@ -72,8 +72,7 @@ impl Srtp {
         &mut self,
         reports: &[Box<dyn rtcp::Packet>],
     ) -> Result<BytesMut, Error> {
-        self.outbound
-            .encrypt_rtcp(&rtcp::packet::marshal(reports)?)
+        self.outbound.encrypt_rtcp(&rtcp::packet::marshal(reports)?)
     }
 }
 

@@ -104,7 +104,10 @@ after(async () => {
   await hosts?.close();
 });
 
-/** The stream page with its picture running; `sent` counts the microphone's packets. */
+/**
+ * The stream page with its picture running; `sent` counts the microphone's packets, `told` is what
+ * the newest microphone's browser has been told of its reception.
+ */
 async function visit() {
   const context = await browser.newContext({ permissions: ['microphone'] });
   const page = await context.newPage();
@@ -126,12 +129,19 @@ async function visit() {
     }
     return packets;
   });
+  const told = () => page.evaluate(async () => {
+    let newest = null;
+    for (const peer of window.neckTestPeers) {
+      for (const one of (await peer.getStats()).values()) if (one.type === 'remote-inbound-rtp' && one.kind === 'audio') newest = { lost: one.packetsLost, times: one.roundTripTimeMeasurements };
+    }
+    return newest;
+  });
   const is = (state) => patiently(async () => (await mic.getAttribute('data-state')) === state, `the microphone is ${state}`);
-  return { page, context, mic, sent, is };
+  return { page, context, mic, sent, told, is };
 }
 
 test('a voice crosses four hosts: nothing lost, doubled or overtaken, and only the relay is spoken to', options, async () => {
-  const { page, context, mic, sent, is } = await visit();
+  const { page, context, mic, sent, told, is } = await visit();
   await patiently(() => page.evaluate(() => document.querySelector('video')?.currentTime > 1), 'the picture moves');
   await mic.click();
   await is('on');
@@ -140,6 +150,7 @@ test('a voice crosses four hosts: nothing lost, doubled or overtaken, and only t
     worker.child.exitCode === null || worker.alive();
     await page.waitForTimeout(250);
   }
+  assert.equal((await patiently(async () => { const report = await told(); return report?.times > 1 && report; }, 'reports with a round trip come back')).lost, 0);
   const said = await sent();
   assert.ok(said > seconds * 5, `${said} packets said in ${seconds} s`);
   const clean = await patiently(async () => { const all = await counted(); return all.packets >= said && all; }, `${said} packets at the body`);
@@ -156,6 +167,7 @@ test('a voice crosses four hosts: nothing lost, doubled or overtaken, and only t
   await is('on');
   const bad = Date.now() + seconds * 1000;
   while (Date.now() < bad) await page.waitForTimeout(250);
+  await patiently(async () => (await told())?.lost > 0, 'the browser learns that something is lost');
   worker.alive();
   const rough = await counted();
   const { lost } = await impair({ loss: 0, jitterMs: 0 });

@@ -41,6 +41,10 @@ fn main() -> Outcome<()> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--seconds" => seconds = words.next().ok_or("--seconds N")?.parse()?,
+            reference::RELAY => {
+                let streams = words.next().ok_or("streams")?.parse()?;
+                return reference::relay(streams, words.next().ok_or("sink")?.parse()?);
+            }
             count => counts.push(count.parse::<u16>()?),
         }
     }

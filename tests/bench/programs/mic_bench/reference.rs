@@ -1,8 +1,9 @@
 //! The least that a relay must do, measured beside ours in the same seconds: one thread that waits
 //! for the sockets of as many streams, decrypts SRTP with bare contexts, and sends on.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::mpsc;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hydraneckwebrtc::clock;
@@ -91,52 +92,75 @@ impl Twin {
     }
 }
 
-/// The least relay. It ends with the program.
+/// The least relay: a process of its own, as the worker is, so that both find the caches as cold.
 pub(super) struct Least {
     pub(super) twins: Vec<Twin>,
-    /// Where the kernel counts its thread.
-    thread: String,
+    relay: Child,
 }
 
 impl Least {
     pub(super) fn start(streams: usize, sink: SocketAddr) -> Outcome<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let (mut twins, mut lines) = (Vec::new(), Vec::new());
-        for n in 0..streams {
-            let near = UdpSocket::bind((LOOPBACK, 0))?;
-            let out = UdpSocket::bind((LOOPBACK, 0))?;
-            out.connect(sink)?;
-            epoll::add(&epoll, &near, EventData::new_u64(n as u64), EventFlags::IN)?;
+        let mut relay = Command::new(std::env::current_exe()?)
+            .args([RELAY, &streams.to_string(), &sink.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = relay.stdout.take().ok_or("the least relay says nothing")?;
+        let mut twins = Vec::with_capacity(streams);
+        for line in BufReader::new(out).lines().take(streams) {
             twins.push(Twin {
                 socket: UdpSocket::bind((LOOPBACK, 0))?,
-                to: near.local_addr()?,
+                to: line?.parse()?,
                 context: context()?,
-                ssrc: n as u32,
+                ssrc: twins.len() as u32,
             });
-            lines.push((near, out, context()?));
         }
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || -> Outcome<()> {
-            tell.send(std::fs::read_link("/proc/thread-self")?)?;
-            let mut events = Vec::with_capacity(64);
-            let mut datagram = [0; 2048];
-            loop {
-                events.clear();
-                epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None)?;
-                for event in &events {
-                    let (near, out, context) = &mut lines[event.data.u64() as usize];
-                    let (n, _) = near.recv_from(&mut datagram)?;
-                    let _ = clock::now();
-                    out.send(&context.decrypt_rtp(&datagram[..n])?)?;
-                }
-            }
-        });
-        let thread = format!("/proc/{}", told.recv()?.display());
-        Ok(Self { twins, thread })
+        Ok(Self { twins, relay })
     }
 
-    /// CPU nanoseconds of it.
+    /// CPU nanoseconds of its relaying thread.
     pub(super) fn nanos(&self) -> Outcome<u64> {
-        nanos_of(&self.thread)
+        nanos_of(&format!("/proc/{}", self.relay.id()))
+    }
+}
+
+impl Drop for Least {
+    fn drop(&mut self) {
+        let _ = self.relay.kill();
+        let _ = self.relay.wait();
+    }
+}
+
+/// What this program is called with to be the least relay: then the streams and the sink.
+pub(super) const RELAY: &str = "--relay";
+
+/// Says where it listens, a line for each stream, and relays until the program that started it
+/// ends.
+pub(super) fn relay(streams: usize, sink: SocketAddr) -> Outcome<()> {
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    let mut lines = Vec::new();
+    for n in 0..streams {
+        let near = UdpSocket::bind((LOOPBACK, 0))?;
+        let out = UdpSocket::bind((LOOPBACK, 0))?;
+        out.connect(sink)?;
+        epoll::add(&epoll, &near, EventData::new_u64(n as u64), EventFlags::IN)?;
+        println!("{}", near.local_addr()?);
+        lines.push((near, out, context()?));
+    }
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+    let mut events = Vec::with_capacity(64);
+    let mut datagram = [0; 2048];
+    loop {
+        events.clear();
+        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None)?;
+        for event in &events {
+            let (near, out, context) = &mut lines[event.data.u64() as usize];
+            let (n, _) = near.recv_from(&mut datagram)?;
+            let _ = clock::now();
+            out.send(&context.decrypt_rtp(&datagram[..n])?)?;
+        }
     }
 }
