@@ -1,7 +1,7 @@
 //! How well a stream is received, sans IO: the numbers of RFC 3550 that its sender gets back, so
 //! that the browser knows what is lost and how much error correction is worth.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rtc::rtcp;
 use rtc::rtcp::receiver_report::ReceiverReport;
@@ -18,7 +18,7 @@ const BACK: u16 = 1 << 15;
 /// Greatest loss that a report can name: 24 bits with a sign.
 const LOST_MAX: u32 = (1 << 23) - 1;
 /// Opus in RTP counts at 48 kHz (RFC 7587).
-const CLOCK_KHZ: u128 = 48;
+const CLOCK_HZ: u64 = 48_000;
 
 /// What is known of the stream that is heard.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ impl Reception {
 
     /// Counts a packet. Copies are not among them: SRTP drops them.
     pub(super) fn packet(&mut self, header: &Header, now: Instant) {
-        let arrival = samples(now.saturating_duration_since(self.began).as_micros());
+        let arrival = samples(now.saturating_duration_since(self.began));
         let transit = arrival.wrapping_sub(header.timestamp);
         let fresh = Source {
             ssrc: header.ssrc,
@@ -161,16 +161,17 @@ impl Source {
     }
 }
 
-/// Microseconds on the Opus clock; timestamps wrap, so only the low 32 bits count.
-fn samples(micros: u128) -> u32 {
-    (micros * CLOCK_KHZ / 1_000) as u32
+/// A span on the Opus clock; timestamps wrap, so only the low 32 bits count.
+fn samples(span: Duration) -> u32 {
+    let seconds = span.as_secs().wrapping_mul(CLOCK_HZ);
+    let rest = u64::from(span.subsec_nanos()) * CLOCK_HZ / 1_000_000_000;
+    seconds.wrapping_add(rest) as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock;
-    use std::time::Duration;
 
     const FRAME: Duration = Duration::from_millis(20);
 
