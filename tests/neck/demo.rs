@@ -69,8 +69,9 @@ fn the_demo_shows_a_session_takes_another_port_when_one_is_taken_and_cleans_up()
 #[test]
 fn a_terminal_that_is_closed_ends_the_demo_and_nothing_is_left() {
     let bench = Bench::new();
-    let mut command = Command::new(BINARY);
-    command.args(["demo", "--port", "0"]);
+    // The demo outlives its terminal when it is told to (nohup), and so may this test have been.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", BINARY, "demo", "--port", "0"]);
     command.env("TMPDIR", &bench.dir).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut demo = Demo(command.spawn().unwrap());
