@@ -63,6 +63,13 @@ impl Identity {
     }
 }
 
+/// Bytes that a handshake may take, repeats included: three times what browsers need. The crate
+/// below queues, keeps and joins fragments without a limit of its own, so what it gets is limited.
+const HANDSHAKE_MAX: usize = 32 * 1024;
+/// Lengths of the headers of a record and of a handshake message (RFC 6347, sections 4.1, 4.2.2).
+const RECORD_HEADER: usize = 13;
+const MESSAGE_HEADER: usize = 12;
+
 /// What a datagram brought.
 pub(super) enum Step {
     /// The browser has said goodbye.
@@ -74,7 +81,13 @@ pub(super) enum Step {
 }
 
 /// The passive side of one handshake.
-pub(super) struct Handshake(Endpoint);
+pub(super) struct Handshake {
+    endpoint: Endpoint,
+    /// Bytes that are still taken.
+    room: usize,
+    /// The last `ClientHello` that came.
+    hello: Option<u16>,
+}
 
 impl Handshake {
     /// Waits for a browser whose certificate has one of the fingerprints.
@@ -98,20 +111,27 @@ impl Handshake {
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
             .build(false, None)?;
         let endpoint = Endpoint::new(BROWSER, TransportProtocol::UDP, Some(Arc::new(config)));
-        Ok(Self(endpoint))
+        Ok(Self {
+            endpoint,
+            room: HANDSHAKE_MAX,
+            hello: None,
+        })
     }
 
     /// Takes a record. Garbage of a stranger is no reason to end.
     pub(super) fn take(&mut self, identity: &Identity, datagram: &[u8], now: Instant) -> Step {
+        if !self.admits(datagram) {
+            return Step::Nothing;
+        }
         let record = BytesMut::from(datagram);
-        let Ok(events) = self.0.read(now, BROWSER, None, record) else {
+        let Ok(events) = self.endpoint.read(now, BROWSER, None, record) else {
             return Step::Nothing;
         };
         for event in events {
             match event {
                 EndpointEvent::PeerClosed => return Step::Closed,
                 EndpointEvent::HandshakeComplete => {
-                    let state = self.0.get_connection_state(BROWSER);
+                    let state = self.endpoint.get_connection_state(BROWSER);
                     match state.map(|state| Srtp::new(state, identity.provider.crypto())) {
                         Some(Ok(srtp)) => return Step::Secured(Box::new(srtp)),
                         Some(Err(error)) => log::warn!(target: "mic", "no SRTP keys: {error}"),
@@ -124,26 +144,60 @@ impl Handshake {
         Step::Nothing
     }
 
+    /// Whether the crate below may see a datagram.
+    fn admits(&mut self, datagram: &[u8]) -> bool {
+        // A repeated hello says that our flight was lost. The crate would answer with nothing and
+        // stop its timer, which is what repeats the flight.
+        let hello = hello(datagram);
+        if hello.is_some_and(|number| number > 0) && hello == self.hello {
+            return false;
+        }
+        self.hello = hello.or(self.hello);
+        if let Some(room) = self.room.checked_sub(datagram.len()) {
+            self.room = room;
+            return true;
+        }
+        // A goodbye is heard at any time; nothing is kept of it.
+        is_lone_alert(datagram)
+    }
+
     /// Repeats a flight when it is time.
     pub(super) fn tick(&mut self, now: Instant) -> Result<(), Error> {
         match self.due() {
-            Some(due) if due <= now => self.0.handle_timeout(BROWSER, now),
+            Some(due) if due <= now => self.endpoint.handle_timeout(BROWSER, now),
             _ => Ok(()),
         }
     }
 
     /// When it must be ticked next.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.0.poll_timeout(&BROWSER)
+        self.endpoint.poll_timeout(&BROWSER)
     }
 
     /// The next record to send.
     pub(super) fn said(&mut self) -> Option<BytesMut> {
-        Some(self.0.poll_transmit()?.message)
+        Some(self.endpoint.poll_transmit()?.message)
     }
 
     /// Says goodbye.
     pub(super) fn leave(&mut self, now: Instant) {
-        let _ = self.0.close(now);
+        let _ = self.endpoint.close(now);
     }
+}
+
+/// The number of the `ClientHello` that a datagram begins with, in clear.
+fn hello(datagram: &[u8]) -> Option<u16> {
+    let message = datagram.get(RECORD_HEADER..RECORD_HEADER + MESSAGE_HEADER)?;
+    let in_clear = datagram[0] == 22 && datagram[3..5] == [0, 0];
+    let begins = message[0] == 1 && message[6..9] == [0, 0, 0];
+    (in_clear && begins).then(|| u16::from_be_bytes([message[4], message[5]]))
+}
+
+/// Whether a datagram is one encrypted alert and nothing else.
+fn is_lone_alert(datagram: &[u8]) -> bool {
+    let Some(header) = datagram.get(..RECORD_HEADER) else {
+        return false;
+    };
+    let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+    header[0] == 21 && header[3..5] != [0, 0] && datagram.len() == RECORD_HEADER + length
 }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rtc::crypto::RTCCryptoProvider;
@@ -18,6 +18,8 @@ use rtc::ice::{
 use rtc::sansio::Protocol as _;
 use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+use rtc::stun::attributes::ATTR_ICE_CONTROLLED;
+use rtc::stun::message::{CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Message};
 
 use super::offer::Offer;
 
@@ -25,6 +27,9 @@ use super::offer::Offer;
 const PATHS_MAX: usize = 8;
 /// Remote addresses whose checks are answered: what a browser's relays and networks come to.
 const CANDIDATES_MAX: usize = 32;
+/// A browser that has not checked for this long is lost, unless it is heard: Firefox checks every
+/// four to six seconds.
+const DISCONNECTED: Duration = Duration::from_secs(8);
 
 /// One component's ICE agent.
 pub(super) struct Path {
@@ -47,6 +52,9 @@ impl Path {
             lite: true,
             candidate_types: vec![CandidateType::Host],
             multicast_dns_mode: MulticastDnsMode::Disabled,
+            disconnected_timeout: Some(DISCONNECTED),
+            // Never on its own: the peer knows whether anything is heard.
+            failed_timeout: Some(Duration::ZERO),
             ..Default::default()
         };
         let mut agent = Agent::new(now, Arc::new(config), provider)?;
@@ -86,6 +94,9 @@ impl Path {
 
     /// Takes a STUN message. Garbage of a stranger is no reason to end.
     pub(super) fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+        if !is_check(datagram) {
+            return;
+        }
         let known = self.agent.get_remote_candidates();
         if known.len() >= CANDIDATES_MAX && !known.iter().any(|c| c.addr() == from) {
             return;
@@ -153,4 +164,16 @@ impl Path {
             self.welcome.push(from);
         }
     }
+}
+
+/// Whether it is a check of the controlling side, or an answer to one of ours. The agent would act
+/// on others before it has seen a password: a role conflict, an indication.
+fn is_check(datagram: &[u8]) -> bool {
+    let mut message = Message {
+        raw: datagram.to_vec(),
+        ..Default::default()
+    };
+    message.decode().is_ok()
+        && [CLASS_REQUEST, CLASS_SUCCESS_RESPONSE].contains(&message.typ.class)
+        && !message.contains(ATTR_ICE_CONTROLLED)
 }

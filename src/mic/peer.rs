@@ -27,6 +27,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// Streams that are decrypted: a browser sends one, and reports under one or two more. SRTP keeps
 /// something for each number that it sees, genuine or not.
 const STREAMS_MAX: usize = 8;
+/// A browser that was heard this recently is there, whether it checks or not.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// How often a connected peer reports, and looks whether the browser still checks.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -93,6 +95,7 @@ pub(super) struct Peer {
     hung_up: bool,
     /// When it ends unless it connects or is heard.
     deadline: Instant,
+    heard: Option<Instant>,
     /// When it next reports and looks after the path, once connected.
     beat: Instant,
     report: Option<BytesMut>,
@@ -132,6 +135,7 @@ impl Peer {
             connected: false,
             hung_up: false,
             deadline: now + CONNECT_WITHIN,
+            heard: None,
             beat: now,
             report: None,
             streams: Vec::new(),
@@ -188,6 +192,7 @@ impl Peer {
             return Taken::Sound(Heard::Stray);
         }
         self.deadline = now + self.idle;
+        self.heard = Some(now);
         self.reception.packet(&packet.header, now);
         Taken::Sound(Heard::Packet(packet))
     }
@@ -211,7 +216,8 @@ impl Peer {
         if self.hung_up {
             return Err(Ending::Closed);
         }
-        if self.path.is_lost() {
+        let is_heard = self.heard.is_some_and(|at| now < at + HEARD_WITHIN);
+        if self.path.is_lost() && !is_heard {
             return Err(self.gone(Ending::Disconnected));
         }
         let connects = !self.connected && self.srtp.is_some();

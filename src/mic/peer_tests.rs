@@ -108,6 +108,11 @@ fn media_of_strangers_and_of_more_streams_than_a_browser_has_is_not_decrypted() 
     assert_eq!(call.peer.streams.len(), STREAMS_MAX);
 }
 
+/// What a datagram of the handshake begins with.
+type Begins = fn(&[u8]) -> bool;
+const SERVER_HELLO: Begins = |datagram| datagram[0] == 22 && datagram.get(13) == Some(&2);
+const CHANGE_CIPHER_SPEC: Begins = |datagram| datagram[0] == 20;
+
 const IDLE: Duration = Duration::from_secs(60);
 /// A step of virtual time: finer than any timer of ICE and DTLS.
 const STEP: Duration = Duration::from_millis(20);
@@ -143,6 +148,11 @@ impl Call {
 
     /// Both sides do what is due. Whether the peer has just connected.
     fn step(&mut self) -> Result<bool, Ending> {
+        self.step_losing(|_| false)
+    }
+
+    /// The same, on a path that loses some of what the peer says.
+    fn step_losing(&mut self, mut loses: impl FnMut(&[u8]) -> bool) -> Result<bool, Ending> {
         self.now += STEP;
         // A browser that was refused fails, and that is its own affair.
         let _ = self.speaker.settle(self.now);
@@ -152,7 +162,9 @@ impl Call {
         let settled = self.peer.settle(self.now);
         while let Some((datagram, to)) = self.peer.said() {
             assert_eq!(to, self.speaker.local(), "it speaks to the browser alone");
-            self.speaker.hear(&datagram, local(), self.now);
+            if !loses(&datagram) {
+                self.speaker.hear(&datagram, local(), self.now);
+            }
         }
         settled
     }
@@ -210,6 +222,87 @@ fn a_second_fingerprint_may_be_the_one() {
     let mut call = Call::answered(|offer| offer.fingerprints.insert(0, [0; 32]));
     let connects = (0..500).filter(|_| call.step().unwrap()).count();
     assert_eq!(connects, 1);
+}
+
+#[test]
+fn a_flight_that_is_lost_is_said_again() {
+    for (name, begins) in [("4", SERVER_HELLO), ("6", CHANGE_CIPHER_SPEC)] {
+        let mut call = Call::answered(|_| {});
+        let (mut lost, mut connected) = (false, 0);
+        for _ in 0..700 {
+            let step = call.step_losing(|datagram| {
+                let loses = !lost && begins(datagram);
+                lost |= loses;
+                loses
+            });
+            connected += usize::from(step.unwrap());
+        }
+        assert!(lost, "there was no flight {name}");
+        let both = (connected, call.speaker.is_connected());
+        assert_eq!(both, (1, true), "flight {name}");
+    }
+}
+
+/// A handshake's flood: one message in as many fragments as there are, the first one last, each
+/// empty and said to be a byte long.
+fn fragments(count: u32) -> Vec<Vec<u8>> {
+    let record = |offset: u32| {
+        let mut record = vec![22, 0xfe, 0xfd, 0, 0, 0, 0];
+        record.extend(offset.to_be_bytes());
+        record.extend([0, 12, 1]);
+        record.extend(&count.to_be_bytes()[1..]);
+        record.extend([0, 0]);
+        record.extend(&offset.to_be_bytes()[1..]);
+        record.extend([0, 0, 1]);
+        record
+    };
+    let all: Vec<Vec<u8>> = (1..count).chain([0]).map(record).collect();
+    all.chunks(80).map(<[Vec<u8>]>::concat).collect()
+}
+
+#[test]
+fn a_flood_of_fragments_neither_ends_the_process_nor_hides_a_goodbye() {
+    let mut call = Call::answered(|_| {});
+    while call.peer.path.remote().is_none() {
+        call.step_losing(|datagram| datagram[0] == 22).unwrap();
+    }
+    for datagram in fragments(60_000) {
+        call.peer.take(&datagram, call.speaker.local(), call.now);
+    }
+    let mut call = Call::up();
+    for datagram in fragments(60_000) {
+        call.peer.take(&datagram, call.speaker.local(), call.now);
+    }
+    call.step().unwrap();
+    call.speaker.close().unwrap();
+    assert_eq!(call.runs_out().0, Ending::Closed);
+}
+
+#[test]
+fn a_strangers_check_as_the_controlled_side_changes_nothing() {
+    let mut call = Call::answered(|_| {});
+    let mut check = vec![0, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42];
+    check.extend([7; 12]);
+    check.extend([0x80, 0x29, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let stranger: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    call.peer.take(&check, stranger, call.now);
+    assert!(call.peer.said().is_none());
+    let connects = (0..500).filter(|_| call.step().unwrap()).count();
+    assert_eq!(connects, 1);
+}
+
+#[test]
+fn a_browser_that_is_heard_but_does_not_check_stays() {
+    let mut call = Call::up();
+    for sequence in 0..2_000_u16 {
+        let time = u32::from(sequence) * 960;
+        call.now += STEP;
+        call.speaker.say(sequence, time, vec![1], call.now).unwrap();
+        let (datagram, _) = call.speaker.said().unwrap();
+        call.peer.take(&datagram, call.speaker.local(), call.now);
+        while call.peer.said().is_some() {}
+        call.peer.settle(call.now).unwrap();
+    }
 }
 
 #[test]
