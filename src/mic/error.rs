@@ -124,7 +124,7 @@ impl std::error::Error for PeerError {}
 /// Why an offer is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfferError {
-    /// The description does not parse, or the WebRTC stack refuses it.
+    /// The description does not parse, or asks for another transport than the one that is answered.
     BadSdp(String),
     /// No audio section that is in use.
     NoAudio,

@@ -124,8 +124,12 @@ impl Handshake {
             return Step::Nothing;
         }
         let record = BytesMut::from(datagram);
-        let Ok(events) = self.endpoint.read(now, BROWSER, None, record) else {
-            return Step::Nothing;
+        let events = match self.endpoint.read(now, BROWSER, None, record) {
+            Ok(events) => events,
+            Err(error) => {
+                log::debug!(target: "mic", "a DTLS record came to nothing: {error}");
+                return Step::Nothing;
+            }
         };
         for event in events {
             match event {

@@ -210,9 +210,9 @@ impl Peer {
     pub(super) fn settle(&mut self, now: Instant) -> Result<bool, Ending> {
         let beats = self.beat <= now;
         if beats || !self.connected {
-            self.path.tick(now).map_err(|_| Ending::Broken)?;
+            self.path.tick(now).map_err(|e| broken("ICE", &e))?;
         }
-        self.handshake.tick(now).map_err(|_| Ending::Broken)?;
+        self.handshake.tick(now).map_err(|e| broken("DTLS", &e))?;
         if self.hung_up {
             return Err(Ending::Closed);
         }
@@ -283,6 +283,12 @@ impl Peer {
     pub(super) fn leave(&mut self, now: Instant) {
         self.handshake.leave(now);
     }
+}
+
+/// A protocol that cannot go on, which is named as the peer ends with it.
+fn broken(protocol: &str, error: &rtc::shared::error::Error) -> Ending {
+    log::warn!(target: "mic", "{protocol} failed, its microphone is closed: {error}");
+    Ending::Broken
 }
 
 #[cfg(test)]

@@ -246,9 +246,9 @@ fn a_flight_that_is_lost_is_said_again() {
 /// A handshake's flood: one message in as many fragments as there are, the first one last, each
 /// empty and said to be a byte long.
 fn fragments(count: u32) -> Vec<Vec<u8>> {
-    let record = |offset: u32| {
+    let record = |(number, offset): (u32, u32)| {
         let mut record = vec![22, 0xfe, 0xfd, 0, 0, 0, 0];
-        record.extend(offset.to_be_bytes());
+        record.extend(number.to_be_bytes());
         record.extend([0, 12, 1]);
         record.extend(&count.to_be_bytes()[1..]);
         record.extend([0, 0]);
@@ -256,7 +256,8 @@ fn fragments(count: u32) -> Vec<Vec<u8>> {
         record.extend([0, 0, 1]);
         record
     };
-    let all: Vec<Vec<u8>> = (1..count).chain([0]).map(record).collect();
+    let offsets = (1..count).chain([0]);
+    let all: Vec<Vec<u8>> = (1..).zip(offsets).map(record).collect();
     all.chunks(80).map(<[Vec<u8>]>::concat).collect()
 }
 

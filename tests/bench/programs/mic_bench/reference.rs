@@ -115,6 +115,9 @@ impl Least {
                 ssrc: twins.len() as u32,
             });
         }
+        if twins.len() < streams {
+            return Err("the least relay did not start".into());
+        }
         Ok(Self { twins, relay })
     }
 
