@@ -55,6 +55,7 @@ fn lanes() -> &'static [Lane] {
         let lanes: Vec<Lane> = (0..threads).filter_map(|_| lane()).collect();
         if lanes.is_empty() {
             ::log::error!(target: "exec", "nothing can run: no thread has what it needs");
+            ::log::logger().flush();
             std::process::abort();
         }
         let lanes: &'static [Lane] = lanes.leak();
@@ -73,6 +74,7 @@ fn lanes() -> &'static [Lane] {
             };
             if let Err(error) = thread::Builder::new().name(format!("exec-{n}")).spawn(run) {
                 ::log::error!(target: "exec", "cannot start executor thread {n}: {error}");
+                ::log::logger().flush();
                 std::process::abort();
             }
         }

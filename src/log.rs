@@ -3,16 +3,20 @@
 //! The prefix is the record's target (`log::info!(target: "worker", "...")`); a record with the
 //! key `session` is prefixed `[session <id>]`. Under systemd a line goes to the journal with the
 //! record's keys as fields (`REQUEST_ID`, `SESSION`, `TARGET`, ...), so that `journalctl
-//! SESSION=<id>` finds it; elsewhere to stderr. Never call anything here that logs.
+//! SESSION=<id>` finds it; elsewhere to stderr. A thread writes them from a bounded queue, so that a
+//! reader that stops stops nobody here. Never call anything here that logs.
+
+mod queue;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use systemd_journal_logger::{JournalLog, connected_to_journal};
+
+pub use queue::FLUSH_WITHIN;
+use queue::{Line, Queue, Writer};
 
 /// Target of lines that are JSON themselves.
 const AUDIT: &str = "audit";
@@ -30,9 +34,7 @@ pub enum Format {
 /// Where lines go, and how they look.
 struct Lines {
     is_json: AtomicBool,
-    /// Whether the journal reads stderr.
-    is_journal: bool,
-    journal: Option<JournalLog>,
+    queue: Queue,
 }
 
 /// Sets level and format; the first call installs the logger.
@@ -43,18 +45,23 @@ pub fn init(level: LevelFilter, format: Format) {
         .is_json
         .store(format == Format::Json, Ordering::Relaxed);
     // Only the first call can do it, and once is enough.
-    let _ = log::set_logger(lines);
+    if log::set_logger(lines).is_ok() {
+        // The usual hook writes to stderr itself, and would wait for a reader that has stopped.
+        std::panic::set_hook(Box::new(|panic| log::error!(target: "exec", "{panic}")));
+    }
     log::set_max_level(level);
+}
+
+/// Waits until the lines so far are written, for at most [`FLUSH_WITHIN`]: before the process ends.
+pub fn flush() {
+    log::logger().flush();
 }
 
 impl Lines {
     fn open() -> Self {
-        let is_journal = connected_to_journal();
-        let journal = is_journal.then(JournalLog::empty).and_then(Result::ok);
         Self {
             is_json: AtomicBool::new(false),
-            is_journal,
-            journal: journal.map(|j| j.with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())),
+            queue: Queue::open(Writer::open()),
         }
     }
 
@@ -79,39 +86,14 @@ impl Log for Lines {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
+        if self.enabled(record.metadata()) {
+            self.queue.push(Line::of(record, self.line(record)));
         }
-        let mut line = self.line(record);
-        if let Some(journal) = &self.journal
-            && to_journal(journal, record, line.trim_end()).is_ok()
-        {
-            return;
-        }
-        if self.is_journal {
-            // A journal that cannot be reached directly still reads stderr, and levels there.
-            line.insert_str(0, priority(record.level()));
-        }
-        // A closed stderr is no reason to stop serving.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
-    fn flush(&self) {}
-}
-
-/// The record with its whole line as message.
-fn to_journal(journal: &JournalLog, record: &Record<'_>, line: &str) -> std::io::Result<()> {
-    journal.journal_send(
-        &Record::builder()
-            .args(format_args!("{line}"))
-            .level(record.level())
-            .target(record.target())
-            .module_path(record.module_path())
-            .file(record.file())
-            .line(record.line())
-            .key_values(&record.key_values())
-            .build(),
-    )
+    fn flush(&self) {
+        self.queue.flush();
+    }
 }
 
 #[derive(Default)]
@@ -194,17 +176,6 @@ fn json(record: &Record<'_>) -> String {
         object.insert(key, value.into());
     }
     format!("{}\n", serde_json::Value::Object(object))
-}
-
-/// sd-daemon(3) priorities, as the journal's own entries have them.
-fn priority(level: Level) -> &'static str {
-    match level {
-        Level::Error => "<3>",
-        Level::Warn => "<4>",
-        Level::Info => "<5>",
-        Level::Debug => "<6>",
-        Level::Trace => "<7>",
-    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,11 @@ pub fn main() -> ExitCode {
         }
     };
     match Cli::from_arg_matches(&matches) {
-        Ok(cli) => run(cli),
+        Ok(cli) => {
+            let code = run(cli);
+            lines::flush();
+            code
+        }
         Err(error) => {
             let _ = error.print();
             ExitCode::from(2)
@@ -159,6 +163,7 @@ fn print(text: &str) -> ExitCode {
 
 /// One clear line to stderr, and the exit code.
 fn fail(why: &str, code: u8) -> ExitCode {
+    lines::flush();
     eprintln!("hydraneckwebrtc: {why}");
     ExitCode::from(code)
 }

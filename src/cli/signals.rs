@@ -37,6 +37,7 @@ pub(super) fn wishes() -> std::io::Result<smol::channel::Receiver<Wish>> {
                     }
                 };
                 if stops > 1 {
+                    ::log::logger().flush();
                     std::process::exit(1);
                 }
                 let _ = sender.try_send(wish);

@@ -38,6 +38,7 @@ impl Trial {
             }),
             trial::Start::RolledBack => {
                 become_installed(place);
+                ::log::logger().flush();
                 std::process::exit(EX_RESTART.into());
             }
         }
