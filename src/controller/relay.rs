@@ -6,11 +6,16 @@ use super::fleet::Route;
 use super::{Controller, api};
 use crate::http::{Done, Exchange, Failure, Reply};
 use crate::ids::SessionId;
-use crate::proxy::{Policy, Upstream};
+use crate::proxy::{Policy, Upstream, origin_guard};
 use crate::{clock, page};
 
 /// Relays one exchange. The session is read off the raw path; nothing of it is normalised.
 pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
+    match origin_guard::guard(&exchange.head) {
+        Ok(None) => {}
+        Ok(Some(reply)) => return exchange.answer(reply).await,
+        Err(failure) => return exchange.answer_failure(failure).await,
+    }
     let id = session_of(exchange.head.path());
     let looked_up = match &id {
         Some(id) => look_up(controller, id).await,

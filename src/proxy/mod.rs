@@ -13,6 +13,7 @@ pub mod fields;
 pub mod forward;
 mod heads;
 pub mod inject;
+pub mod origin_guard;
 pub mod policy;
 pub mod pool;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::http::{Done, Exchange, Failure, Reply};
 use crate::ids::SessionId;
 use crate::page::{self, SessionInfo};
 use crate::protocol::Status;
+use crate::proxy::origin_guard;
 
 use own::Own;
 
@@ -53,6 +54,11 @@ impl Service for Front {
         let Some(rest) = exchange.head.path().strip_prefix("/session/") else {
             return exchange.serve(&self.api, API_BODY_MAX).await;
         };
+        match origin_guard::guard(&exchange.head) {
+            Ok(None) => {}
+            Ok(Some(reply)) => return exchange.answer(reply).await,
+            Err(failure) => return exchange.answer_failure(failure).await,
+        }
         let (id, inner) = rest
             .split_once('/')
             .map_or((rest, None), |(id, inner)| (id, Some(inner.to_owned())));
