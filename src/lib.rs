@@ -33,6 +33,7 @@ pub mod wire;
 // ground
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod exec;
 pub mod ids;
 pub mod log;

@@ -26,7 +26,15 @@ const LEVELS: [&[&str]; 7] = [
     ],
     &["acme", "http", "metrics", "page", "turn"],
     &["protocol", "tls", "wire"],
-    &["clock", "config", "exec", "ids", "log", "secret"],
+    &[
+        "clock",
+        "config",
+        "descriptors",
+        "exec",
+        "ids",
+        "log",
+        "secret",
+    ],
 ];
 
 /// Arrows inside a level: `demo` puts the roles together; the ground's files know each other, but

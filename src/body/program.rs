@@ -39,6 +39,8 @@ pub enum ProgramError {
     Garbled(&'static str, String),
     /// Never listened.
     NotReady(u16, Duration),
+    /// This process has no descriptor, memory or port for the call.
+    Unsent(ClientError),
     /// An error status: the first number is the status.
     Status(&'static str, u16, String),
     /// Somebody else's program has the port.
@@ -62,6 +64,7 @@ impl fmt::Display for ProgramError {
                 "the stream program did not answer on port {port} within {}; its log says why",
                 humantime::format_duration(*span)
             ),
+            Self::Unsent(error) => write!(f, "{error}"),
             Self::Status(call, status, says) => {
                 write!(f, "the stream program answers {call} with {status}: {says}")
             }
@@ -143,12 +146,18 @@ impl Program {
     ///
     /// # Errors
     /// [`ProgramError::Stranger`] at once when another program has the port,
-    /// [`ProgramError::NotReady`] at the deadline.
+    /// [`ProgramError::NotReady`] at the deadline, or [`ProgramError::Unsent`] when this process
+    /// lacked what the last call needs.
     pub async fn ready(&self, within: Duration) -> Result<Generation, ProgramError> {
-        let mut says = None;
+        let (mut says, mut unsent) = (None, None);
         let look = async {
             loop {
-                match self.look().await {
+                let looked = self.look().await;
+                unsent = None;
+                match looked {
+                    Err(ProgramError::Call(_, error)) if error.is_own_shortage() => {
+                        unsent = Some(error);
+                    }
                     // No HTTP, which a stream program would speak from the start.
                     Err(ProgramError::Call(_, error @ ClientError::Protocol(_))) => {
                         says = Some(error.to_string());
@@ -162,9 +171,10 @@ impl Program {
         };
         let looked = clock::by(clock::now() + within, look).await;
         looked.unwrap_or_else(|_| {
-            Err(match says {
-                Some(says) => ProgramError::Stranger(self.port, says),
-                None => ProgramError::NotReady(self.port, within),
+            Err(match (unsent, says) {
+                (Some(error), _) => ProgramError::Unsent(error),
+                (None, Some(says)) => ProgramError::Stranger(self.port, says),
+                (None, None) => ProgramError::NotReady(self.port, within),
             })
         })
     }

@@ -20,7 +20,7 @@ use crate::http::server::{Admission, Service};
 use crate::tls::Trust;
 use crate::update::{self, Place};
 use crate::worker::{Worker, WorkerError};
-use crate::{clock, log as lines};
+use crate::{clock, descriptors, log as lines};
 
 /// How long requests and tunnels may go on after a stop: systemd's own patience is 90 s.
 const GRACE: Duration = Duration::from_secs(5);
@@ -38,6 +38,7 @@ pub(super) fn run_worker(config: Option<&Path>, keep_sessions: Option<bool>) -> 
 }
 
 fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> ExitCode {
+    descriptors::raise();
     let place = Place::own().ok();
     // Before anything that a new binary may fail at.
     let trial = place.as_ref().and_then(Trial::of);
@@ -115,7 +116,7 @@ async fn serve(
     if let Some(files) = files.clone() {
         exec::spawn(files.watch(listen::LOOK, stop.clone())).detach();
     }
-    let admission = Admission::of(config.server.connections_max);
+    let admission = Admission::of(descriptors::connections(config.server.connections_max));
     let serving = exec::spawn(listener.serve(started.service(), admission, stop.clone(), GRACE));
     log::info!(target: role.as_str(), "listening on port {port}");
     notify(&[sd_notify::NotifyState::Ready]);

@@ -2,9 +2,9 @@
 
 use super::Controller;
 use crate::acme::Acme;
-use crate::clock;
 use crate::http::{Failure, Reply};
 use crate::protocol::{Health, Standing, WorkerStatus};
+use crate::{clock, descriptors};
 
 /// `GET /api/v1/health`.
 pub(super) fn health(controller: &Controller) -> Health {
@@ -17,6 +17,7 @@ pub(super) fn health(controller: &Controller) -> Health {
     let mut problems = Vec::new();
     problems.extend(controller.shared.as_ref().and_then(|s| s.problem(now)));
     problems.extend(controller.acme.get().and_then(Acme::problem));
+    problems.extend(descriptors::problem());
     if workers.is_empty() {
         problems.push("no worker has registered yet".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The part of all places, one in so many, that idle connections leave free for others.
@@ -39,6 +39,8 @@ impl Default for Admission {
 pub(super) struct Doors {
     admission: Admission,
     open: AtomicUsize,
+    /// Whether the last one that came had to be closed for want of descriptors.
+    is_short: AtomicBool,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -66,6 +68,7 @@ impl Doors {
         Arc::new(Self {
             admission,
             open: AtomicUsize::new(0),
+            is_short: AtomicBool::new(false),
             by_address: Mutex::default(),
         })
     }
@@ -78,7 +81,13 @@ impl Doors {
     /// Whether hardly a place is left: idle connections give way then.
     pub(super) fn is_crowded(&self) -> bool {
         let total = self.admission.total;
-        self.open.load(Ordering::Relaxed) >= total - total / SPARE_PART
+        self.is_short.load(Ordering::Relaxed)
+            || self.open.load(Ordering::Relaxed) >= total - total / SPARE_PART
+    }
+
+    /// Whether descriptors are short: idle connections give way then, too.
+    pub(super) fn set_short(&self, is_short: bool) {
+        self.is_short.store(is_short, Ordering::Relaxed);
     }
 
     /// Lets one in, or not.

@@ -17,7 +17,7 @@ use super::listen::bind;
 pub use super::listen::{ServerError, listen_address};
 use crate::exec::{self, Stop};
 use crate::wire::tcp::Acceptor;
-use crate::{clock, wire};
+use crate::{clock, descriptors, wire};
 
 /// Connections accepted in a row before other tasks of the thread run.
 const TURN: u32 = 32;
@@ -96,9 +96,15 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     let peer = canonical(peer);
+                    let is_short = descriptors::is_reserved(&stream);
+                    doors.set_short(is_short);
                     if doors.is_crowded() && clock::now() - roused >= ROUSE_PAUSE {
                         roused = clock::now();
                         wire::alarm::rouse();
+                    }
+                    if is_short {
+                        log::debug!(target: "http", "too few descriptors, turned away {peer}");
+                        continue;
                     }
                     let Some(place) = Doors::enter(&doors, peer.ip()) else {
                         log::debug!(target: "http", "too many connections, turned away {peer}");
@@ -114,6 +120,8 @@ impl Listener {
                 }
                 Err(error) if is_exhausted(&error) => {
                     log::warn!(target: "http", "cannot accept a connection: {error}; raise LimitNOFILE");
+                    doors.set_short(true);
+                    wire::alarm::rouse();
                     clock::sleep(EXHAUSTED_PAUSE).await;
                 }
                 // The client was gone before it was accepted.

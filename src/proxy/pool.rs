@@ -8,10 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_types::Url;
+use rustix::io::Errno;
 
 use crate::http::client::{Client, ClientError, dial};
 use crate::wire::{Conn, Socket};
-use crate::{clock, exec};
+use crate::{clock, descriptors, exec};
 
 /// Wait for a connection to an upstream.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -125,6 +126,10 @@ impl Pool {
         let socket = clock::by(clock::now() + CONNECT, work)
             .await
             .unwrap_or(Err(ClientError::Timeout(CONNECT)))?;
+        // Visitors' connections leave the last descriptors to what keeps sessions alive.
+        if descriptors::is_reserved(&socket) {
+            return Err(ClientError::Io(Errno::MFILE.into()));
+        }
         let mut leg = Conn::new(socket);
         leg.widen();
         Ok(leg)

@@ -75,35 +75,46 @@ impl Outbox {
         outbox
     }
 
-    /// Puts a record into the outbox. One that cannot be written is logged whole.
-    pub async fn put(&self, record: &(impl Serialize + Sync)) {
-        if let Some(held) = self.hold(record).await {
+    /// Puts a record into the outbox.
+    ///
+    /// # Errors
+    /// When it is not on the disk.
+    pub async fn put(&self, record: &(impl Serialize + Sync)) -> Result<(), OutboxError> {
+        if let Some(held) = self.hold(record).await? {
             self.release(held, record).await;
         }
+        Ok(())
     }
 
     /// Puts a record into the outbox that is to be sent only after [`Outbox::release`], or when
     /// the process has gone and come back. `None` when nobody wants records.
-    pub async fn hold(&self, record: &(impl Serialize + Sync)) -> Option<Held> {
+    ///
+    /// # Errors
+    /// When it is not on the disk.
+    pub async fn hold(
+        &self,
+        record: &(impl Serialize + Sync),
+    ) -> Result<Option<Held>, OutboxError> {
         if !self.active {
-            return None;
+            return Ok(None);
         }
         let held = Held(self.next.fetch_add(1, Ordering::Relaxed));
-        let text = serde_json::to_string(record).ok()?;
-        let (dir, content, name) = (self.dir.clone(), text.clone(), held.file(HELD));
+        let failed = |error| OutboxError {
+            dir: self.dir.clone(),
+            error,
+        };
+        let text = serde_json::to_string(record).map_err(|e| failed(e.into()))?;
+        let (dir, name) = (self.dir.clone(), held.file(HELD));
         let written = smol::unblock(move || {
             let all = waiting(&dir);
             for (_, path) in all.iter().take((all.len() + 1).saturating_sub(KEPT_MAX)) {
                 log::error!(target: "records", "outbox {} is full, dropped {}", dir.display(), path.display());
                 fs::remove_file(path)?;
             }
-            write(&dir, &name, &content)
+            write(&dir, &name, &text)
         });
-        if let Err(error) = written.await {
-            let dir = self.dir.display();
-            log::error!(target: self.prefix, "record is lost, cannot write to {dir}: {error}; it was {text}");
-        }
-        Some(held)
+        written.await.map_err(failed)?;
+        Ok(Some(held))
     }
 
     /// Sends a held record, as it is now.
@@ -113,13 +124,38 @@ impl Outbox {
         };
         let dir = self.dir.clone();
         let released = smol::unblock(move || {
-            write(&dir, &held.file(HELD), &text)?;
-            fs::rename(dir.join(held.file(HELD)), dir.join(held.file(READY)))
+            // A disk that is full since has the record as it was held.
+            let updated = write(&dir, &held.file(HELD), &text);
+            fs::rename(dir.join(held.file(HELD)), dir.join(held.file(READY)))?;
+            updated
         });
         if let Err(error) = released.await {
-            log::error!(target: self.prefix, "record stays behind in {}: {error}", self.dir.display());
+            log::error!(target: self.prefix, "record in {} is sent without its last change: {error}", self.dir.display());
         }
         let _ = self.wake.try_send(());
+    }
+}
+
+/// A record could not be written.
+#[derive(Debug)]
+pub struct OutboxError {
+    dir: PathBuf,
+    error: io::Error,
+}
+
+impl std::fmt::Display for OutboxError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (dir, error) = (self.dir.display(), &self.error);
+        write!(
+            f,
+            "cannot write a record to {dir}: {error}, check space and rights of worker.state_dir"
+        )
+    }
+}
+
+impl std::error::Error for OutboxError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
     }
 }
 
@@ -323,8 +359,8 @@ mod tests {
         // Nobody listens there: what it was sending would arrive beside what the second one sends.
         let nobody = destination(([127, 0, 0, 1], 1).into());
         let outbox = Outbox::open(dir.clone(), nobody, client.clone(), "nps", stop);
-        exec::block_on(outbox.put(&"one"));
-        exec::block_on(outbox.put(&"two"));
+        exec::block_on(outbox.put(&"one")).unwrap();
+        exec::block_on(outbox.put(&"two")).unwrap();
         drop((outbox, first_stop));
         let service = Arc::new(Api(Service(Mutex::default(), Mutex::new(1))));
         let (_serving, stop) = exec::stop();
@@ -332,7 +368,7 @@ mod tests {
             .detach();
         let (_second_stop, stop) = exec::stop();
         let outbox = Outbox::open(dir.clone(), destination(at), client, "nps", stop);
-        exec::block_on(outbox.put(&"three"));
+        exec::block_on(outbox.put(&"three")).unwrap();
         let deadline = clock::now() + Duration::from_secs(60);
         while service.0.0.lock().unwrap().len() < 3 && clock::now() < deadline {
             exec::block_on(clock::sleep(Duration::from_millis(20)));

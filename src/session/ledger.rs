@@ -16,6 +16,7 @@ use super::private_dir::{self, DirError};
 use super::workspace::Workspace;
 use crate::ids::SessionId;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use entry::VERSION;
 pub use entry::{Credentials, Entry};
@@ -35,6 +36,13 @@ pub enum LedgerError {
         /// What failed.
         error: io::Error,
     },
+    /// The directory or a file cannot be read.
+    Unread {
+        /// The directory or file.
+        path: PathBuf,
+        /// What failed.
+        error: io::Error,
+    },
 }
 
 impl fmt::Display for LedgerError {
@@ -44,6 +52,11 @@ impl fmt::Display for LedgerError {
             Self::Io { path, error } => write!(
                 f,
                 "cannot write ledger file {}: {error}, check space and rights of worker.state_dir",
+                path.display()
+            ),
+            Self::Unread { path, error } => write!(
+                f,
+                "cannot read ledger {}: {error}, check rights and disk of worker.state_dir",
                 path.display()
             ),
         }
@@ -77,15 +90,7 @@ impl Ledger {
         let path = self.path(&entry.id);
         let temporary = path.with_extension("tmp");
         let write = || -> io::Result<()> {
-            let bytes = serde_json::to_vec_pretty(entry)?;
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
+            write_file(&temporary, &serde_json::to_vec_pretty(entry)?)?;
             fs::rename(&temporary, &path)?;
             self.sync()
         };
@@ -109,21 +114,44 @@ impl Ledger {
         }
     }
 
-    /// All entries. What cannot be read is moved aside to `*.bad` with a warning. Blocking.
+    /// Whether a file can be written here. Blocking.
     ///
     /// # Errors
-    /// When the directory cannot be read.
-    pub fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
-        let listed = fs::read_dir(&self.dir).map_err(|error| LedgerError::Io {
-            path: self.dir.clone(),
+    /// Why not.
+    pub fn check_writable(&self) -> Result<(), LedgerError> {
+        let path = self.dir.join("check.tmp");
+        let written = write_file(&path, &[0; 512]);
+        let removed = fs::remove_file(&path);
+        written
+            .and(removed)
+            .map_err(|error| LedgerError::Io { path, error })
+    }
+
+    /// All entries. One whose content is wrong is moved aside to `*.bad` with a warning. Blocking.
+    ///
+    /// # Errors
+    /// When the directory or one of its files cannot be read: then nobody knows whose the processes
+    /// and directories are that no other entry names.
+    pub fn entries(&self) -> Result<Listed, LedgerError> {
+        let unread = |path: &Path, error| LedgerError::Unread {
+            path: path.to_owned(),
             error,
-        })?;
-        let mut entries = Vec::new();
-        for path in listed.flatten().map(|e| e.path()) {
+        };
+        let listed = fs::read_dir(&self.dir).map_err(|error| unread(&self.dir, error))?;
+        let mut found = Listed::default();
+        for entry in listed {
+            let path = entry.map_err(|error| unread(&self.dir, error))?.path();
             match path.extension().and_then(|e| e.to_str()) {
                 Some("json") => match read(&path) {
-                    Ok(entry) => entries.push(entry),
-                    Err(reason) => set_aside(&path, &reason),
+                    Ok(entry) => found.entries.push(entry),
+                    Err(ReadError::Content(reason)) => {
+                        set_aside(&path, &reason);
+                        let id = path.file_stem().and_then(|stem| stem.to_str());
+                        found.broken.extend(id.and_then(|id| id.parse().ok()));
+                    }
+                    Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                    // The others are adopted all the same.
+                    Err(ReadError::Io(error)) => found.unread = Some(unread(&path, error)),
                 },
                 // A write that was cut off: the entry beside it is the whole one.
                 Some("tmp") => {
@@ -132,8 +160,8 @@ impl Ledger {
                 _ => {}
             }
         }
-        entries.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(entries)
+        found.entries.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
     }
 
     fn path(&self, id: &SessionId) -> PathBuf {
@@ -146,7 +174,43 @@ impl Ledger {
     }
 }
 
-fn read(path: &Path) -> Result<Entry, String> {
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// What a ledger holds.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Entries, by session.
+    pub entries: Vec<Entry>,
+    /// Sessions whose entry had wrong content; the file was moved aside.
+    pub broken: Vec<SessionId>,
+    /// An entry that could not be read, if there was one.
+    pub unread: Option<LedgerError>,
+}
+
+/// Why an entry was not read.
+enum ReadError {
+    /// It is no entry.
+    Content(String),
+    /// The disk or the rights on it are at fault, not the entry.
+    Io(io::Error),
+}
+
+impl From<String> for ReadError {
+    fn from(reason: String) -> Self {
+        Self::Content(reason)
+    }
+}
+
+fn read(path: &Path) -> Result<Entry, ReadError> {
     // NONBLOCK: a pipe of that name must not hang the start.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut bytes = Vec::new();
@@ -155,26 +219,27 @@ fn read(path: &Path) -> Result<Entry, String> {
         .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
         .open(path)
         .and_then(|file| file.take(ENTRY_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|e| e.to_string())?;
+        .map_err(|error| match Errno::from_io_error(&error) {
+            // A link or a directory is not what this program writes.
+            Some(Errno::LOOP | Errno::ISDIR) => ReadError::Content(error.to_string()),
+            _ => ReadError::Io(error),
+        })?;
     if bytes.len() as u64 > ENTRY_MAX {
-        return Err(format!("it is over {ENTRY_MAX} bytes"));
+        return Err(format!("it is over {ENTRY_MAX} bytes").into());
     }
     let entry: Entry = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
     if entry.version > VERSION {
-        return Err(format!(
-            "its version {} is later than {VERSION}",
-            entry.version
-        ));
+        return Err(format!("its version {} is later than {VERSION}", entry.version).into());
     }
     if path
         .file_stem()
         .is_none_or(|stem| *stem != *entry.id.as_str())
     {
-        return Err(format!("it is of session {}", entry.id));
+        return Err(format!("it is of session {}", entry.id).into());
     }
     if Workspace::recorded(&entry.workspace, &entry.id).is_none() {
         let named = entry.workspace.display();
-        return Err(format!("its workspace {named} does not bear its id"));
+        return Err(format!("its workspace {named} does not bear its id").into());
     }
     Ok(entry)
 }
@@ -229,7 +294,11 @@ mod tests {
         let mode = fs::metadata(ledger.path(&entry.id)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let read = Ledger::open(scratch.path()).unwrap().entries().unwrap();
+        let read = Ledger::open(scratch.path())
+            .unwrap()
+            .entries()
+            .unwrap()
+            .entries;
         let [read] = &read[..] else {
             panic!("{read:?}");
         };
@@ -245,7 +314,7 @@ mod tests {
 
         ledger.forget(&entry.id).unwrap();
         ledger.forget(&entry.id).unwrap();
-        assert!(ledger.entries().unwrap().is_empty());
+        assert!(ledger.entries().unwrap().entries.is_empty());
     }
 
     #[test]
@@ -288,6 +357,7 @@ mod tests {
         let ids: Vec<SessionId> = ledger
             .entries()
             .unwrap()
+            .entries
             .into_iter()
             .map(|e| e.id)
             .collect();
@@ -299,7 +369,7 @@ mod tests {
             );
         }
         assert!(!ledger.dir.join("cut.tmp").exists());
-        assert_eq!(ledger.entries().unwrap().len(), 1);
+        assert_eq!(ledger.entries().unwrap().entries.len(), 1);
     }
 
     #[test]
@@ -311,7 +381,7 @@ mod tests {
             r#"{{"version":1,"id":"{id}","port":1,"udp":[2,3],"workspace":"/x/{id}","body_ip":"10.0.0.1","created_at":"t","novelty":{{}}}}"#
         );
         fs::write(ledger.path(&id), text).unwrap();
-        assert_eq!(ledger.entries().unwrap()[0].process, None);
+        assert_eq!(ledger.entries().unwrap().entries[0].process, None);
     }
 
     #[test]
@@ -328,7 +398,7 @@ mod tests {
             error.contains(entry.id.as_str()) && error.contains("state_dir"),
             "{error}"
         );
-        assert_eq!(ledger.entries().unwrap().len(), 1);
+        assert_eq!(ledger.entries().unwrap().entries.len(), 1);
         fs::write(scratch.path().join("file"), "").unwrap();
         let error = Ledger::open(&scratch.path().join("file")).unwrap_err();
         assert!(error.to_string().starts_with("worker.state_dir"), "{error}");

@@ -22,7 +22,9 @@ use crate::protocol::{EndReason, Phase, Status};
 
 use ending::Ending;
 use presence::Presence;
-pub use words::{Action, Failure, Input, Limits, Notice, Run, Snapshot, Summary, ViewerId};
+pub use words::{
+    Action, Failure, Input, Limits, Notice, ProbeNumber, Run, Snapshot, Summary, ViewerId,
+};
 
 /// Longest wait for a body's first answer: a caller learns of a dead body within 5 s.
 const REACH_TIMEOUT: Duration = Duration::from_millis(4_500);
@@ -81,6 +83,9 @@ pub struct Lifecycle {
     workspace_stands: bool,
     restarts: u32,
     probe_at: Option<Instant>,
+    /// Number of the latest probe; probes are numbered so that an answer counts for its own.
+    probe: ProbeNumber,
+    /// Whether the latest probe has neither been answered nor counted as a miss.
     probe_open: bool,
     misses: u32,
     presence: Presence,
@@ -150,6 +155,7 @@ impl Lifecycle {
             workspace_stands: false,
             restarts: kept.restarts,
             probe_at: None,
+            probe: 0,
             probe_open: false,
             misses: 0,
             presence: Presence::new(kept.was_connected, kept.disconnect_count),
@@ -205,6 +211,9 @@ impl Lifecycle {
                     .push(Action::NotifyPage(Notice::Draining(deadline)));
             }
             Input::DrainLifted => self.drain_until = None,
+            Input::LedgerFailed(why) if !self.is_ready_once => {
+                self.end(now, EndReason::StartFailed, Some(Failure::Ledger(why)));
+            }
             Input::ViewerJoined(viewer) => self.presence.join(viewer),
             Input::ViewerLeft(viewer) => {
                 self.presence.leave(now, viewer, &self.limits);

@@ -290,7 +290,7 @@ fn a_new_worker_adopts_what_still_runs() {
         fs::write(workspace.path().join("say"), "").unwrap();
         pid_in(&workspace, "said");
 
-        let survey = orphans::survey(ledger.entries().unwrap());
+        let survey = orphans::survey(ledger.entries().unwrap().entries);
         assert!(survey.dead.is_empty());
         let entry = &survey.adoptable[0];
         let second = exec::block_on(supervisor.adopt(entry)).unwrap();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_process::{Child, Stdio};
-use rustix::process::{Signal, kill_process_group};
+use rustix::process::{Resource, Signal, kill_process_group, prlimit};
 
 use super::cgroup::{Cgroup, Cgroups, Limits};
 use super::gate;
@@ -21,7 +21,7 @@ use super::session_log::SessionLog;
 use super::tree::Tree;
 use super::workspace::Workspace;
 use crate::ids::SessionId;
-use crate::{clock, exec};
+use crate::{clock, descriptors, exec};
 
 /// Time to end a process whose create was cancelled, as for any session.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
@@ -222,6 +222,10 @@ impl Supervisor {
             }
         };
         let pid = child.id();
+        // The worker raised its own soft limit; the program's libraries may use `select`.
+        if let Some(pid) = processes::raw(pid) {
+            let _ = prlimit(Some(pid), Resource::Nofile, descriptors::of_children());
+        }
         let watched = watch(child, workspace, cgroup.clone(), log);
         if watched.is_err() {
             // Out of descriptors: a process that cannot be watched must not run.

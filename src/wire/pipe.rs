@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
 use super::tcp::Tcp;
+use crate::descriptors;
 use crate::exec::{Direction, Left};
 
 /// Bytes a pipe is asked to hold: more slots than the usual 16, which small packets fill soon.
@@ -61,6 +62,10 @@ impl Pipe {
             LIVE.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
+        if descriptors::is_reserved(&ends.1) {
+            LIVE.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
         // One of the usual size does too.
         let _ = rustix::pipe::fcntl_setpipe_size(&ends.0, CAPACITY);
         Some(Self {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Worker;
+use super::driver::Driver;
 use super::live::{Birth, Live, Place, Wish, snippet};
 use super::steps::{Stage, program_user};
-use super::{Worker, driver};
 use crate::body::experience::Launch;
 use crate::body::sunshine::Credentials;
 use crate::clock;
@@ -32,7 +33,7 @@ pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Fai
         Turn::Do(ticket) => ticket,
     };
     let wait = request.wait;
-    let live = admit(&worker, request, &call)?;
+    let live = admit(&worker, request, &call).await?;
     let shown = if wait {
         // Ended at the latest by `sessions.start_timeout` and the time for cleaning up.
         live.wait(|s| s.is_up || s.is_gone).await
@@ -74,10 +75,11 @@ fn answer(created: &Created) -> Reply {
 /// A session that ended before it was ready.
 fn start_failure(reason: EndReason, failure: Option<(&'static str, String)>) -> Failure {
     match (reason, failure) {
-        (EndReason::StartFailed | EndReason::ProcessExited, Some((slug, why))) => {
-            let status = if slug == "timeout" { 504 } else { 502 };
-            Failure::new(status, slug, why)
-        }
+        (EndReason::StartFailed | EndReason::ProcessExited, Some((slug, why))) => match slug {
+            "disk_full" => disk_full(why),
+            "timeout" => Failure::new(504, slug, why),
+            _ => Failure::new(502, slug, why),
+        },
         (reason, _) => Failure::new(
             503,
             reason.to_string(),
@@ -86,7 +88,11 @@ fn start_failure(reason: EndReason, failure: Option<(&'static str, String)>) -> 
     }
 }
 
-fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Arc<Live>, Failure> {
+async fn admit(
+    worker: &Arc<Worker>,
+    request: CreateSession,
+    call: &Call,
+) -> Result<Arc<Live>, Failure> {
     worker.refusal().map_or(Ok(()), |why| Err(refused(why)))?;
     let mut wish = wish(worker, request)?;
     let credentials = Credentials::new(wish.user.clone(), wish.password.clone()).map_err(|e| {
@@ -122,13 +128,26 @@ fn admit(worker: &Arc<Worker>, request: CreateSession, call: &Call) -> Result<Ar
     let tag = snippet(&id, &wish, settings);
     let place = Place::new(slot, worker.sessions_dir.of(&id));
     let (live, inbox) = Live::new(id, wish, place, program_user(), tag, Birth::now());
-    worker.enlist(&live).map_err(refused)?;
+    let life = Lifecycle::new(clock::now(), settings.life, false);
+    let mut driver = Driver::new(worker, &live, life, Stage::new(Some(body.clone())));
+    driver
+        .begin_ledger()
+        .await
+        .map_err(|e| disk_full(e.to_string()))?;
+    if let Err(why) = worker.enlist(&live) {
+        driver.give_up().await;
+        return Err(refused(why));
+    }
     log::info!(target: "worker", session = live.id.as_str(), request_id = call.request_id.as_str();
         "admitted body={} port={}", body.ip(), live.port);
     worker.publish("session_created", &live.id, serde_json::Map::new());
-    let life = Lifecycle::new(clock::now(), settings.life, false);
-    driver::start(worker, &live, inbox, life, Stage::new(Some(body)));
+    driver.start(inbox);
     Ok(live)
+}
+
+/// The state disk takes no ledger entry: another worker may serve.
+fn disk_full(why: String) -> Failure {
+    Failure::new(503, "disk_full", why).retry_after(FULL_RETRY)
 }
 
 fn refused(why: &'static str) -> Failure {

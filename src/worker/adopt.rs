@@ -4,15 +4,16 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::driver::Driver;
 use super::live::{Birth, Live, Place, Wish, snippet};
 use super::steps::{self, Stage};
-use super::{Worker, driver, ice};
+use super::{Worker, ice};
 use crate::body::sunshine::Credentials;
 use crate::body::{Body, Traces};
 use crate::clock::{self, Mark};
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, EndReason};
-use crate::session::ledger::Entry;
+use crate::session::ledger::{Entry, Listed};
 use crate::session::lifecycle::{Lifecycle, Snapshot};
 use crate::session::workspace::Workspace;
 use crate::session::{orphans, processes};
@@ -20,13 +21,15 @@ use crate::session::{orphans, processes};
 /// Reads the ledger and goes through it; a `[cleanup]` line for each session.
 pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
     let ledger = worker.ledger.clone();
-    let entries = match smol::unblock(move || ledger.entries()).await {
-        Ok(entries) => entries,
-        Err(error) => {
-            log::error!(target: "cleanup", "{error}");
-            Vec::new()
-        }
-    };
+    let listed = smol::unblock(move || ledger.entries()).await;
+    let Listed {
+        entries,
+        broken,
+        unread,
+    } = listed.unwrap_or_else(|error| Listed {
+        unread: Some(error),
+        ..Listed::default()
+    });
     let survey = smol::unblock(move || orphans::survey(entries)).await;
     let mut known: HashSet<SessionId> = HashSet::new();
     for entry in survey.adoptable {
@@ -39,9 +42,17 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
                 entry.process.map_or(0, |p| p.pid));
         }
     }
+    for id in &broken {
+        log::warn!(target: "cleanup", "session {id} has no ledger entry that can be read; its processes are ended");
+    }
     for entry in survey.dead {
         known.insert(entry.id.clone());
         reap(worker, &entry).await;
+    }
+    if let Some(error) = unread {
+        // What carries this worker's mark may be a session of the entry that could not be read.
+        log::error!(target: "cleanup", "{error}; nothing else of an earlier process is ended");
+        return worker.shortages.ledger_unread(&error.to_string());
     }
     orphans::sweep(&worker.sessions_dir, &known, worker.supervisor.cgroups()).await;
 }
@@ -166,6 +177,6 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
     // Nobody is to see it start again.
     live.show(live.look(&life.0));
     worker.roster.add(&live);
-    driver::start(worker, &live, inbox, life, Stage::new(body));
+    Driver::new(worker, &live, life, Stage::new(body)).start(inbox);
     Ok(())
 }

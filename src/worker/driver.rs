@@ -9,7 +9,8 @@ use smol::channel::Receiver;
 
 use super::Worker;
 use super::live::{Live, Shown, ended};
-use super::scribe::Scribe;
+use super::scribe::{Scribe, ScribeError};
+use super::shortage::DISK_RETRY;
 use super::steps::{self, Stage};
 use crate::http::sse::Event;
 use crate::protocol::{EndReason, Phase, Status};
@@ -21,10 +22,12 @@ use crate::{clock, exec, records};
 const RATING_WINDOW: Duration = Duration::from_secs(10);
 
 /// One session's driver.
-struct Driver {
+pub(super) struct Driver {
     worker: Arc<Worker>,
     live: Arc<Live>,
     life: Lifecycle,
+    /// What the lifecycle asked for at its beginning.
+    actions: Vec<Action>,
     scribe: Scribe,
     stage: Stage,
     /// The step under way; dropping it cancels it.
@@ -33,40 +36,86 @@ struct Driver {
     phase: Option<(Phase, Instant)>,
     /// Whether a page was open when the session ended.
     had_viewers: bool,
-}
-
-/// Runs a session from here to its end.
-pub(super) fn start(
-    worker: &Arc<Worker>,
-    live: &Arc<Live>,
-    inbox: Receiver<Input>,
-    (life, actions): (Lifecycle, Vec<Action>),
-    stage: Stage,
-) {
-    let driver = Driver {
-        worker: Arc::clone(worker),
-        live: Arc::clone(live),
-        life,
-        scribe: Scribe::of(worker.ledger.clone(), live.id.clone()),
-        stage,
-        step: None,
-        phase: None,
-        had_viewers: false,
-    };
-    exec::spawn(driver.run(inbox, actions)).detach();
+    /// When the entry is written again, after it could not be.
+    ledger_retry: Option<Instant>,
+    /// The record, as long as the disk has not taken it.
+    unwritten: Option<records::nps::Record>,
 }
 
 impl Driver {
-    async fn run(mut self, inbox: Receiver<Input>, mut actions: Vec<Action>) {
+    /// A driver of that session; nothing is done yet.
+    pub(super) fn new(
+        worker: &Arc<Worker>,
+        live: &Arc<Live>,
+        (life, actions): (Lifecycle, Vec<Action>),
+        stage: Stage,
+    ) -> Self {
+        Self {
+            worker: Arc::clone(worker),
+            live: Arc::clone(live),
+            life,
+            actions,
+            scribe: Scribe::of(worker.ledger.clone(), live.id.clone()),
+            stage,
+            step: None,
+            phase: None,
+            had_viewers: false,
+            ledger_retry: None,
+            unwritten: None,
+        }
+    }
+
+    /// Writes the first entry, before anybody hears of the session.
+    ///
+    /// # Errors
+    /// When the session must not begin; no entry of it stays.
+    pub(super) async fn begin_ledger(&mut self) -> Result<(), ScribeError> {
+        let shown = self.live.look(&self.life);
+        let written = self.scribe.write(self.entry(&shown)).await;
+        match &written {
+            Ok(()) => self.worker.shortages.disk_works(),
+            Err(error) => {
+                self.worker.disk_failed(&error.to_string());
+                // A disk that hangs may still take the write.
+                let _ = self.scribe.forget().await;
+            }
+        }
+        written
+    }
+
+    /// The session that was announced to the ledger does not begin after all.
+    pub(super) async fn give_up(self) {
+        if let Err(error) = self.scribe.forget().await {
+            log::warn!(target: "session", session = self.live.id.as_str(); "{error}");
+        }
+    }
+
+    /// Runs the session from here to its end.
+    pub(super) fn start(self, inbox: Receiver<Input>) {
+        exec::spawn(self.run(inbox)).detach();
+    }
+
+    async fn run(mut self, inbox: Receiver<Input>) {
+        let mut actions = std::mem::take(&mut self.actions);
         loop {
+            let mut unwritten = None;
             for action in actions {
                 if action == Action::Forget {
                     self.forget().await;
                     return;
                 }
-                self.carry_out(action).await;
+                unwritten = self.carry_out(action).await.err();
+                if unwritten.is_some() {
+                    break;
+                }
             }
-            let deadline = self.life.next_deadline();
+            // What follows would be done to a body that the next process could not clean up.
+            if let Some(why) = unwritten {
+                actions = self.life.on(clock::now(), Input::LedgerFailed(why));
+                continue;
+            }
+            let deadline = self.life.next_deadline().into_iter();
+            let deadline = deadline.chain(self.ledger_retry).min();
             let tick = async {
                 match deadline {
                     Some(deadline) => clock::until(deadline).await,
@@ -83,18 +132,22 @@ impl Driver {
             };
             log::debug!(target: "session", session = self.live.id.as_str(); "{input:?}");
             actions = self.life.on(clock::now(), input);
-            if self.live.take_unsaved() {
-                self.write_ledger(&self.live.shown()).await;
+            let is_due = self.ledger_retry.is_some_and(|at| at <= clock::now());
+            if self.live.take_unsaved() || is_due {
+                // Failed again: the next attempt is set.
+                let _ = self.write_ledger(&self.live.shown()).await;
             }
         }
     }
 
-    async fn carry_out(&mut self, action: Action) {
+    /// # Errors
+    /// When the ledger does not know what a starting session is about to do, and why.
+    async fn carry_out(&mut self, action: Action) -> Result<(), String> {
         let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
         match action {
             Action::Publish => {
                 self.time();
-                self.publish().await;
+                self.publish().await?;
             }
             Action::ReachBody => self.step(steps::reach(worker, live, self.stage.clone())),
             Action::Spawn(run) => {
@@ -105,7 +158,9 @@ impl Driver {
             Action::AwaitProgram(run) => self.step(steps::await_program(live, run)),
             Action::PairBody(run) => self.step(steps::pair(worker, live, self.stage.clone(), run)),
             Action::LaunchExperience(run) => live.tell(Input::Launched(run)),
-            Action::ProbeProgram(run) => exec::spawn(steps::probe(live, run)).detach(),
+            Action::ProbeProgram(run, probe) => {
+                exec::spawn(steps::probe(worker, live, run, probe)).detach();
+            }
             Action::KillTree(run) => self.kill(run),
             Action::LeaveBody => {
                 // A pairing in flight is cancelled; leaving itself nothing cancels.
@@ -119,6 +174,7 @@ impl Driver {
             Action::Record(summary) => self.record(&summary).await,
             Action::Forget => {}
         }
+        Ok(())
     }
 
     /// One step at a time: a new one cancels the one before.
@@ -154,21 +210,34 @@ impl Driver {
         self.phase = phase.map(|phase| (phase, now));
     }
 
-    async fn publish(&self) {
+    async fn publish(&mut self) -> Result<(), String> {
         let shown = self.live.look(&self.life);
         // First, so that nobody is told of what the next process of this worker would not know.
-        self.write_ledger(&shown).await;
+        let written = self.write_ledger(&shown).await;
         let before = self.live.show(shown.clone());
         self.announce(&before, &shown);
         self.worker.kick();
+        match shown.status {
+            Status::Starting => written,
+            _ => Ok(()),
+        }
     }
 
-    /// The ledger is written before anything that it must know of is done.
-    async fn write_ledger(&self, shown: &Shown) {
-        if let Err(error) = self.scribe.write(self.entry(shown)).await {
-            log::error!(target: "session", session = self.live.id.as_str();
-                "a restarted worker will not find this session: {error}");
-        }
+    /// The ledger is written before anything that it must know of is done. An entry that cannot be
+    /// written is written again every [`DISK_RETRY`].
+    async fn write_ledger(&mut self, shown: &Shown) -> Result<(), String> {
+        let written = self.scribe.write(self.entry(shown)).await;
+        let Err(error) = written else {
+            self.ledger_retry = None;
+            self.worker.shortages.disk_works();
+            return Ok(());
+        };
+        let why = error.to_string();
+        log::error!(target: "session", session = self.live.id.as_str();
+            "its ledger entry is old until it can be written: {why}");
+        self.worker.disk_failed(&why);
+        self.ledger_retry = clock::now().checked_add(DISK_RETRY);
+        Err(why)
     }
 
     fn entry(&self, shown: &Shown) -> Entry {
@@ -277,7 +346,7 @@ impl Driver {
         }
     }
 
-    async fn record(&self, summary: &Summary) {
+    async fn record(&mut self, summary: &Summary) {
         self.worker.counters.ended(summary.reason);
         let stats = self.live.stats().unwrap_or_default();
         let request = &self.live.wish.request;
@@ -297,12 +366,20 @@ impl Driver {
                 .disconnect_count
                 .max(stats.disconnect_count.unwrap_or(0)),
         };
-        if !self.had_viewers || summary.reason == EndReason::Quit {
-            return self.worker.outbox.put(&record).await;
-        }
-        // The overlay asks for a rating now; the record waits a little for the answer.
-        let Some(held) = self.worker.outbox.hold(&record).await else {
-            return;
+        let is_final = !self.had_viewers || summary.reason == EndReason::Quit;
+        let held = match is_final {
+            true => self.worker.outbox.put(&record).await.map(|()| None),
+            // The overlay asks for a rating now; the record waits a little for the answer.
+            false => self.worker.outbox.hold(&record).await,
+        };
+        let held = match held {
+            Ok(Some(held)) => held,
+            Ok(None) => return,
+            Err(error) => {
+                self.worker.disk_failed(&error.to_string());
+                self.unwritten = Some(record);
+                return;
+            }
         };
         let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
         exec::spawn(async move {
@@ -318,8 +395,13 @@ impl Driver {
     async fn forget(self) {
         let (worker, live) = (self.worker, self.live);
         worker.proxy.forget(&live.upstream());
-        if let Err(error) = self.scribe.forget().await {
-            log::error!(target: "session", session = live.id.as_str(); "{error}");
+        match self.unwritten {
+            Some(record) => keep_trying(&worker, &live, self.scribe, record),
+            None => {
+                if let Err(error) = self.scribe.forget().await {
+                    log::error!(target: "session", session = live.id.as_str(); "{error}");
+                }
+            }
         }
         worker.roster.remove(&live);
         live.show_gone();
@@ -332,4 +414,29 @@ impl Driver {
             "ended reason={reason} after={}", clock::human(live.age()));
         worker.kick();
     }
+}
+
+/// The record of a session that is gone could not be written. Its ledger entry stays until the record
+/// is on the disk, so that a restarted worker makes the record anew. At most one such task for each
+/// slot: without a ledger no session is admitted.
+fn keep_trying(
+    worker: &Arc<Worker>,
+    live: &Arc<Live>,
+    scribe: Scribe,
+    record: records::nps::Record,
+) {
+    let (worker, live) = (Arc::clone(worker), Arc::clone(live));
+    exec::spawn(async move {
+        loop {
+            clock::sleep(DISK_RETRY).await;
+            if worker.outbox.put(&record).await.is_ok() {
+                break;
+            }
+        }
+        worker.shortages.disk_works();
+        if let Err(error) = scribe.forget().await {
+            log::error!(target: "session", session = live.id.as_str(); "{error}");
+        }
+    })
+    .detach();
 }

@@ -4,9 +4,9 @@ use std::sync::PoisonError;
 
 use super::Worker;
 use crate::acme::Acme;
-use crate::clock;
 use crate::http::{Failure, Reply};
 use crate::protocol::{Health, Standing};
+use crate::{clock, descriptors};
 
 /// `GET /api/v1/health`.
 pub(super) fn health(worker: &Worker) -> Health {
@@ -21,6 +21,8 @@ pub(super) fn health(worker: &Worker) -> Health {
         .unwrap_or_else(PoisonError::into_inner);
     problems.extend(of_controller.clone());
     problems.extend(worker.acme.get().and_then(Acme::problem));
+    problems.extend(worker.shortages.problems());
+    problems.extend(descriptors::problem());
     let standing = Standing {
         mode: "worker",
         district: &worker.settings.district,
@@ -49,6 +51,9 @@ pub(super) fn ready(worker: &Worker) -> Result<Reply, Failure> {
             "no_capacity",
             format!("all {} slots are taken", worker.settings.max),
         ));
+    }
+    if let Some(why) = worker.shortages.disk() {
+        return Err(Failure::new(503, "disk_full", why));
     }
     Ok(Reply::json(200, &serde_json::json!({"status": "ready"})))
 }

@@ -19,6 +19,7 @@ mod metrics;
 mod roster;
 mod scribe;
 mod settings;
+mod shortage;
 mod steps;
 mod tidy;
 
@@ -123,6 +124,7 @@ pub struct Worker {
     tidy: tidy::Tidy,
     machine: machine::Sight,
     counters: metrics::Counters,
+    shortages: shortage::Shortages,
     /// One record for each ended session, to the NPS service.
     outbox: Outbox,
     /// Ratings, to the experience library.
@@ -218,6 +220,7 @@ impl Worker {
                 tidy: tidy::Tidy::default(),
                 machine: machine::Sight::new(machine),
                 counters: metrics::Counters::default(),
+                shortages: shortage::Shortages::default(),
                 outbox,
                 ratings,
                 mics,

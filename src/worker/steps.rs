@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::live::Live;
 use super::{Worker, ice, tidy};
-use crate::body::program::{Program as Api, USER_HEADER};
+use crate::body::program::{Program as Api, ProgramError, USER_HEADER};
 use crate::body::{Body, Neighbours, Paired};
 use crate::protocol::{Phase, Status};
-use crate::session::lifecycle::{Input, Run};
+use crate::session::lifecycle::{Input, ProbeNumber, Run};
 use crate::session::program_config::{
     IceServer, Reach, SEED_HOST, Seed, Settings as ProgramSettings, path_prefix,
 };
@@ -227,16 +227,21 @@ pub(super) async fn await_program(live: Arc<Live>, run: Run) {
     .await;
 }
 
-pub(super) async fn probe(live: Arc<Live>, run: Run) {
-    let ready = match api(&live) {
-        Ok(api) => api.ready(PROBE).await.is_ok(),
-        Err(_) => false,
+pub(super) async fn probe(worker: Arc<Worker>, live: Arc<Live>, run: Run, probe: ProbeNumber) {
+    let said = match Api::new(live.port, &path_prefix(&live.id), &live.program_user) {
+        Ok(api) => api.ready(PROBE).await.map(drop),
+        Err(error) => Err(error),
     };
     live.settle_streamers().await;
-    live.report(if ready {
-        Input::ProbeOk(run)
-    } else {
-        Input::ProbeFailed(run)
+    live.report(match said {
+        Ok(()) => Input::ProbeOk(run, probe),
+        Err(ProgramError::Unsent(error)) => {
+            worker
+                .shortages
+                .call_failed(&format!("a stream process could not be probed: {error}"));
+            Input::ProbeUnsent(run, probe)
+        }
+        Err(_) => Input::ProbeFailed(run, probe),
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::protocol::{EndReason, Phase};
 
-use super::words::{Action, Failure, Input, Notice, Run};
+use super::words::{Action, Failure, Input, Notice, ProbeNumber, Run};
 use super::{HANG_PROBES, Lifecycle, PROBE_INTERVAL, RETRY_INTERVAL, Stage, later};
 
 impl Lifecycle {
@@ -47,13 +47,16 @@ impl Lifecycle {
             (Stage::Launching, Input::LaunchFailed(run, why)) if run == self.run => {
                 self.fail(now, Failure::Launch(why));
             }
-            (Stage::Up, Input::ProbeOk(run)) if run == self.run => {
+            (Stage::Up, Input::ProbeOk(run, probe)) if self.is_open(run, probe) => {
                 self.probe_open = false;
                 self.misses = 0;
             }
-            (Stage::Up, Input::ProbeFailed(run)) if run == self.run => {
+            (Stage::Up, Input::ProbeFailed(run, probe)) if self.is_open(run, probe) => {
                 self.probe_open = false;
                 self.missed(now);
+            }
+            (Stage::Up, Input::ProbeUnsent(run, probe)) if self.is_open(run, probe) => {
+                self.probe_open = false;
             }
             (Stage::Clearing, Input::TreeGone(run)) if run == self.run => {
                 self.spawn();
@@ -101,7 +104,13 @@ impl Lifecycle {
         self.presence.become_ready(now, &self.limits);
     }
 
-    /// Asks whether the process still answers; an answer that is overdue is a miss.
+    /// Whether this is the probe that has not been answered yet. The failure of a probe that was
+    /// counted as a miss when it was overdue must not count again.
+    fn is_open(&self, run: Run, probe: ProbeNumber) -> bool {
+        self.probe_open && run == self.run && probe == self.probe
+    }
+
+    /// Asks whether the process still answers; a probe without an answer by now is a miss.
     pub(super) fn probe(&mut self, now: Instant) {
         if self.stage != Stage::Up || self.probe_at.is_none_or(|at| at > now) {
             return;
@@ -112,7 +121,8 @@ impl Lifecycle {
         }
         if self.stage == Stage::Up {
             self.probe_open = true;
-            self.out.push(Action::ProbeProgram(self.run));
+            self.probe = self.probe.wrapping_add(1);
+            self.out.push(Action::ProbeProgram(self.run, self.probe));
         }
     }
 

@@ -65,8 +65,8 @@ impl Rig {
         while let Some(at) = self.life.next_deadline().filter(|at| *at <= until) {
             self.now = at.max(self.now);
             self.feed(Input::Tick);
-            if let Some(Action::ProbeProgram(run)) = self.last.last().cloned() {
-                self.feed(Input::ProbeOk(run));
+            if let Some((run, probe)) = self.probe() {
+                self.feed(Input::ProbeOk(run, probe));
             }
         }
         self.now = until;
@@ -78,6 +78,19 @@ impl Rig {
         self.feed(Input::TreeGone(run));
         self.feed(Input::WorkspaceRemoved);
         self.feed(Input::BodyLeft)
+    }
+
+    /// The probe that the last step asked for.
+    fn probe(&self) -> Option<(Run, ProbeNumber)> {
+        match self.last.last() {
+            Some(Action::ProbeProgram(run, probe)) => Some((*run, *probe)),
+            _ => None,
+        }
+    }
+
+    fn probes(&self) -> usize {
+        let probes = |a: &&Action| matches!(a, Action::ProbeProgram(..));
+        self.all.iter().filter(probes).count()
     }
 
     fn asked(&self, action: &Action) -> usize {

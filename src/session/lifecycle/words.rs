@@ -25,6 +25,9 @@ pub struct Limits {
 /// What is said of an older run is recognised and ignored.
 pub type Run = u32;
 
+/// Counts the probes of one session, from 1.
+pub type ProbeNumber = u32;
+
 /// Names one open viewer: a signalling WebSocket or a page's event stream. Never reused.
 pub type ViewerId = u64;
 
@@ -43,6 +46,9 @@ pub enum Input {
     DrainLifted,
     /// Quit, delete, shutdown or drain. Only the first end of a session counts.
     EndRequested(EndReason),
+    /// The ledger does not know what the session is about to do. A session that is starting ends:
+    /// after a crash nobody would find it.
+    LedgerFailed(String),
     /// The experience is registered and launched.
     Launched(Run),
     /// The experience could not be launched.
@@ -52,9 +58,12 @@ pub enum Input {
     /// The body or the stream process refused to pair.
     PairingFailed(Run, String),
     /// The stream process did not answer a probe in time.
-    ProbeFailed(Run),
+    ProbeFailed(Run, ProbeNumber),
     /// The stream process answered a probe.
-    ProbeOk(Run),
+    ProbeOk(Run, ProbeNumber),
+    /// The probe could not be sent, for a reason of this worker's own (no descriptor, memory or
+    /// port): it says nothing about the program.
+    ProbeUnsent(Run, ProbeNumber),
     /// The stream process is gone; children of it may not be.
     ProcessExited(Run, String),
     /// The stream process answers and is ours (its prefix was checked).
@@ -97,8 +106,9 @@ pub enum Action {
     NotifyPage(Notice),
     /// Pair with the body, unless it still is: [`Input::Paired`] or [`Input::PairingFailed`].
     PairBody(Run),
-    /// Ask once whether the program answers: [`Input::ProbeOk`] or [`Input::ProbeFailed`].
-    ProbeProgram(Run),
+    /// Ask once whether the program answers: [`Input::ProbeOk`], [`Input::ProbeFailed`] or
+    /// [`Input::ProbeUnsent`] with this number.
+    ProbeProgram(Run, ProbeNumber),
     /// What others see has changed: write the ledger (before anything else is done), wake
     /// waiters, send a heartbeat.
     Publish,
@@ -130,6 +140,8 @@ pub enum Notice {
 pub enum Failure {
     /// The body did not answer.
     BodyUnreachable(String),
+    /// The ledger could not be written.
+    Ledger(String),
     /// The experience could not be launched.
     Launch(String),
     /// The body or the stream process refused to pair.
@@ -149,6 +161,7 @@ impl Failure {
         match self {
             Self::BodyUnreachable(_) | Self::TimedOut(Phase::Reaching) => "body_unreachable",
             Self::Launch(_) => "launch_failed",
+            Self::Ledger(_) => "disk_full",
             Self::Pairing(_) => "pairing_failed",
             Self::Program(_) => "program_failed",
             Self::Spawn(_) => "spawn_failed",
@@ -161,6 +174,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::BodyUnreachable(why) => write!(f, "body unreachable: {why}"),
+            Self::Ledger(why) => f.write_str(why),
             Self::Launch(why) => write!(f, "the experience could not be launched: {why}"),
             Self::Pairing(why) => write!(f, "pairing failed: {why}"),
             Self::Program(why) => write!(f, "stream process: {why}"),

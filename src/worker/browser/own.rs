@@ -21,6 +21,8 @@ use crate::worker::{Worker, ice};
 
 /// Least time between two digests of a page's statistics.
 const STATS_PAUSE: Duration = Duration::from_millis(900);
+/// Advice to a page whose rating could not be written.
+const RATING_RETRY: Duration = Duration::from_secs(5);
 /// Largest digest.
 const STATS_MAX: usize = 4 * 1024;
 
@@ -179,7 +181,13 @@ impl Own {
             timestamp: clock::rfc3339(clock::wall()),
         };
         log::info!(target: "rating", session = self.live.id.as_str(); "score={score}");
-        self.worker.ratings.put(&rating).await;
+        if let Err(error) = self.worker.ratings.put(&rating).await {
+            log::error!(target: "rating", session = self.live.id.as_str(); "score={score} is not sent: {error}");
+            return Err(
+                Failure::new(503, "disk_full", "the rating cannot be kept now")
+                    .retry_after(RATING_RETRY),
+            );
+        }
         let mut more = serde_json::Map::new();
         more.insert("score".into(), score.into());
         self.worker.publish("rating", &self.live.id, more);

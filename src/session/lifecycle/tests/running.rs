@@ -66,12 +66,11 @@ fn a_hang_is_found_by_probes_and_cured_by_a_restart() {
             rig.now = rig.life.next_deadline().unwrap();
             rig.feed(Input::Tick);
             if rig.life.is_up() && !silent {
-                rig.feed(Input::ProbeFailed(1));
+                rig.feed(Input::ProbeFailed(1, rig.life.probe));
             }
         }
         assert_eq!(rig.asked(&Action::KillTree(1)), 1, "silent: {silent}");
-        let probes = rig.asked(&Action::ProbeProgram(1));
-        assert_eq!(probes, 3, "silent: {silent}");
+        assert_eq!(rig.probes(), 3, "silent: {silent}");
         assert_eq!(rig.life.end_reason(), None);
     }
 }
@@ -82,11 +81,48 @@ fn a_lost_probe_is_no_hang() {
     for lost in [true, true, false, true, true, false] {
         rig.now = rig.life.next_deadline().unwrap();
         rig.feed(Input::Tick);
+        let (run, probe) = rig.probe().unwrap();
         rig.feed(if lost {
-            Input::ProbeFailed(1)
+            Input::ProbeFailed(run, probe)
         } else {
-            Input::ProbeOk(1)
+            Input::ProbeOk(run, probe)
         });
+    }
+    assert!(rig.life.is_up());
+}
+
+/// The time limit of a probe equals the interval: the tick and the failure of one probe come
+/// together, in either order.
+#[test]
+fn a_probe_that_is_overdue_and_then_fails_is_one_miss() {
+    let mut rig = Rig::connected(LIMITS);
+    let mut open = None;
+    for tick in 1..=3 {
+        rig.now = rig.life.next_deadline().unwrap();
+        rig.feed(Input::Tick);
+        let next = rig.probe().unwrap();
+        if let Some((run, probe)) = open.replace(next) {
+            rig.now += Duration::from_millis(1);
+            rig.feed(Input::ProbeFailed(run, probe));
+        }
+        assert!(rig.life.is_up(), "tick {tick}");
+    }
+    // Two probes are missed. The process runs again and answers the third.
+    let (run, probe) = open.unwrap();
+    rig.feed(Input::ProbeOk(run, probe));
+    rig.pass(secs(60));
+    assert!(rig.life.is_up());
+    assert_eq!(rig.asked(&Action::KillTree(1)), 0);
+}
+
+#[test]
+fn a_probe_that_this_worker_could_not_send_is_no_miss() {
+    let mut rig = Rig::connected(LIMITS);
+    for _ in 0..20 {
+        rig.now = rig.life.next_deadline().unwrap();
+        rig.feed(Input::Tick);
+        let (run, probe) = rig.probe().unwrap();
+        rig.feed(Input::ProbeUnsent(run, probe));
     }
     assert!(rig.life.is_up());
 }
