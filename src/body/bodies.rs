@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::identity::IdentityStore;
+use super::identity::{IdentityStore, Kind};
 use super::networks::{Allowed, Forbidden};
 use super::pairing::BodyLocks;
 use super::pins::PinStore;
@@ -60,15 +60,15 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// All bodies under these rules.
+    /// All bodies under these rules, for that kind of stream program.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, kind: Kind) -> Self {
         // A colon ends the worker's name, so that no worker's prefix is the start of another's.
         let worker = rules.worker_id.replace([':', '\n', '\r'], "_");
         Self {
             prefix: format!("hydraneckwebrtc:{worker}:"),
             pins: PinStore::new(rules.state_dir.join("pins")),
-            identities: IdentityStore::new(rules.state_dir.join("identities")),
+            identities: IdentityStore::new(rules.state_dir.join("identities"), kind),
             locks: BodyLocks::default(),
             rules,
         }

@@ -1,10 +1,9 @@
 //! An experience on a body: its entry in Sunshine, and its processes, which hydrabody runs.
 //!
 //! Nothing here is fatal to a session: what fails is a warning. hydrabody starts the executable;
-//! Sunshine's entry only gives the stream its title and tells hydrabody when the stream starts.
-//! The entry carries the executable itself only when hydrabody did not take it, so that it is
-//! never started twice; and Sunshine starts no app whose command fails, so that a hydrabody that
-//! does not answer is told nothing.
+//! Sunshine's entry only gives the stream its title and tells hydrabody when the stream starts, by
+//! a command whose failure Sunshine only logs. The entry carries the executable itself only when
+//! hydrabody did not take it, so that it is never started twice; then hydrabody is told nothing.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -15,7 +14,7 @@ use http_types::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::sunshine::{Registered, Sunshine, SunshineError};
+use super::sunshine::SunshineError;
 use crate::http::client::{self, Client, ClientError, Outgoing};
 use crate::tls::Trust;
 
@@ -51,6 +50,10 @@ pub enum ExperienceError {
     Agent(&'static str, SocketAddr, ClientError),
     /// hydrabody refused.
     AgentStatus(&'static str, SocketAddr, u16, String),
+    /// The app that runs there could not be closed.
+    Close(String),
+    /// The list of apps is left alone: a change would end a stream.
+    Occupied(&'static str),
     /// Sunshine did not take the entry.
     Sunshine(SunshineError),
     /// The name cannot be a title.
@@ -67,6 +70,11 @@ impl fmt::Display for ExperienceError {
             Self::AgentStatus(call, at, status, says) => {
                 write!(f, "hydrabody at {at} answers {call} with {status}: {says}")
             }
+            Self::Close(why) => write!(f, "cannot close the app that runs on the body: {why}"),
+            Self::Occupied(why) => write!(
+                f,
+                "the experience is not registered in Sunshine, that would end a stream of the body: {why}"
+            ),
             Self::Sunshine(error) => write!(f, "cannot register the experience: {error}"),
             Self::Title(why) => write!(f, "experience {why}, not registered in Sunshine"),
         }
@@ -158,23 +166,12 @@ impl Agent {
     }
 }
 
-/// Registers the experience in Sunshine, or replaces its entry. `agent_port` is where Sunshine finds
-/// hydrabody, if it answers there; `start` says whether Sunshine is to start the executable itself.
+/// The experience as Sunshine is to list it. `agent_port` is where Sunshine finds hydrabody, if it
+/// answers there; `start` says whether Sunshine is to start the executable itself.
 ///
 /// # Errors
-/// [`ExperienceError::Title`] or [`ExperienceError::Sunshine`].
-pub async fn register(
-    sunshine: &Sunshine,
-    launch: &Launch,
-    agent_port: Option<u16>,
-    start: bool,
-) -> Result<Registered, ExperienceError> {
-    let app = entry(launch, agent_port, start)?;
-    let done = sunshine.register(app).await;
-    done.map_err(ExperienceError::Sunshine)
-}
-
-fn entry(
+/// [`ExperienceError::Title`].
+pub(super) fn entry(
     launch: &Launch,
     agent_port: Option<u16>,
     start: bool,
@@ -196,15 +193,20 @@ fn entry(
         true => command(&launch.exe_path).unwrap_or_default(),
         false => String::new(),
     };
-    // Said also when there is none: it takes away what an earlier entry had.
-    let prep: Vec<Value> = agent_port
-        .iter()
-        .map(|port| json!({"do": started(title, *port), "undo": ""}))
+    // Sunshine refuses a launch when a command of `prep-cmd` fails, and goes on when one of
+    // `detached` does, unless it has to start `cmd` afterwards: then it takes the failure for that
+    // of `cmd`.
+    let told: Vec<String> = agent_port
+        .filter(|_| cmd.is_empty())
+        .map(|port| started(title, port))
+        .into_iter()
         .collect();
     Ok(Map::from_iter([
         ("name".to_owned(), json!(title)),
         ("cmd".to_owned(), json!(cmd)),
-        ("prep-cmd".to_owned(), json!(prep)),
+        // Said also when there is none: it takes away what an earlier entry had.
+        ("prep-cmd".to_owned(), json!([])),
+        ("detached".to_owned(), json!(told)),
     ]))
 }
 
@@ -216,12 +218,14 @@ fn command(exe_path: &str) -> Option<String> {
     fine.then(|| format!("\"{}\"", exe_path.replace('$', "$$")))
 }
 
-/// The command by which Sunshine tells hydrabody that the stream of this app starts. The title
-/// goes into JSON that goes into a command line: whatever could mean something there is `\u....`.
+/// The command by which Sunshine tells hydrabody that the stream of this app starts. No shell reads
+/// it; Windows programs and Sunshine on Linux both read `\"` as a quote, and disagree about
+/// quotes around spaces, so that there are neither. What is not a plain letter of the title is
+/// `\u....`.
 fn started(title: &str, agent_port: u16) -> String {
     let mut escaped = String::new();
     for c in title.chars() {
-        if c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.') {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
             escaped.push(c);
             continue;
         }
@@ -231,7 +235,7 @@ fn started(title: &str, agent_port: u16) -> String {
         }
     }
     format!(
-        "curl -s -m 5 -H \"Content-Type: application/json\" -d \"{{\\\"app\\\":\\\"{escaped}\\\"}}\" http://127.0.0.1:{agent_port}/api/v1/stream/started"
+        "curl -s -m 5 -H Content-Type:application/json -d {{\\\"app\\\":\\\"{escaped}\\\"}} http://127.0.0.1:{agent_port}/api/v1/stream/started"
     )
 }
 
@@ -255,17 +259,35 @@ mod tests {
         assert_eq!(launch("Mars", "C:\\x.exe").experience, "Mars");
     }
 
+    /// What Sunshine makes of a command on Linux: quotes outside are stripped, `\"` is a quote, and
+    /// a space between an even number of quotes separates.
+    fn on_linux(command: &str) -> Vec<String> {
+        let mut is_quoted = false;
+        let words = command.split(|c| {
+            is_quoted ^= c == '"';
+            c == ' ' && !is_quoted
+        });
+        let word = |w: &str| w.trim_matches('"').replace("\\\"", "\"");
+        words.filter(|w| !w.is_empty()).map(word).collect()
+    }
+
     #[test]
     fn a_title_cannot_leave_its_place_in_the_command() {
-        let nasty = "a\" -o C:\\x & calc %PATH% \\ é 🦑";
-        let command = started(nasty, 47_991);
-        let data = command.split(" -d ").nth(1).unwrap();
-        let data = data.split(" http://").next().unwrap();
-        // What a Windows program gets as its argument: backslash-quote is a quote.
-        let argument = data.trim_matches('"').replace("\\\"", "\"");
-        let value: Value = serde_json::from_str(&argument).unwrap();
-        assert_eq!(value["app"], nasty);
-        assert!(!command.contains(['&', '%']), "{command}");
+        for title in ["a\" -o C:\\x & calc %PATH% \\ é 🦑 $(x)", "Mars Walk", "\\"] {
+            let command = started(title, 47_991);
+            let words = on_linux(&command);
+            // Windows: no quote but after a backslash, so that a space separates and `\"` is a quote.
+            assert!(!command.replace("\\\"", "").contains('"'), "{command}");
+            let on_windows: Vec<String> = command
+                .split(' ')
+                .map(|w| w.replace("\\\"", "\""))
+                .collect();
+            assert_eq!(words, on_windows);
+            assert_eq!(words.len(), 9, "{words:?}");
+            let value: Value = serde_json::from_str(&words[7]).unwrap();
+            assert_eq!(value["app"], title);
+            assert!(!command.contains(['&', '%', '$']), "{command}");
+        }
     }
 
     #[test]
@@ -282,10 +304,21 @@ mod tests {
     }
 
     #[test]
-    fn a_hydrabody_that_is_not_there_is_no_command_that_could_fail() {
-        let entry = |port| entry(&launch("a", "C:\\x.exe"), port, true).unwrap();
-        assert_eq!(entry(None)["prep-cmd"], json!([]));
-        let told = &entry(Some(47_991))["prep-cmd"][0]["do"];
+    fn no_command_can_make_sunshine_refuse_a_launch() {
+        let entry = |port, start| entry(&launch("a", "C:\\x.exe"), port, start).unwrap();
+        for (port, start) in [
+            (None, true),
+            (None, false),
+            (Some(1), true),
+            (Some(1), false),
+        ] {
+            let entry = entry(port, start);
+            assert_eq!(entry["prep-cmd"], json!([]));
+            // A failed `detached` forbids only the `cmd` after it.
+            let alone = entry["cmd"] == "" || entry["detached"] == json!([]);
+            assert!(alone, "{entry:?}");
+        }
+        let told = &entry(Some(47_991), false)["detached"][0];
         assert!(told.as_str().unwrap().contains(":47991/"), "{told}");
     }
 

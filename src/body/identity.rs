@@ -1,5 +1,8 @@
 //! A pairing that is kept: what the stream program needs so that it need not pair again.
 //!
+//! Each belongs to the kind of stream program that paired: the test card's keys are marks, with
+//! which no other program starts.
+//!
 //! The program keeps its client key and certificates in `data.json`. After the first pairing with
 //! a body they are harvested from there; later sessions start with a `data.json` that has them.
 
@@ -16,11 +19,27 @@ use super::files::Shelf;
 /// Longest text that is taken out of a `data.json`; a 4096-bit key has 3.3 kB.
 const PEM_MAX: usize = 16 * 1024;
 
+/// How the test card's keys begin.
+const MARK: &str = "-----BEGIN TEST CARD-----";
+
+/// The kinds of stream program that cannot use each other's identities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// moonlight-web-stream, of whatever version.
+    Moonlight,
+    /// The program built into this binary.
+    TestCard,
+}
+
 /// One client of one body's Sunshine: whoever has it may stream. Prints without its key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its name in Sunshine's list.
     pub client: String,
+    /// Which kind paired; files of 0.1.0 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
     unique_id: String,
     address: String,
     http_port: u16,
@@ -75,6 +94,7 @@ pub fn harvest(data_json: &str, ip: IpAddr, client: &str) -> Option<Identity> {
         .and_then(|u| u.get("client_unique_id")?.as_str());
     Some(Identity {
         client: client.to_owned(),
+        kind: None,
         unique_id: unique_id.unwrap_or(client).to_owned(),
         address: ip.to_string(),
         http_port: u16::try_from(host.get("http_port")?.as_u64()?).ok()?,
@@ -84,6 +104,14 @@ pub fn harvest(data_json: &str, ip: IpAddr, client: &str) -> Option<Identity> {
 }
 
 impl Identity {
+    /// The kind of stream program that can use it.
+    fn kind(&self) -> Kind {
+        if self.pair_info.client_private_key.starts_with(MARK) {
+            return Kind::TestCard;
+        }
+        self.kind.unwrap_or(Kind::Moonlight)
+    }
+
     /// The `client_unique_id` that was paired.
     #[must_use]
     pub fn unique_id(&self) -> &str {
@@ -119,15 +147,16 @@ impl fmt::Display for IdentityError {
 
 impl std::error::Error for IdentityError {}
 
-/// Kept identities, one file for each body, readable by us alone.
+/// Kept identities, one file for each body, readable by us alone. Those of another kind of stream
+/// program count as none.
 #[derive(Clone, Debug)]
-pub struct IdentityStore(Shelf);
+pub struct IdentityStore(Shelf, Kind);
 
 impl IdentityStore {
     /// Identities in that directory, which is made when the first one is written.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self(Shelf::new(dir, "identity"))
+    pub fn new(dir: impl Into<PathBuf>, kind: Kind) -> Self {
+        Self(Shelf::new(dir, "identity"), kind)
     }
 
     /// The identity for that body. A file that makes no sense is as good as none: pairing anew
@@ -136,12 +165,13 @@ impl IdentityStore {
     /// # Errors
     /// [`IdentityError`].
     pub async fn load(&self, ip: IpAddr) -> Result<Option<Identity>, IdentityError> {
-        let shelf = self.0.clone();
+        let (shelf, kind) = (self.0.clone(), self.1);
         smol::unblock(move || {
             let text = shelf
                 .read(ip)
                 .map_err(|e| IdentityError(shelf.path(ip), e))?;
-            Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+            let identity = text.and_then(|text| serde_json::from_str::<Identity>(&text).ok());
+            Ok(identity.filter(|identity| identity.kind() == kind))
         })
         .await
     }
@@ -152,8 +182,12 @@ impl IdentityStore {
     /// [`IdentityError`].
     pub async fn keep(&self, ip: IpAddr, identity: &Identity) -> Result<(), IdentityError> {
         let shelf = self.0.clone();
-        let text = serde_json::to_string(identity)
-            .map_err(|e| IdentityError(self.0.path(ip), e.into()))?;
+        let marked = Identity {
+            kind: Some(self.1),
+            ..identity.clone()
+        };
+        let text =
+            serde_json::to_string(&marked).map_err(|e| IdentityError(self.0.path(ip), e.into()))?;
         smol::unblock(move || {
             shelf
                 .write(ip, &text)
@@ -246,17 +280,52 @@ mod tests {
     #[test]
     fn a_kept_identity_comes_back_and_rubbish_counts_as_none() {
         let dir = std::env::temp_dir().join(format!("neck-identity-{}", crate::ids::label()));
-        let (store, ip) = (IdentityStore::new(&dir), IP.parse().unwrap());
+        let (store, ip) = (
+            IdentityStore::new(&dir, Kind::Moonlight),
+            IP.parse().unwrap(),
+        );
         let identity = harvest(&data("2", pems()), ip, "neck").unwrap();
         smol::block_on(async {
             assert_eq!(store.load(ip).await.unwrap(), None);
             store.keep(ip, &identity).await.unwrap();
-            assert_eq!(store.load(ip).await.unwrap(), Some(identity));
+            let kept = store.load(ip).await.unwrap().unwrap();
+            assert_eq!(kept.host(), identity.host());
             assert_eq!(store.bodies().await, [ip]);
             std::fs::write(dir.join("10.0.1.50.identity"), "{").unwrap();
             assert_eq!(store.load(ip).await.unwrap(), None);
             store.forget(ip).await.unwrap();
             assert!(store.bodies().await.is_empty());
+        });
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn an_identity_never_reaches_another_kind_of_stream_program() {
+        let dir = std::env::temp_dir().join(format!("neck-kinds-{}", crate::ids::label()));
+        let ip = IP.parse().unwrap();
+        let kinds = [Kind::Moonlight, Kind::TestCard];
+        let stores = kinds.map(|kind| IdentityStore::new(&dir, kind));
+        let pem = "-----BEGIN TEST CARD-----\nno key\n-----END TEST CARD-----\n";
+        let mark = json!({"client_private_key": pem, "client_certificate": pem, "server_certificate": pem});
+        smol::block_on(async {
+            for (pair_info, owner) in [(pems(), 0), (mark, 1)] {
+                let identity = harvest(&data("2", pair_info), ip, "neck").unwrap();
+                // As 0.1.0 wrote it, and as it is written now.
+                let old = serde_json::to_string(&identity).unwrap();
+                assert!(!old.contains("kind"), "{old}");
+                std::fs::create_dir_all(&dir).unwrap();
+                std::fs::write(dir.join("10.0.1.50.identity"), old).unwrap();
+                for _ in 0..2 {
+                    let found = [&stores[0], &stores[1]].map(|s| s.load(ip));
+                    let [a, b] = found;
+                    let found = [a.await.unwrap(), b.await.unwrap()];
+                    assert!(
+                        found[owner].is_some() && found[1 - owner].is_none(),
+                        "{found:?}"
+                    );
+                    stores[owner].keep(ip, &identity).await.unwrap();
+                }
+            }
         });
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -4,9 +4,11 @@
 //! calls [`Body`]'s steps in order and keeps the [`Traces`] that the steps will leave, written
 //! down *before* they are taken, so that [`Body::leave`] can undo them after a crash too.
 
+mod apps;
 mod bodies;
 pub mod experience;
 mod files;
+pub mod gamestream;
 pub mod identity;
 pub mod interfaces;
 pub mod networks;
@@ -16,9 +18,11 @@ pub mod program;
 pub mod reachability;
 pub mod sunshine;
 
+mod leave;
 mod tidy;
 mod visit;
 
 pub use bodies::{Bodies, Ports, Rules};
+pub use leave::{Departure, Neighbours, Traces};
 pub use tidy::Tidied;
-pub use visit::{Body, Departure, Neighbours, Paired, StreamTarget, TargetError, Traces};
+pub use visit::{Body, Paired, StreamTarget, TargetError};

@@ -1,11 +1,12 @@
-//! The dance of three: the stream program shows a PIN, Sunshine is told it, they shake hands.
+//! Pairing: the stream program shows a PIN, Sunshine is told it, they shake hands.
 //!
-//! Sunshine gives a PIN to *some* pending pairing, and keeps those whose client is gone for ever.
-//! So: one pairing at a time for each body, a user name and a client name never used before, and
-//! patience. The PIN comes before the program's own request reaches Sunshine; until then Sunshine
-//! says `false`. After `true` nothing is posted for three seconds, because a second PIN between
-//! the phases of a good pairing breaks it; then silence means that a stale pairing took the PIN
-//! (it is gone after two) and the PIN is posted again. Only the program's second line counts.
+//! Sunshine gives a PIN to one of its pending pairings, in practice to the newest, and keeps those
+//! whose client is gone. A second PIN for a pairing that already took one makes Sunshine write to
+//! freed memory and crash, with every stream of the body. So: one pairing at a time for each body;
+//! a client name never used before; no PIN before the program's own request can
+//! be pending; no PIN after one that was, or may have been, taken; and whatever is left pending
+//! under the program's unique id is dropped before anybody pairs again. Only the program's second line
+//! says that it worked.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,30 +20,46 @@ use smol::lock::MutexGuardArc;
 use super::program::{Program, ProgramError};
 use super::sunshine::{Sunshine, SunshineError};
 use crate::clock;
+use crate::exec::Stop;
 use crate::http::client::ClientError;
 
+/// From the program's PIN to the first post: the program makes an RSA key before it asks Sunshine
+/// (0.3 to 1.2 s), and nothing shows when its request is pending. A PIN posted earlier goes to
+/// somebody else's pairing.
+const FIRST_POST: Duration = Duration::from_millis(1_200);
 /// Pause between posts of the PIN while nothing is pending.
 const POST_PAUSE: Duration = Duration::from_millis(250);
-/// How long nothing may be pending: the program needs up to 1.2 s, more on a loaded machine.
+/// How long nothing may be pending after the first post: the program is late on a loaded machine.
 const POST_WINDOW: Duration = Duration::from_secs(15);
-/// Silence after an accepted PIN that means it went to a stale pairing: a good one needs 0.2 s.
-const ACCEPTED_PAUSE: Duration = Duration::from_secs(3);
-/// Time to take back what a failed pairing may have left.
-const TAKE_BACK: Duration = Duration::from_secs(3);
+/// Silence after an accepted PIN that means it went to somebody else's pairing. A handshake needs
+/// 0.2 s, on a loaded machine some seconds.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long a handshake may go on after the session was told to end: a program that is killed in
+/// the middle leaves a pairing that took a PIN.
+pub const FINISH: Duration = Duration::from_secs(2);
+
+/// Longest wait for the program's second line; the wait for Sunshine ends before.
+const VERDICT: Duration = Duration::from_secs(60);
 
 /// Why a pairing failed.
 #[derive(Debug)]
 pub enum PairingError {
     /// Another session of ours pairs with this body and does not come to an end.
     Busy(IpAddr, Duration),
-    /// The whole took too long; whether Sunshine took the PIN.
-    Late(Duration, bool),
+    /// The session was told to end.
+    GivenUp,
+    /// The whole took too long.
+    Late(Duration),
+    /// What an earlier attempt left cannot be dropped.
+    Pending,
     /// Sunshine never had a pairing to give the PIN to.
     NeverPending(Duration),
     /// The stream program's side failed.
     Program(ProgramError),
-    /// The program says that it failed; whether Sunshine had taken the PIN.
+    /// The program says that it failed; whether Sunshine has or may have the PIN.
     Rejected(bool),
+    /// Sunshine has the PIN, and the program hears nothing.
+    Silent(Duration),
     /// Sunshine's side failed.
     Sunshine(SunshineError),
 }
@@ -56,16 +73,15 @@ impl fmt::Display for PairingError {
                 "pairing: another pairing with {ip} has not ended within {}, try again",
                 span(d)
             ),
-            Self::Late(d, true) => write!(
-                f,
-                "pairing: sunshine took the PIN but nothing followed within {}; restart Sunshine to clear stale pairings",
-                span(d)
-            ),
-            Self::Late(d, false) => write!(f, "pairing: not done within {}", span(d)),
+            Self::GivenUp => f.write_str("pairing: the session ends"),
+            Self::Late(d) => write!(f, "pairing: not done within {}", span(d)),
             Self::NeverPending(d) => write!(
                 f,
                 "pairing: the stream program's request did not reach Sunshine within {}; check sunshine.http_port",
                 span(d)
+            ),
+            Self::Pending => f.write_str(
+                "pairing: an earlier attempt of this session may be pending, and Sunshine does not answer on sunshine.http_port",
             ),
             Self::Program(error) => write!(f, "pairing: {error}"),
             Self::Rejected(true) => f.write_str(
@@ -73,6 +89,11 @@ impl fmt::Display for PairingError {
             ),
             Self::Rejected(false) => f.write_str(
                 "pairing: the handshake failed before Sunshine took the PIN (did it restart?); the session's log says why",
+            ),
+            Self::Silent(d) => write!(
+                f,
+                "pairing: sunshine took the PIN but nothing followed within {}; restart Sunshine to clear stale pairings",
+                span(d)
             ),
             Self::Sunshine(error) => write!(f, "pairing: {error}"),
         }
@@ -115,88 +136,91 @@ impl BodyLocks {
 }
 
 /// Pairs the program's host with Sunshine, as a client called `name`. The caller holds the body's
-/// lock. A failed pairing is taken back; what its program may still do ends with the program.
+/// lock until what a failure leaves pending is dropped ([`super::Body::drop_pairing`]).
 ///
 /// # Errors
-/// See [`PairingError`]; none comes later than `within` and three seconds.
+/// See [`PairingError`]; none comes later than `within`, nor than [`FINISH`] after `stop`.
 pub async fn pair(
     program: &Program,
     sunshine: &Sunshine,
     host: u32,
     name: &str,
     within: Duration,
+    stop: &Stop,
 ) -> Result<(), PairingError> {
-    let accepted = AtomicBool::new(false);
-    let work = dance(program, sunshine, host, name, within, &accepted);
-    let done = clock::by(clock::now() + within, work).await;
-    let done = done.unwrap_or_else(|_| Err(PairingError::Late(within, accepted.load(Relaxed))));
-    if done.is_err() && accepted.load(Relaxed) {
-        let gone = clock::by(clock::now() + TAKE_BACK, sunshine.unpair(|n| n == name)).await;
-        if !matches!(gone, Ok(Ok(_))) {
-            log::warn!(target: "pairing", body:% = sunshine.address().ip();
-                "cannot make sure that client {name} is not left on the body");
+    // Sunshine has the PIN, or may have it.
+    let is_there = AtomicBool::new(false);
+    let work = handshake(program, sunshine, host, name, &is_there, stop);
+    let given_up = async {
+        stop.wished().await;
+        if is_there.load(Relaxed) {
+            clock::sleep(FINISH).await;
         }
-    }
-    done
+        Err(PairingError::GivenUp)
+    };
+    let work = smol::future::or(work, given_up);
+    let done = clock::by(clock::now() + within, work).await;
+    done.unwrap_or(Err(PairingError::Late(within)))
 }
 
-async fn dance(
+async fn handshake(
     program: &Program,
     sunshine: &Sunshine,
     host: u32,
     name: &str,
-    within: Duration,
-    accepted: &AtomicBool,
+    is_there: &AtomicBool,
+    stop: &Stop,
 ) -> Result<(), PairingError> {
     let mut offer = program.pair(host).await.map_err(PairingError::Program)?;
-    let pin = offer.pin().to_owned();
+    let digits = offer.pin().to_owned();
     let verdict = async {
-        // The caller's deadline is to strike first: it knows what happened so far.
-        match offer.verdict(within + TAKE_BACK).await {
+        match offer.verdict(VERDICT).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(PairingError::Rejected(accepted.load(Relaxed))),
+            Ok(false) => Err(PairingError::Rejected(is_there.load(Relaxed))),
             Err(error) => Err(PairingError::Program(error)),
         }
     };
-    let hand_over = async { Err(hand_over(sunshine, &pin, name, accepted).await) };
+    let hand_over = async { Err(hand_over(sunshine, &digits, name, is_there, stop).await) };
     smol::future::or(verdict, hand_over).await
 }
 
-/// Posts the PIN for as long as that makes sense. Only an error ends it.
+/// Posts the PIN until Sunshine has it. Only an error ends it.
 async fn hand_over(
     sunshine: &Sunshine,
-    pin: &str,
+    digits: &str,
     name: &str,
-    accepted: &AtomicBool,
+    is_there: &AtomicBool,
+    stop: &Stop,
 ) -> PairingError {
-    let mut until = clock::now() + POST_WINDOW;
+    clock::sleep(FIRST_POST).await;
+    let until = clock::now() + POST_WINDOW;
     loop {
-        match sunshine.post_pin(pin, name).await {
-            Ok(true) => {
-                accepted.store(true, Relaxed);
-                clock::sleep(ACCEPTED_PAUSE).await;
-                until = clock::now() + POST_WINDOW;
-                continue;
-            }
-            Ok(false) => {}
-            // A Sunshine that restarts; the program's line may come before it is back.
-            Err(SunshineError::Call(
-                error @ (ClientError::Connect(..)
-                | ClientError::Io(_)
-                | ClientError::Timeout(_)
-                | ClientError::Tls(..)),
-            )) => {
-                if clock::now() >= until {
-                    return PairingError::Sunshine(SunshineError::Call(error));
-                }
-            }
-            Err(error) => return PairingError::Sunshine(error),
+        if stop.is_wished() {
+            return PairingError::GivenUp;
         }
+        is_there.store(true, Relaxed);
+        let failed = match sunshine.post_pin(digits, name).await {
+            Ok(true) => break,
+            Ok(false) => None,
+            // A Sunshine that restarts, which was not told the PIN.
+            Err(SunshineError::Call(error @ (ClientError::Connect(..) | ClientError::Tls(..)))) => {
+                Some(error)
+            }
+            // It may have heard the PIN: it is not told again.
+            Err(SunshineError::Call(ClientError::Io(_) | ClientError::Timeout(_))) => break,
+            Err(error) => return PairingError::Sunshine(error),
+        };
+        is_there.store(false, Relaxed);
         if clock::now() >= until {
-            return PairingError::NeverPending(POST_WINDOW);
+            return match failed {
+                Some(error) => PairingError::Sunshine(SunshineError::Call(error)),
+                None => PairingError::NeverPending(POST_WINDOW),
+            };
         }
         clock::sleep(POST_PAUSE).await;
     }
+    clock::sleep(SILENCE).await;
+    PairingError::Silent(SILENCE)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_types::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::pins::{PinError, PinStore};
 use crate::http::client::{Answer, Client, ClientError, Outgoing};
@@ -121,22 +121,13 @@ pub struct PairedClient {
     pub uuid: String,
 }
 
-/// What became of an app that was registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registered {
-    /// There was none of that name.
-    Added,
-    /// It took the place of the one of that name.
-    Replaced,
-}
-
 /// One body's Sunshine.
 #[derive(Clone, Debug)]
 pub struct Sunshine {
     address: SocketAddr,
     credentials: Credentials,
     pins: PinStore,
-    within: Duration,
+    pub(super) within: Duration,
 }
 
 impl Sunshine {
@@ -162,48 +153,6 @@ impl Sunshine {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// The registered apps, as Sunshine keeps them.
-    ///
-    /// # Errors
-    /// See [`SunshineError`].
-    pub async fn apps(&self) -> Result<Vec<Value>, SunshineError> {
-        const CALL: &str = "GET /api/apps";
-        let value = self.ask(CALL, Method::Get, "/api/apps", None).await?;
-        list(value, "apps").ok_or_else(|| garbled(CALL, "there is no list of apps"))
-    }
-
-    /// Adds the app. Where there is one of its name, its place is taken and what `app` does not
-    /// say (a picture, say) is kept: Sunshine itself would keep both.
-    ///
-    /// # Errors
-    /// See [`SunshineError`].
-    pub async fn register(&self, app: Map<String, Value>) -> Result<Registered, SunshineError> {
-        let mut apps = self.apps().await?;
-        let place = apps.iter().position(|a| a.get("name") == app.get("name"));
-        let mut entry = match place.map(|place| apps.swap_remove(place)) {
-            Some(Value::Object(old)) => old,
-            _ => Map::new(),
-        };
-        entry.extend(app);
-        entry.insert(
-            "index".into(),
-            place.map_or(json!(-1), |index| json!(index)),
-        );
-        self.order("POST /api/apps", "/api/apps", Value::Object(entry))
-            .await?;
-        Ok(place.map_or(Registered::Added, |_| Registered::Replaced))
-    }
-
-    /// Ends whatever app is running.
-    ///
-    /// # Errors
-    /// See [`SunshineError`].
-    pub async fn close_app(&self) -> Result<(), SunshineError> {
-        self.order("POST /api/apps/close", "/api/apps/close", json!({}))
-            .await
-            .map(drop)
     }
 
     /// Hands over a PIN. `true` only means that some pending pairing took it.
@@ -258,7 +207,7 @@ impl Sunshine {
     }
 
     /// A call whose answer is `{"status": true|false}`.
-    async fn order(
+    pub(super) async fn order(
         &self,
         call: &'static str,
         path: &str,
@@ -268,7 +217,7 @@ impl Sunshine {
         verdict(&answer).ok_or_else(|| garbled(call, "there is no status"))
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         call: &'static str,
         method: Method,
@@ -301,12 +250,12 @@ impl Sunshine {
     }
 }
 
-fn garbled(call: &'static str, why: &str) -> SunshineError {
+pub(super) fn garbled(call: &'static str, why: &str) -> SunshineError {
     SunshineError::Garbled(call, why.to_owned())
 }
 
 /// A list in an answer. Releases before 2025 write an empty one as an empty string.
-fn list(mut answer: Value, name: &str) -> Option<Vec<Value>> {
+pub(super) fn list(mut answer: Value, name: &str) -> Option<Vec<Value>> {
     match answer.get_mut(name)?.take() {
         Value::Array(items) => Some(items),
         Value::String(text) if text.is_empty() => Some(Vec::new()),

@@ -40,7 +40,7 @@ impl Body {
         };
         let unpairing = clock::by(deadline, self.sunshine.unpair(is_dead)).await;
         let unpaired = unpairing
-            .map_err(|_| PairingError::Late(within, false))?
+            .map_err(|_| PairingError::Late(within))?
             .map_err(PairingError::Sunshine)?;
         if kept.is_some() && !stays {
             self.forget_identity().await;
@@ -60,6 +60,14 @@ impl Body {
         let gone = self.sunshine.unpair(|n| n.starts_with(prefix)).await?;
         self.forget_identity().await;
         Ok(gone)
+    }
+
+    /// Forgets the kept identity of that client: a stream program could not start with it. What it
+    /// leaves on the body is for [`Body::tidy`].
+    pub async fn drop_kept(&self, client: &str) {
+        if self.identity().await.is_some_and(|i| i.client == client) {
+            self.forget_identity().await;
+        }
     }
 
     async fn forget_identity(&self) {

@@ -1,19 +1,23 @@
-//! One session's visit to a body, step by step: reach, seed, pair, launch, target, leave.
+//! One session's visit to a body, step by step: reach, recall or pair, launch, target. Leaving it is
+//! in `leave`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::bodies::Bodies;
-use super::experience::{self, Agent, DESKTOP, Launch};
+use super::experience::{self, Agent, DESKTOP, ExperienceError, Launch};
+use super::gamestream::GameStream;
 use super::identity::{self, Identity};
-use super::pairing::{self, PairingError};
+use super::leave::Traces;
+use super::pairing::{self, BodyHold, PairingError};
 use super::program::{Program, ProgramError};
 use super::reachability::{self, Reach, Unreachable};
 use super::sunshine::{Credentials, Sunshine};
+use crate::exec::Stop;
 use crate::{clock, ids};
 
 /// Handshakes that are tried: the second one for a Sunshine that restarted in the first.
@@ -22,6 +26,8 @@ const ATTEMPTS: u32 = 2;
 const ADD_PAUSE: Duration = Duration::from_millis(500);
 /// Pause between looks at a `data.json` that the stream program writes when it pleases.
 const HARVEST_PAUSE: Duration = Duration::from_millis(50);
+/// Wait for the body's lock before its list of apps is changed: a pairing takes 2 s.
+const REGISTER: Duration = Duration::from_secs(10);
 /// Largest `data.json` that is read: one user and one host are about 6 KiB.
 const DATA_MAX: u64 = 1024 * 1024;
 
@@ -30,22 +36,9 @@ const DATA_MAX: u64 = 1024 * 1024;
 pub struct Body {
     pub(super) ip: IpAddr,
     pub(super) sunshine: Sunshine,
-    agent: Agent,
+    pub(super) gamestream: GameStream,
+    pub(super) agent: Agent,
     pub(super) bodies: Bodies,
-}
-
-/// What a session leaves on a body until [`Body::leave`]; for the ledger.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traces {
-    /// Name under which its stream program pairs, unless an identity is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<String>,
-    /// What hydrabody was told to launch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub launch: Option<Launch>,
-    /// Whether the session got as far as streaming, so that an app may run because of it.
-    #[serde(default)]
-    pub streamed: bool,
 }
 
 /// The stream program is paired with the body.
@@ -89,24 +82,6 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
-/// Other sessions of this worker that stay on the body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Neighbours {
-    /// Somebody watches one of them: closing the app would end that stream, too.
-    pub is_watched: bool,
-    /// What they had launched, by its name.
-    pub experiences: Vec<String>,
-}
-
-/// What leaving a body did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Departure {
-    /// Clients that were unpaired, by name.
-    pub unpaired: Vec<String>,
-    /// What could not be undone, one sentence each; empty when nothing of the session is left.
-    pub left: Vec<String>,
-}
-
 impl Body {
     pub(super) fn new(ip: IpAddr, credentials: Credentials, bodies: Bodies) -> Self {
         let at = |port| SocketAddr::new(ip, port);
@@ -114,6 +89,7 @@ impl Body {
         Self {
             ip,
             sunshine: Sunshine::new(at(ports.sunshine), credentials, bodies.pins.clone()),
+            gamestream: GameStream::new(at(ports.http)),
             agent: Agent::new(at(ports.agent)),
             bodies,
         }
@@ -139,7 +115,7 @@ impl Body {
         Traces {
             client: Some(format!("{}{}", self.bodies.prefix, ids::label())),
             launch,
-            streamed: false,
+            ..Traces::default()
         }
     }
 
@@ -151,48 +127,68 @@ impl Body {
         }
     }
 
-    /// Pairs the stream program with the body, unless it was `seeded` with the body as that host
-    /// and the body remembers. A handshake that fails before Sunshine took the PIN, as when Sunshine restarts, is tried
-    /// once more: of such a one nothing is left that the user's name would run into.
+    /// Whether the body knows the identity with which the program was seeded, as host `host_id`.
     ///
     /// # Errors
-    /// See [`PairingError`]. Nothing is left on the body, except what the program still does
-    /// until it is killed; [`Body::leave`] takes that back.
+    /// [`PairingError::Late`].
+    pub async fn recalls(
+        &self,
+        program: &Program,
+        host_id: u32,
+        within: Duration,
+    ) -> Result<bool, PairingError> {
+        let apps = clock::by(clock::now() + within, program.apps(host_id)).await;
+        match apps.map_err(|_| PairingError::Late(within))? {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                log::info!(target: "pairing", body:% = self.ip;
+                    "the kept identity is no use, pairing anew: {error}");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Waits until nobody else of this worker pairs with the body or changes its apps.
+    ///
+    /// # Errors
+    /// [`PairingError::Busy`] at the deadline.
+    pub async fn hold(&self, within: Duration) -> Result<BodyHold, PairingError> {
+        self.bodies.locks.hold(self.ip, within).await
+    }
+
+    /// Pairs the stream program with the body; the caller has [`Body::hold`]. A handshake that
+    /// fails before Sunshine took the PIN, as when Sunshine restarts, is tried once more.
+    ///
+    /// # Errors
+    /// See [`PairingError`]. The pairing may be pending on the body then:
+    /// [`Body::drop_pairing`], after the program has ended.
     pub async fn pair(
         &self,
         program: &Program,
         traces: &Traces,
-        seeded: Option<u32>,
         within: Duration,
+        stop: &Stop,
     ) -> Result<Paired, PairingError> {
         let deadline = clock::now() + within;
-        let late = || PairingError::Late(within, false);
-        if let Some(host_id) = seeded {
-            let apps = clock::by(deadline, program.apps(host_id)).await;
-            match apps.map_err(|_| late())? {
-                Ok(_) => {
-                    return Ok(Paired {
-                        host_id,
-                        fresh: false,
-                    });
-                }
-                Err(error) => log::info!(target: "pairing", body:% = self.ip;
-                    "the kept identity is no use, pairing anew: {error}"),
-            }
-        }
         let left = || deadline.saturating_duration_since(clock::now());
-        let _hold = self.bodies.locks.hold(self.ip, left()).await?;
         let client = traces.client.as_deref().unwrap_or(&self.bodies.prefix);
         let start = clock::now();
         let mut attempt = 1;
         let host_id = loop {
-            let added = clock::by(deadline, self.add_to(program, attempt)).await;
-            let host_id = added.map_err(|_| late())?.map_err(PairingError::Program)?;
-            match pairing::pair(program, &self.sunshine, host_id, client, left()).await {
+            let add = clock::by(deadline, self.add_to(program, attempt));
+            let added = stop.or(add).await.ok_or(PairingError::GivenUp)?;
+            let added = added.map_err(|_| PairingError::Late(within))?;
+            let host_id = added.map_err(PairingError::Program)?;
+            match pairing::pair(program, &self.sunshine, host_id, client, left(), stop).await {
                 Ok(()) => break host_id,
                 Err(error @ PairingError::Rejected(false)) if attempt < ATTEMPTS => {
                     log::warn!(target: "pairing", body:% = self.ip; "{error}; trying again");
                     attempt += 1;
+                    // The second attempt has the same unique id, and must not meet the first.
+                    let dropped = self.drop_pairing(traces.unique_id(program.user()));
+                    if stop.or(dropped).await != Some(true) {
+                        return Err(error);
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -220,7 +216,8 @@ impl Body {
     }
 
     /// Keeps the identity of a fresh pairing for later sessions, as soon as the stream program
-    /// has written it. Answers whether it is kept; then the client stays on the body.
+    /// has written it. Answers whether it is kept; then the client stays on the body. One that was
+    /// kept before is for [`Body::tidy`] to unpair: other sessions may use it.
     pub async fn keep(&self, traces: &Traces, data_json: &Path, within: Duration) -> bool {
         let (Some(client), true) = (traces.client.as_deref(), self.bodies.rules.pair_once) else {
             return false;
@@ -240,30 +237,32 @@ impl Body {
                 "no identity to keep: {} has none", data_json.display());
             return false;
         };
-        let before = self.identity().await.map(|i| i.client);
         if let Err(error) = self.bodies.identities.keep(self.ip, &identity).await {
             log::warn!(target: "pairing", body:% = self.ip; "cannot keep the identity: {error}");
             return false;
-        }
-        // The body forgot it, most likely; if not, nobody will use it again.
-        if let Some(before) = before.filter(|b| b != client)
-            && let Err(error) = self.sunshine.unpair(|name| name == before).await
-        {
-            log::warn!(target: "pairing", body:% = self.ip; "cannot unpair {before}: {error}");
         }
         true
     }
 
     /// Launches the experience and registers it in Sunshine. Answers the warnings: a session
-    /// goes on without either.
-    pub async fn launch(&self, launch: &Launch) -> Vec<String> {
+    /// goes on without either. `is_streaming` tells whether another session streams from the body:
+    /// then its apps are not changed, as Sunshine would end that stream.
+    pub async fn launch(
+        &self,
+        launch: &Launch,
+        is_streaming: impl Fn() -> bool + Sync,
+    ) -> Vec<String> {
         let mut warnings = Vec::new();
         let launched = self.agent.launch(launch).await;
         let start = launched.as_ref().is_err_and(|e| e.is_certain());
         let is_silent = launched.as_ref().is_err_and(|e| e.is_silence());
         warnings.extend(launched.err().map(|e| e.to_string()));
         let port = (!is_silent).then_some(self.bodies.rules.ports.agent);
-        let registered = experience::register(&self.sunshine, launch, port, start).await;
+        let app = experience::entry(launch, port, start);
+        let registered = match app {
+            Ok(app) => self.register(app, is_streaming).await,
+            Err(error) => Err(error),
+        };
         warnings.extend(registered.err().map(|e| e.to_string()));
         for warning in &warnings {
             log::warn!(target: "session", session = launch.session_id.as_str(); "{warning}");
@@ -271,8 +270,48 @@ impl Body {
         warnings
     }
 
+    /// Has Sunshine list the app as said. When it lists it so already nothing is posted: any change
+    /// of the list makes Sunshine forget the running app and end its streams.
+    async fn register(
+        &self,
+        app: Map<String, Value>,
+        is_streaming: impl Fn() -> bool + Sync,
+    ) -> Result<(), ExperienceError> {
+        // The list is sorted anew by each change: an index is good for nobody else meanwhile.
+        let _hold = self
+            .hold(REGISTER)
+            .await
+            .map_err(|_| ExperienceError::Occupied("another session of this worker uses it"))?;
+        let unlike = self.sunshine.unlike(app).await;
+        let Some(entry) = unlike.map_err(ExperienceError::Sunshine)? else {
+            return Ok(());
+        };
+        let streaming = ExperienceError::Occupied("another session streams from it");
+        if is_streaming() {
+            return Err(streaming);
+        }
+        // A session that is leaving may be closing its own.
+        let seen = self.gamestream.occupation().await;
+        if seen.is_ok_and(|seen| seen.app > 0) && self.becomes_free().await.is_err() {
+            if !self.bodies.rules.close_foreign_app {
+                return Err(ExperienceError::Occupied(
+                    "an app of somebody else runs there",
+                ));
+            }
+            log::info!(target: "pairing", body:% = self.ip; "closing a foreign app");
+            self.close(|| !is_streaming())
+                .await
+                .map_err(ExperienceError::Close)?;
+        }
+        if is_streaming() {
+            return Err(streaming);
+        }
+        let saved = self.sunshine.save_app(entry).await;
+        saved.map_err(ExperienceError::Sunshine)
+    }
+
     /// Finds what to stream. `app` must be there if it is asked for; otherwise it is the
-    /// launched experience, or the desktop.
+    /// launched experience, or the desktop. `is_streaming` as for [`Body::launch`].
     ///
     /// # Errors
     /// See [`TargetError`].
@@ -282,6 +321,7 @@ impl Body {
         paired: &Paired,
         app: Option<&str>,
         launch: Option<&Launch>,
+        is_streaming: impl Fn() -> bool + Sync,
     ) -> Result<StreamTarget, TargetError> {
         let host_id = paired.host_id;
         let apps = program.apps(host_id).await.map_err(TargetError::Program)?;
@@ -293,17 +333,23 @@ impl Body {
         };
         let missing = || TargetError::NoApp(wanted.unwrap_or(DESKTOP).chars().take(100).collect());
         let app_id = found.ok_or_else(missing)?;
-        self.clear(program, host_id, app_id).await;
+        self.clear(program, host_id, app_id, is_streaming).await;
         Ok(StreamTarget { host_id, app_id })
     }
 
     /// A running app would be streamed in place of the wanted one.
-    async fn clear(&self, program: &Program, host_id: u32, app_id: u32) {
+    async fn clear(
+        &self,
+        program: &Program,
+        host_id: u32,
+        app_id: u32,
+        is_streaming: impl Fn() -> bool + Sync,
+    ) {
         match program.running_app(host_id).await {
             Ok(running) if running == 0 || running == app_id => {}
-            Ok(running) if self.bodies.rules.close_foreign_app => {
+            Ok(running) if self.bodies.rules.close_foreign_app && !is_streaming() => {
                 log::info!(target: "pairing", body:% = self.ip; "closing foreign app {running}");
-                if let Err(error) = self.sunshine.close_app().await {
+                if let Err(error) = self.close(|| !is_streaming()).await {
                     log::warn!(target: "pairing", body:% = self.ip; "cannot close it: {error}");
                 }
             }
@@ -312,63 +358,6 @@ impl Body {
             Err(error) => log::debug!(target: "pairing", body:% = self.ip;
                 "cannot tell whether an app runs: {error}"),
         }
-    }
-
-    /// Undoes what a session left: stops the experience, closes the app, unpairs the client
-    /// unless its identity is kept. What `neighbours` need stays, for the last of them to undo. May
-    /// be repeated; never takes longer than `within`.
-    pub async fn leave(
-        &self,
-        traces: &Traces,
-        neighbours: &Neighbours,
-        within: Duration,
-    ) -> Departure {
-        let deadline = clock::now() + within;
-        let late = || format!("no time left within {}", humantime::format_duration(within));
-        let stop = async {
-            let launch = traces.launch.as_ref()?;
-            if neighbours.experiences.contains(&launch.experience) {
-                return None;
-            }
-            match clock::by(deadline, self.agent.stop(launch)).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(format!("experience may run on: {error}")),
-                Err(_) => Some(format!("experience may run on: {}", late())),
-            }
-        };
-        let close = async {
-            if neighbours.is_watched || (!traces.streamed && traces.launch.is_none()) {
-                return None;
-            }
-            match clock::by(deadline, self.sunshine.close_app()).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(format!("app may run on: {error}")),
-                Err(_) => Some(format!("app may run on: {}", late())),
-            }
-        };
-        let unpair = async {
-            let kept = self.identity().await.map(|i| i.client);
-            let Some(client) = traces.client.clone().filter(|c| kept.as_ref() != Some(c)) else {
-                return Ok(Vec::new());
-            };
-            match clock::by(deadline, self.sunshine.unpair(|n| n == client)).await {
-                Ok(Ok(gone)) => Ok(gone),
-                Ok(Err(error)) => Err(format!("client {client} may stay paired: {error}")),
-                Err(_) => Err(format!("client {client} may stay paired: {}", late())),
-            }
-        };
-        let (stopped, (closed, unpaired)) =
-            smol::future::zip(stop, smol::future::zip(close, unpair)).await;
-        let mut departure = Departure::default();
-        departure.left.extend(stopped.into_iter().chain(closed));
-        match unpaired {
-            Ok(gone) => departure.unpaired = gone,
-            Err(error) => departure.left.push(error),
-        }
-        for left in &departure.left {
-            log::warn!(target: "cleanup", body:% = self.ip; "{left}");
-        }
-        departure
     }
 
     pub(super) async fn identity(&self) -> Option<Identity> {

@@ -4,7 +4,9 @@
 //! For the demo, for tests and for virtual machines. What it is told it keeps and shows: the agent
 //! port answers `GET /calls`, and takes `POST /faults` with the [`Faults`] to switch on. It pairs
 //! with programs that take `paired=1` for a pairing; the handshake's later phases it does not
-//! have.
+//! have. As the original, it gives a PIN to the newest pending pairing and crashes when that took
+//! one before, drops a pairing by a phase out of order, and forgets its running app when the list
+//! of apps is changed.
 
 use std::fmt;
 use std::io;
@@ -188,6 +190,12 @@ impl DemoBody {
     #[must_use]
     pub fn running(&self) -> Option<String> {
         self.state.running()
+    }
+
+    /// Whether its Sunshine has crashed: a second PIN came for one pairing.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        self.state.has_crashed()
     }
 
     /// Rating records it got.

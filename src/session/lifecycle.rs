@@ -90,6 +90,8 @@ pub struct Lifecycle {
     misses: u32,
     presence: Presence,
     body_touched: bool,
+    /// The run that was started with a kept identity. A start that fails so is tried once without.
+    seeded: Option<Run>,
     stream_path: Option<String>,
     /// Whether the stream could ever be watched; from then on a dead process is a restart.
     is_ready_once: bool,
@@ -160,6 +162,7 @@ impl Lifecycle {
             misses: 0,
             presence: Presence::new(kept.was_connected, kept.disconnect_count),
             body_touched: kept.body_touched,
+            seeded: None,
             stream_path: kept.stream_path,
             is_ready_once: false,
             drain_until: None,

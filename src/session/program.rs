@@ -151,6 +151,12 @@ impl Program {
         })
     }
 
+    /// Whether it is the program built into this binary.
+    #[must_use]
+    pub fn is_testcard(&self) -> bool {
+        self.args.first().is_some_and(|word| word == TESTCARD)
+    }
+
     /// The program built into this binary.
     fn testcard() -> Result<Self, ProgramError> {
         let unusable = |error| ProgramError::Unusable {

@@ -12,6 +12,7 @@ use super::live::{Live, Shown, ended};
 use super::scribe::{Scribe, ScribeError};
 use super::shortage::DISK_RETRY;
 use super::steps::{self, Stage};
+use crate::exec::Stopper;
 use crate::http::sse::Event;
 use crate::protocol::{EndReason, Phase, Status};
 use crate::session::ledger::{Credentials, Entry};
@@ -32,6 +33,8 @@ pub(super) struct Driver {
     stage: Stage,
     /// The step under way; dropping it cancels it.
     step: Option<Task<()>>,
+    /// Ends the pairing under way, which may finish a handshake.
+    pairing: Option<Stopper>,
     /// What a start is at, and since when.
     phase: Option<(Phase, Instant)>,
     /// Whether a page was open when the session ended.
@@ -58,6 +61,7 @@ impl Driver {
             scribe: Scribe::of(worker.ledger.clone(), live.id.clone()),
             stage,
             step: None,
+            pairing: None,
             phase: None,
             had_viewers: false,
             ledger_retry: None,
@@ -133,9 +137,13 @@ impl Driver {
             log::debug!(target: "session", session = self.live.id.as_str(); "{input:?}");
             actions = self.life.on(clock::now(), input);
             let is_due = self.ledger_retry.is_some_and(|at| at <= clock::now());
-            if self.live.take_unsaved() || is_due {
+            if self.live.is_unsaved() || is_due {
                 // Failed again: the next attempt is set.
-                let _ = self.write_ledger(&self.live.shown()).await;
+                let shown = self.live.shown();
+                let written = self.write_ledger(&shown).await;
+                if let (Err(why), Status::Starting) = (written, shown.status) {
+                    actions.extend(self.life.on(clock::now(), Input::LedgerFailed(why)));
+                }
             }
         }
     }
@@ -156,15 +164,21 @@ impl Driver {
                 exec::spawn(steps::spawn(worker, live, self.stage.clone(), run)).detach();
             }
             Action::AwaitProgram(run) => self.step(steps::await_program(live, run)),
-            Action::PairBody(run) => self.step(steps::pair(worker, live, self.stage.clone(), run)),
+            Action::PairBody(run) => {
+                self.step = None;
+                let (stopper, stop) = exec::stop();
+                self.pairing = Some(stopper);
+                exec::spawn(steps::pair(worker, live, self.stage.clone(), run, stop)).detach();
+            }
             Action::LaunchExperience(run) => live.tell(Input::Launched(run)),
             Action::ProbeProgram(run, probe) => {
                 exec::spawn(steps::probe(worker, live, run, probe)).detach();
             }
             Action::KillTree(run) => self.kill(run),
             Action::LeaveBody => {
-                // A pairing in flight is cancelled; leaving itself nothing cancels.
+                // A pairing in flight is told to end; leaving itself nothing cancels.
                 self.step = None;
+                self.pairing = None;
                 exec::spawn(steps::leave(worker, live, self.stage.clone())).detach();
             }
             Action::RemoveWorkspace => {
@@ -184,13 +198,10 @@ impl Driver {
 
     fn kill(&mut self, run: Run) {
         self.step = None;
+        self.pairing = None;
         self.live.abandon(run);
-        exec::spawn(steps::kill(
-            Arc::clone(&self.worker),
-            Arc::clone(&self.live),
-            run,
-        ))
-        .detach();
+        let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
+        exec::spawn(steps::kill(worker, live, self.stage.clone(), run)).detach();
     }
 
     /// Measures the phases of the first start; an adopted session has none.
@@ -226,7 +237,12 @@ impl Driver {
     /// The ledger is written before anything that it must know of is done. An entry that cannot be
     /// written is written again every [`DISK_RETRY`].
     async fn write_ledger(&mut self, shown: &Shown) -> Result<(), String> {
+        let changes = self.live.changes();
         let written = self.scribe.write(self.entry(shown)).await;
+        // A start does not go on without its entry, everything else does.
+        if written.is_ok() || shown.status != Status::Starting {
+            self.live.set_saved(changes);
+        }
         let Err(error) = written else {
             self.ledger_retry = None;
             self.worker.shortages.disk_works();

@@ -1,5 +1,6 @@
 //! One session as the rest of the worker sees it: what is known of it, and how to reach it.
 
+mod marks;
 mod shown;
 mod viewers;
 
@@ -139,7 +140,10 @@ struct Told {
     tunnels: HashMap<ViewerId, Stopper>,
     waiting: Vec<Sender<()>>,
     rating: Option<u8>,
-    is_unsaved: bool,
+    /// Counts the changes that no change of the lifecycle writes down.
+    changes: u64,
+    /// How many of them the ledger has.
+    saved: u64,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
     asked: [Bucket; Wanted::COUNT],
@@ -221,7 +225,23 @@ impl Live {
     }
 
     pub(super) fn set_running(&self, running: Option<Arc<Running>>) {
-        self.told().running = running;
+        let mut told = self.told();
+        told.running = running;
+        told.waiting.clear();
+    }
+
+    /// Waits until it has no stream process.
+    pub(super) async fn stopped(&self) {
+        loop {
+            let changed = {
+                let mut told = self.told();
+                if told.running.is_none() {
+                    return;
+                }
+                told.listen()
+            };
+            let _ = changed.recv().await;
+        }
     }
 
     /// The run and those before it are not to be started any more.
@@ -246,7 +266,7 @@ impl Live {
         {
             let mut told = self.told();
             told.rating = Some(score);
-            told.is_unsaved = true;
+            told.changes += 1;
             told.waiting.clear();
         }
         // The driver keeps it.
@@ -255,11 +275,6 @@ impl Live {
 
     pub(super) fn rating(&self) -> Option<u8> {
         self.told().rating
-    }
-
-    /// Whether the ledger misses something that no change of the lifecycle will write; asked once.
-    pub(super) fn take_unsaved(&self) -> bool {
-        std::mem::take(&mut self.told().is_unsaved)
     }
 
     /// Waits until the rating is another than `before`.

@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use crate::acme::Acme;
 use crate::body::Bodies;
+use crate::body::identity::Kind;
 use crate::clock;
 use crate::config::Config;
 use crate::exec::{self, Stop};
@@ -214,9 +215,9 @@ impl Worker {
                 ledger,
                 _lock: lock,
                 supervisor: Supervisor::new(settings.limits, settings.log_max_bytes),
+                bodies: Bodies::new(settings.rules.clone(), kind_of(&program)),
                 program,
                 sessions_dir,
-                bodies: Bodies::new(settings.rules.clone()),
                 tidy: tidy::Tidy::default(),
                 machine: machine::Sight::new(machine),
                 counters: metrics::Counters::default(),
@@ -392,6 +393,13 @@ impl Worker {
 
 /// How often a shutdown looks whether the sessions are gone.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(50);
+
+fn kind_of(program: &Program) -> Kind {
+    match program.is_testcard() {
+        true => Kind::TestCard,
+        false => Kind::Moonlight,
+    }
+}
 
 /// Both services take ratings at the same path.
 fn ratings_of(peer: &crate::config::Peer) -> Destination {

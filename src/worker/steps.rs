@@ -1,34 +1,38 @@
 //! The steps of a session's life: each does one thing and says how it went.
 
+mod leaving;
+mod pairing;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::live::Live;
 use super::{Worker, ice, tidy};
+use crate::body::pairing::{BodyHold, FINISH};
 use crate::body::program::{Program as Api, ProgramError, USER_HEADER};
-use crate::body::{Body, Neighbours, Paired};
-use crate::protocol::{Phase, Status};
+use crate::body::{Body, Paired};
 use crate::session::lifecycle::{Input, ProbeNumber, Run};
 use crate::session::program_config::{
-    IceServer, Reach, SEED_HOST, Seed, Settings as ProgramSettings, path_prefix,
+    IceServer, Reach, Seed, Settings as ProgramSettings, path_prefix,
 };
 use crate::session::running::Exit;
 use crate::{clock, exec, ids};
+
+pub(super) use leaving::leave;
+pub(super) use pairing::pair;
 
 /// Wait for the stream program's first answer; it needs 25 to 40 ms, a loaded machine more.
 const READY: Duration = Duration::from_secs(15);
 /// Wait for a probe's answer.
 const PROBE: Duration = Duration::from_secs(5);
-/// Time for pairing: `sessions.start_timeout` cuts it shorter where that is configured.
-const PAIR: Duration = Duration::from_secs(30);
-/// Time for undoing everything on the body.
-const LEAVE: Duration = Duration::from_secs(8);
+/// Wait for a pairing that was told to end: a call to Sunshine under way, and its handshake.
+const PAIRING_ENDS: Duration = FINISH.saturating_add(Duration::from_secs(1));
 /// Time for ending every process of a session: SIGINT, 2 s, SIGKILL, and the kernel's work.
 const KILL: Duration = Duration::from_secs(6);
-/// Time for the stream program to write its `data.json` after pairing.
-const KEEP: Duration = Duration::from_secs(2);
 /// Silence after which a peer counts as disconnected, until the body's distance is known.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(15);
+/// Where the stream program keeps its hosts, below its session's directory.
+const DATA: &str = "server/data.json";
 /// How much of the stream program's output explains a failed start.
 const TAIL: u32 = 400;
 
@@ -37,14 +41,27 @@ const TAIL: u32 = 400;
 pub(super) struct Stage {
     pub(super) body: Option<Body>,
     shared: Arc<Mutex<Shared>>,
+    /// Held while the session pairs.
+    pairing: Arc<smol::lock::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     ice_disconnected: Option<Duration>,
-    /// As which host the body was in the program's first `data.json`.
-    seeded: Option<u32>,
+    /// The kept client with which the program was started.
+    seeded: Option<Seeded>,
+    /// Set once a start with a kept client failed.
+    is_unseeded: bool,
     paired: Option<Paired>,
+    /// Kept from before a pairing until nothing of it can be pending.
+    hold: Option<BodyHold>,
+}
+
+/// A kept client, as far as the steps need it.
+#[derive(Clone, Debug)]
+struct Seeded {
+    client: String,
+    unique_id: String,
 }
 
 impl Stage {
@@ -52,7 +69,13 @@ impl Stage {
         Self {
             body,
             shared: Arc::default(),
+            pairing: Arc::default(),
         }
+    }
+
+    /// Waits until no pairing is under way.
+    async fn pairing_ended(&self) {
+        let _ = clock::by(clock::now() + PAIRING_ENDS, self.pairing.lock()).await;
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Shared) -> T) -> T {
@@ -94,6 +117,9 @@ pub(super) async fn spawn(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, ru
     let said = match outcome {
         Ok(running) => {
             let running = Arc::new(running);
+            if stage.with(|s| s.seeded.is_some() && s.paired.is_none()) {
+                live.report(Input::Seeded(run)).await;
+            }
             log::info!(target: "session", session = live.id.as_str();
                 "stream process pid={} port={}", running.pid(), live.port);
             live.set_streamer(Some(worker.program.streamer.clone()));
@@ -137,18 +163,33 @@ async fn prepare_and_spawn(
         settings.ice_server_script = Some(script);
         files = parts;
     }
+    let mut seeded = None;
     if let Some(body) = &stage.body {
-        settings.seed = body.kept().await.map(|identity| Seed {
-            client_unique_id: identity.unique_id().to_owned(),
-            host: identity.host(),
-        });
+        let failed = stage.with(|s| s.seeded.take_if(|_| s.paired.is_none()));
+        if let Some(Seeded { client, .. }) = failed {
+            log::warn!(target: "pairing", session = live.id.as_str();
+                "the start with the kept identity of {client} failed, starting without it");
+            body.drop_kept(&client).await;
+            tidy::dropped(worker, body);
+            stage.with(|s| s.is_unseeded = true);
+            drop_data(live).await?;
+        } else if !stage.with(|s| s.is_unseeded) {
+            let kept = body.kept().await;
+            seeded = kept.as_ref().map(|identity| Seeded {
+                client: identity.client.clone(),
+                unique_id: identity.unique_id().to_owned(),
+            });
+            settings.seed = kept.map(|identity| Seed {
+                client_unique_id: identity.unique_id().to_owned(),
+                host: identity.host(),
+            });
+        }
     }
     let (dir, program, existing) = (
         worker.sessions_dir.clone(),
         worker.program.clone(),
         live.workspace.clone(),
     );
-    let seeded = settings.seed.as_ref().map(|_| SEED_HOST);
     let workspace = smol::unblock(move || {
         let fresh = !existing.path().exists();
         let workspace = if fresh {
@@ -172,6 +213,16 @@ async fn prepare_and_spawn(
         .spawn(&worker.program, &workspace)
         .await
         .map_err(|e| e.to_string())
+}
+
+/// Removes what the program of a failed start knew.
+async fn drop_data(live: &Live) -> Result<(), String> {
+    let data = live.workspace.path().join(DATA);
+    let removed = smol::unblock(move || std::fs::remove_file(data)).await;
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }
 
 fn program_settings(worker: &Worker, live: &Live, stage: &Stage) -> ProgramSettings {
@@ -246,78 +297,8 @@ pub(super) async fn probe(worker: Arc<Worker>, live: Arc<Live>, run: Run, probe:
     .await;
 }
 
-/// Pairs, launches the experience and finds the stream's address.
-pub(super) async fn pair(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, run: Run) {
-    let outcome = pair_and_target(&worker, &live, &stage).await;
-    live.set_launching(false);
-    live.report(match outcome {
-        Ok(path) => Input::Paired(run, path),
-        Err(why) => Input::PairingFailed(run, why),
-    })
-    .await;
-}
-
-async fn pair_and_target(
-    worker: &Arc<Worker>,
-    live: &Arc<Live>,
-    stage: &Stage,
-) -> Result<String, String> {
-    let body = stage
-        .body
-        .as_ref()
-        .ok_or("its address is no longer allowed")?;
-    let api = api(live)?;
-    let mut traces = live.traces();
-    let paired = match stage.with(|s| s.paired.clone()) {
-        // A restart in place: the stream program has kept its pairing.
-        Some(paired) if api.apps(paired.host_id).await.is_ok() => paired,
-        _ => {
-            let seeded = stage.with(|s| s.seeded);
-            let paired = body
-                .pair(&api, &traces, seeded, PAIR)
-                .await
-                .map_err(|e| e.to_string())?;
-            if paired.fresh {
-                keep(live, body.clone());
-            }
-            stage.with(|s| s.paired = Some(paired.clone()));
-            paired
-        }
-    };
-    let launch = live.wish.launch.as_ref();
-    if let Some(launch) = launch.filter(|_| !traces.streamed) {
-        live.set_launching(true);
-        let begun = clock::now();
-        body.launch(launch).await;
-        let span = clock::now().saturating_duration_since(begun);
-        worker.counters.passed(Phase::Launching, span);
-    }
-    let target = body
-        .target(&api, &paired, live.wish.request.app.as_deref(), launch)
-        .await
-        .map_err(|e| e.to_string())?;
-    traces.streamed = true;
-    live.set_traces(traces);
-    tidy::visited(worker, body);
-    let (host, app) = (target.host_id, target.app_id);
-    Ok(format!(
-        "{}/stream.html?hostId={host}&appId={app}",
-        path_prefix(&live.id)
-    ))
-}
-
-/// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream
-/// does not wait for that.
-fn keep(live: &Arc<Live>, body: Body) {
-    let data = live.workspace.path().join("server/data.json");
-    let traces = live.traces();
-    exec::spawn(async move {
-        body.keep(&traces, &data, KEEP).await;
-    })
-    .detach();
-}
-
-pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
+pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, stage: Stage, run: Run) {
+    stage.pairing_ended().await;
     // A start in flight comes to its end first, so that there is something to kill.
     let Ok(_spawning) = clock::by(clock::now() + KILL, live.spawning.lock()).await else {
         log::error!(target: "session", session = live.id.as_str(); "its start takes for ever");
@@ -338,36 +319,6 @@ pub(super) async fn kill(worker: Arc<Worker>, live: Arc<Live>, run: Run) {
     }
     worker.proxy.forget(&live.upstream());
     live.report(Input::TreeGone(run)).await;
-}
-
-pub(super) async fn leave(worker: Arc<Worker>, live: Arc<Live>, stage: Stage) {
-    if let Some(body) = &stage.body {
-        let stay = neighbours(&worker, &live);
-        let departure = body.leave(&live.traces(), &stay, LEAVE).await;
-        tidy::left(&worker, body, &departure);
-    }
-    live.report(Input::BodyLeft).await;
-}
-
-/// The sessions that stay on the body: a visitor may have come back in a new one while the old one
-/// still waited for him.
-fn neighbours(worker: &Worker, live: &Live) -> Neighbours {
-    let ip = live.wish.request.body_ip;
-    let all = worker.roster.all().into_iter();
-    let stay = all.filter(|other| {
-        let is_there = other.id != live.id && other.wish.request.body_ip == ip;
-        is_there && other.shown().end_reason.is_none()
-    });
-    let mut neighbours = Neighbours::default();
-    for other in stay {
-        // One that waits for its first viewer starts the app anew.
-        let status = other.shown().status;
-        neighbours.is_watched |= matches!(status, Status::Connected | Status::Lingering);
-        neighbours
-            .experiences
-            .extend(other.traces().launch.map(|l| l.experience));
-    }
-    neighbours
 }
 
 pub(super) async fn remove_workspace(live: Arc<Live>) {

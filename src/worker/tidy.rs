@@ -127,6 +127,12 @@ pub(super) fn left(worker: &Arc<Worker>, body: &Body, departure: &Departure) {
     }
 }
 
+/// A kept client is no longer kept: it goes, once no session uses it.
+pub(super) fn dropped(worker: &Arc<Worker>, body: &Body) {
+    worker.tidy.owe(body.ip());
+    spawn(worker, body);
+}
+
 fn spawn(worker: &Arc<Worker>, body: &Body) {
     let (worker, body) = (Arc::clone(worker), body.clone());
     exec::spawn(async move {
@@ -171,7 +177,8 @@ async fn look(worker: &Arc<Worker>, body: &Body) -> (bool, bool) {
         let there = worker.roster.all().into_iter();
         there
             .filter(|live| live.wish.request.body_ip == ip && live.shown().end_reason.is_none())
-            .map(|live| live.traces().client.unwrap_or_default())
+            // One that has no name yet counts, too.
+            .flat_map(|live| std::iter::once(String::new()).chain(live.traces().clients()))
             .collect()
     };
     match body.tidy(live, WITHIN).await {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::Finding;
+use crate::body::identity::Kind;
 use crate::body::sunshine::Credentials;
 use crate::body::{Bodies, interfaces};
 use crate::config::Config;
@@ -22,7 +23,9 @@ pub(super) async fn check(config: &Config, ip: IpAddr, unpair: bool) -> Vec<Find
         Ok(credentials) => credentials,
         Err(error) => return vec![Finding::fail(CHECK, error.to_string(), "")],
     };
-    let bodies = Bodies::new(crate::worker::body_rules(config, &interfaces::read()));
+    let rules = crate::worker::body_rules(config, &interfaces::read());
+    // Which kind does not matter: identities are removed, not used.
+    let bodies = Bodies::new(rules, Kind::Moonlight);
     let body = match bodies.body(ip, credentials) {
         Ok(body) => body,
         Err(forbidden) => return vec![Finding::fail(CHECK, forbidden.to_string(), "")],

@@ -14,7 +14,7 @@ use crate::{clock, exec};
 const DRIP: Duration = Duration::from_millis(500);
 
 /// Faults, all off by default. Counts and changes (`stale_pending`, `paired_clients`,
-/// `changed_certificate`) take effect when they are switched on; the others stay on.
+/// `changed_certificate`, `stuck`) take effect when they are switched on; the others stay on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
@@ -24,13 +24,17 @@ pub struct Faults {
     pub answers: Answers,
     /// Sunshine has a new certificate.
     pub changed_certificate: bool,
+    /// A running app that is closed leaves `currentgame` at -1 until the next close.
+    pub close_leaves_stuck: bool,
+    /// Every command that Sunshine runs for an app fails.
+    pub commands_fail: bool,
     /// Every content type is refused.
     pub content_type_refused: bool,
     /// 403 to everybody.
     pub forbidden: bool,
     /// A stream of this app that somebody else started runs.
     pub foreign_app: Option<String>,
-    /// The handshake fails after the PIN was taken.
+    /// The handshake fails after the PIN was taken; the pairing stays pending.
     pub handshake_fails: bool,
     /// Sunshine was never given credentials.
     pub not_configured: bool,
@@ -44,6 +48,10 @@ pub struct Faults {
     pub slow_tls_ms: u64,
     /// That many pairings are pending whose clients are gone.
     pub stale_pending: u32,
+    /// A stranger's pairing comes right after each one that is pending, and takes its PIN.
+    pub stranger_pairs: bool,
+    /// `currentgame` is -1 until an app is closed.
+    pub stuck: bool,
     /// No password is the right one.
     pub wrong_password: bool,
 }

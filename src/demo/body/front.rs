@@ -41,7 +41,7 @@ pub(super) fn open(
                     clock::sleep(Duration::from_millis(state.faults().slow_tls_ms)).await;
                 }
                 // Whatever ends it, both connections close.
-                let _ = stop.or(life.or(relay(stream, behind))).await;
+                let _ = stop.or(life.or(relay(stream, behind, &state))).await;
             })
             .detach();
         }
@@ -50,13 +50,18 @@ pub(super) fn open(
     Ok(bound)
 }
 
-async fn relay(stream: Async<TcpStream>, behind: SocketAddr) -> io::Result<()> {
+async fn relay(stream: Async<TcpStream>, behind: SocketAddr, state: &State) -> io::Result<()> {
     let server = Async::<TcpStream>::connect(behind).await?;
     for side in [&stream, &server] {
         side.get_ref().set_nodelay(true)?;
     }
+    let peer = server.get_ref().local_addr()?;
+    let client = Client::new(state, peer);
     let there = async {
-        smol::io::copy(&stream, &server).await?;
+        let copied = smol::io::copy(&stream, &server).await;
+        // Who says no more is gone: no client of Sunshine's closes one way only.
+        drop(client);
+        copied?;
         server.get_ref().shutdown(Shutdown::Write)
     };
     let back = async {
@@ -64,4 +69,23 @@ async fn relay(stream: Async<TcpStream>, behind: SocketAddr) -> io::Result<()> {
         stream.get_ref().shutdown(Shutdown::Write)
     };
     smol::future::try_zip(there, back).await.map(drop)
+}
+
+/// A client behind the door, until it is gone.
+struct Client<'a> {
+    state: &'a State,
+    peer: SocketAddr,
+}
+
+impl<'a> Client<'a> {
+    fn new(state: &'a State, peer: SocketAddr) -> Self {
+        state.client_came(peer);
+        Self { state, peer }
+    }
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        self.state.client_gone(self.peer);
+    }
 }

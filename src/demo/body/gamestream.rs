@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http_types::Method;
+use serde_json::Value;
 
 use super::state::State;
 use crate::clock;
@@ -96,7 +97,8 @@ impl GameStream {
     fn server(&self) -> String {
         let running = self.0.running();
         let (state, current) = match &running {
-            Some(title) => ("SUNSHINE_SERVER_BUSY", app_id(title)),
+            Some(title) => ("SUNSHINE_SERVER_BUSY", i64::from(app_id(title))),
+            None if self.0.is_stuck() => ("SUNSHINE_SERVER_FREE", -1),
             None => ("SUNSHINE_SERVER_FREE", 0),
         };
         let (sunshine, http) = self.0.ports();
@@ -130,11 +132,14 @@ impl GameStream {
             return xml(400, "Missing uniqueid parameter", "<paired>0</paired>");
         }
         if call.query_value("phrase").as_deref() != Some("getservercert") {
-            let says = "Out of order call: the demo body has no further phases";
+            let says = match self.0.drop_pairing(unique_id) {
+                true => "Out of order call: the demo body has no further phases",
+                false => "Invalid uniqueid",
+            };
             return xml(400, says, "<paired>0</paired>");
         }
         clock::sleep(Duration::from_millis(self.0.faults().pin_race_ms)).await;
-        match self.0.begin_pairing(unique_id).recv().await {
+        match self.0.begin_pairing(unique_id, call.peer).recv().await {
             Ok(true) => {
                 let mut hex = String::new();
                 for byte in self.0.pem.bytes() {
@@ -173,11 +178,16 @@ impl GameStream {
             );
         }
         let wanted = call.query_value("appid").unwrap_or_default();
-        let titles = self.0.apps().into_iter();
-        let mut titles = titles.filter_map(|a| a["name"].as_str().map(str::to_owned));
-        match titles.find(|t| app_id(t).to_string() == wanted) {
-            Some(title) => {
-                self.0.run(Some(title));
+        let title = |app: &Value| app["name"].as_str().unwrap_or_default().to_owned();
+        let mut apps = self.0.apps().into_iter();
+        match apps.find(|app| app_id(&title(app)).to_string() == wanted) {
+            Some(app) if self.0.faults().commands_fail && forbids(&app) => xml(
+                503,
+                "Failed to start the specified application",
+                "<gamesession>0</gamesession>",
+            ),
+            Some(app) => {
+                self.0.run(Some(title(&app)));
                 xml(200, "", "<gamesession>1</gamesession>")
             }
             None => xml(
@@ -187,6 +197,14 @@ impl GameStream {
             ),
         }
     }
+}
+
+/// Whether a failed command of the app makes Sunshine refuse its launch: each of `prep-cmd`, and one
+/// of `detached` when `cmd` comes after it.
+fn forbids(app: &Value) -> bool {
+    let has = |name: &str| app[name].as_array().is_some_and(|list| !list.is_empty());
+    let starts = app["cmd"].as_str().is_some_and(|cmd| !cmd.is_empty());
+    has("prep-cmd") || (has("detached") && starts)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a demo body remembers.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,9 +59,15 @@ struct Memory {
     calls: VecDeque<Recorded>,
     ratings: VecDeque<Value>,
     pending: Vec<Pending>,
+    /// Connections whose clients are there.
+    there: HashSet<SocketAddr>,
     clients: Vec<Client>,
     apps: Vec<Value>,
     running: Option<String>,
+    /// `currentgame` is -1: an app that ended early was closed once.
+    is_stuck: bool,
+    /// A second PIN came for one pairing: Sunshine has crashed, until it is started again.
+    has_crashed: bool,
     life: (Stopper, Stop),
     away_until: Instant,
 }
@@ -72,13 +79,14 @@ pub(super) struct Client {
     unique_id: String,
 }
 
-/// A pairing that waits for its PIN. As in Sunshine, one that took a PIN and did not go on stays
-/// until it is given another.
+/// A pairing that waits for its PIN. As in Sunshine, it stays when its client is gone, and when it
+/// took a PIN and did not go on.
 #[derive(Debug)]
 struct Pending {
     unique_id: String,
     took_pin: bool,
-    waiting: Option<Sender<bool>>,
+    /// The client that waits for the answer, and its connection.
+    waiting: Option<(Sender<bool>, SocketAddr)>,
 }
 
 impl State {
@@ -90,9 +98,12 @@ impl State {
             calls: VecDeque::new(),
             ratings: VecDeque::new(),
             pending: Vec::new(),
+            there: HashSet::new(),
             clients: Vec::new(),
             apps: apps.collect(),
             running: None,
+            is_stuck: false,
+            has_crashed: false,
             life: exec::stop(),
             away_until: clock::now(),
         };
@@ -162,12 +173,9 @@ impl State {
     pub(super) fn switch(&self, faults: Faults) {
         let mut memory = self.memory();
         for n in 0..faults.stale_pending.min(MANY) {
-            memory.pending.push(Pending {
-                unique_id: format!("stale-{n}"),
-                took_pin: false,
-                waiting: None,
-            });
+            memory.pending.push(Pending::stale(n));
         }
+        memory.is_stuck |= faults.stuck;
         for n in 0..faults.paired_clients.min(MANY) {
             memory.clients.push(Client {
                 name: format!("somebody else {n}"),
@@ -184,29 +192,41 @@ impl State {
     /// What ends with the next restart; `None` while there is nobody to talk to.
     pub(super) fn life(&self) -> Option<Stop> {
         let memory = self.memory();
-        (clock::now() >= memory.away_until).then(|| memory.life.1.clone())
+        let is_there = !memory.has_crashed && clock::now() >= memory.away_until;
+        is_there.then(|| memory.life.1.clone())
     }
 
     pub(super) fn restart(&self) {
         let mut memory = self.memory();
-        memory.pending.clear();
-        memory.running = None;
-        memory.life = exec::stop();
+        memory.end();
+        memory.has_crashed = false;
         memory.away_until = clock::now() + AWAY;
     }
 
+    pub(super) fn has_crashed(&self) -> bool {
+        self.memory().has_crashed
+    }
+
     /// A pairing is pending from now on; what comes out of the channel says how it ended.
-    pub(super) fn begin_pairing(&self, unique_id: &str) -> Receiver<bool> {
+    pub(super) fn begin_pairing(&self, unique_id: &str, peer: SocketAddr) -> Receiver<bool> {
         let (sender, receiver) = channel::bounded(1);
         let mut memory = self.memory();
+        if !memory.there.contains(&peer) {
+            // Its request was late, and is not made any more.
+            return receiver;
+        }
+        let waiting = Some((sender, peer));
         let known = memory.pending.iter_mut().find(|p| p.unique_id == unique_id);
         match known {
-            Some(stale) => stale.waiting = Some(sender),
+            Some(stale) => stale.waiting = waiting,
             None => memory.pending.push(Pending {
                 unique_id: unique_id.to_owned(),
                 took_pin: false,
-                waiting: Some(sender),
+                waiting,
             }),
+        }
+        if memory.faults.stranger_pairs {
+            memory.pending.push(Pending::stale(MANY));
         }
         let restart = std::mem::take(&mut memory.faults.restart_during_pairing);
         drop(memory);
@@ -216,33 +236,61 @@ impl State {
         receiver
     }
 
-    /// Gives a PIN to the first pending pairing, whosever it is.
+    /// That connection has a client.
+    pub(super) fn client_came(&self, peer: SocketAddr) {
+        self.memory().there.insert(peer);
+    }
+
+    /// The client of that connection is gone.
+    pub(super) fn client_gone(&self, peer: SocketAddr) {
+        let mut memory = self.memory();
+        memory.there.remove(&peer);
+        for pending in &mut memory.pending {
+            pending.waiting.take_if(|(_, waits)| *waits == peer);
+        }
+    }
+
+    /// Pairings that are pending, those of nobody included.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        self.memory().pending.len()
+    }
+
+    /// A phase out of its order: the pairing is dropped. Whether there was one.
+    pub(super) fn drop_pairing(&self, unique_id: &str) -> bool {
+        let pending = &mut self.memory().pending;
+        let before = pending.len();
+        pending.retain(|p| p.unique_id != unique_id);
+        pending.len() < before
+    }
+
+    /// Gives a PIN to the newest pending pairing, whosever it is.
     pub(super) fn give_pin(&self, name: &str) -> bool {
         let mut memory = self.memory();
         let fails = memory.faults.handshake_fails;
-        let Some(first) = memory.pending.first_mut() else {
+        let Some(newest) = memory.pending.last_mut() else {
             return false;
         };
-        if first.took_pin {
-            // "Out of order call": the pairing is dropped.
-            memory.pending.remove(0);
+        if newest.took_pin {
+            // Sunshine drops the pairing and then writes to it.
+            log::error!(target: "demo", "the body's Sunshine crashes: a second PIN for one pairing");
+            memory.has_crashed = true;
+            memory.end();
             return false;
         }
-        first.took_pin = true;
-        let unique_id = first.unique_id.clone();
-        let answered = first
+        newest.took_pin = true;
+        let unique_id = newest.unique_id.clone();
+        let answered = newest
             .waiting
             .take()
-            .is_some_and(|waiting| waiting.try_send(!fails).is_ok());
-        if answered {
-            memory.pending.remove(0);
-            if !fails {
-                memory.clients.push(Client {
-                    name: name.to_owned(),
-                    uuid: ids::label(),
-                    unique_id,
-                });
-            }
+            .is_some_and(|(waiting, _)| waiting.try_send(!fails).is_ok());
+        if answered && !fails {
+            memory.pending.pop();
+            memory.clients.push(Client {
+                name: name.to_owned(),
+                uuid: ids::label(),
+                unique_id,
+            });
         }
         true
     }
@@ -288,6 +336,37 @@ impl State {
 
     pub(super) fn run(&self, title: Option<String>) {
         self.memory().running = title;
+    }
+
+    /// Closes the app that runs.
+    pub(super) fn close(&self) {
+        let mut memory = self.memory();
+        let was_running = memory.running.take().is_some();
+        memory.is_stuck = was_running && memory.faults.close_leaves_stuck;
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.memory().is_stuck
+    }
+}
+
+impl Memory {
+    /// The process ends: every connection, pending pairing and app.
+    fn end(&mut self) {
+        self.pending.clear();
+        self.running = None;
+        self.is_stuck = false;
+        self.life = exec::stop();
+    }
+}
+
+impl Pending {
+    fn stale(n: u32) -> Self {
+        Self {
+            unique_id: format!("stale-{n}"),
+            took_pin: false,
+            waiting: None,
+        }
     }
 }
 

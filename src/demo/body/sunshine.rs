@@ -76,7 +76,7 @@ impl Rest {
             }
             (Method::Post, "/api/apps") => self.save(body),
             (Method::Post, "/api/apps/close") => {
-                self.0.run(None);
+                self.0.close();
                 status(true)
             }
             (Method::Post, "/api/pin") => {
@@ -109,8 +109,19 @@ impl Rest {
         }
     }
 
+    /// As Sunshine: what is empty is not kept, and the running app is forgotten.
     fn save(&self, mut app: Value) -> Reply {
-        let index = app.as_object_mut().and_then(|a| a.remove("index"));
+        let index = app.as_object_mut().and_then(|a| {
+            for list in ["prep-cmd", "detached"] {
+                if a.get(list)
+                    .and_then(Value::as_array)
+                    .is_some_and(Vec::is_empty)
+                {
+                    a.remove(list);
+                }
+            }
+            a.remove("index")
+        });
         let (Some(index), true) = (index.and_then(|i| i.as_i64()), app["name"].is_string()) else {
             return wrong(400, "type must be number, but is null");
         };
@@ -122,7 +133,10 @@ impl Rest {
             Ok(index) => apps.get_mut(index).map(|old| *old = app).is_some(),
         });
         match saved {
-            true => Reply::json(200, &json!({"status": true})),
+            true => {
+                self.0.run(None);
+                Reply::json(200, &json!({"status": true}))
+            }
             false => wrong(400, "index out of range"),
         }
     }

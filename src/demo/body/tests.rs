@@ -10,17 +10,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{DemoBody, Faults, Options};
-use crate::body::identity::Identity;
+use crate::body::identity::{Identity, Kind};
 use crate::body::networks::{Allowed, Machine};
 use crate::body::pairing::PairingError;
 use crate::body::program::Program;
 use crate::body::sunshine::Credentials;
 use crate::body::{Bodies, Body, Paired, Ports, Rules, Traces};
-use crate::ids;
 use crate::secret::Secret;
 use crate::session::program::Generation;
 use crate::session::program_config::{SEED_HOST, Seed};
 use crate::session::testing;
+use crate::{exec, ids};
 use program::{PREFIX, StreamProgram};
 
 const LONG: Duration = Duration::from_secs(40);
@@ -66,7 +66,7 @@ fn with(options: Options, change: impl FnOnce(&mut Rules)) -> Stage {
         close_foreign_app: false,
     };
     change(&mut rules);
-    let bodies = Bodies::new(rules);
+    let bodies = Bodies::new(rules, Kind::Moonlight);
     Stage { demo, bodies, dir }
 }
 
@@ -85,7 +85,7 @@ impl Stage {
     fn change(&mut self, change: impl FnOnce(&mut Rules)) {
         let mut rules = self.bodies.rules().clone();
         change(&mut rules);
-        self.bodies = Bodies::new(rules);
+        self.bodies = Bodies::new(rules, Kind::Moonlight);
     }
 
     fn program(&self, kept: Option<Identity>) -> (StreamProgram, Program) {
@@ -111,8 +111,8 @@ impl Stage {
     async fn pair(&self) -> (Traces, Result<Paired, PairingError>) {
         let body = self.body();
         let (_double, program) = self.program(None);
-        let traces = body.traces(None);
-        let paired = body.pair(&program, &traces, None, LONG).await;
+        let traces = marked(body.traces(None));
+        let paired = pair(&body, &program, &traces, None, LONG).await;
         (traces, paired)
     }
 
@@ -131,6 +131,38 @@ impl Stage {
             .filter(|c| c.ends_with("POST /api/pin"))
             .count()
     }
+}
+
+/// As the worker marks them before it pairs and launches.
+fn marked(traces: Traces) -> Traces {
+    Traces {
+        asked: true,
+        launched: true,
+        ..traces
+    }
+}
+
+/// Recalls or pairs, as the worker does.
+async fn pair(
+    body: &Body,
+    program: &Program,
+    traces: &Traces,
+    seeded: Option<u32>,
+    within: Duration,
+) -> Result<Paired, PairingError> {
+    if let Some(host_id) = seeded
+        && body.recalls(program, host_id, within).await?
+    {
+        let fresh = false;
+        return Ok(Paired { host_id, fresh });
+    }
+    let _hold = body.hold(within).await?;
+    let (_stopper, stop) = exec::stop();
+    let paired = body.pair(program, traces, within, &stop).await;
+    if paired.is_err() {
+        body.drop_pairing(program.user()).await;
+    }
+    paired
 }
 
 /// The `data.json` that a session starts with when an identity is kept.

@@ -21,6 +21,7 @@ impl Lifecycle {
             (Stage::Reaching, Input::BodyRefused(why)) => {
                 self.fail(now, Failure::Pairing(why));
             }
+            (Stage::Spawning, Input::Seeded(run)) if run == self.run => self.seeded = Some(run),
             (Stage::Spawning, Input::Spawned(run)) if run == self.run => {
                 self.stage = Stage::Awaiting;
                 self.out.push(Action::AwaitProgram(run));
@@ -39,6 +40,9 @@ impl Lifecycle {
             }
             (Stage::Pairing, Input::Paired(run, path)) if run == self.run => {
                 self.paired(now, path);
+            }
+            (Stage::Pairing, Input::SeedFailed(run, why)) if run == self.run => {
+                self.run_died(now, why);
             }
             (Stage::Pairing, Input::PairingFailed(run, why)) if run == self.run => {
                 self.fail(now, Failure::Pairing(why));
@@ -136,6 +140,10 @@ impl Lifecycle {
     /// The stream process is of no more use: restarted in place while someone watches.
     fn run_died(&mut self, now: Instant, why: String) {
         let failure = Failure::Program(why);
+        if !self.is_ready_once && self.seeded.take_if(|run| *run == self.run).is_some() {
+            self.stage = Stage::Clearing;
+            return self.clear(now);
+        }
         if !self.is_ready_once {
             return self.end(now, EndReason::StartFailed, Some(failure));
         }

@@ -72,6 +72,10 @@ pub enum Input {
     ProgramFailed(Run, String),
     /// The body did not answer.
     ReachFailed(String),
+    /// The stream process of this start runs with a kept identity.
+    Seeded(Run),
+    /// The body does not know the kept identity, nor did the stream process pair anew.
+    SeedFailed(Run, String),
     /// The stream process runs.
     Spawned(Run),
     /// There is no stream process: no port, no workspace, no executable.

@@ -29,6 +29,10 @@ impl Live {
     /// Leave for a signalling tunnel: a viewer until it ends. Streamers of earlier tunnels end
     /// first: a session has one encoder.
     pub(in crate::worker) async fn admit_tunnel(self: Arc<Self>) -> Pass {
+        // Before the page can have an app started.
+        if !self.traces().streamed {
+            self.mark(|traces| traces.streamed = true).await;
+        }
         if let (Some(running), Some(streamer)) = (self.running(), self.streamer()) {
             let ended = running.end_streamers(&streamer).await;
             if ended > 0 {

@@ -3,34 +3,80 @@
 use std::time::Duration;
 
 use super::super::{Answers, Faults, Options};
-use super::{Generation, LEAVE, LONG, SEED_HOST, stage, with};
+use super::{Generation, LEAVE, LONG, SEED_HOST, marked, pair, stage, with};
 use crate::body::Neighbours;
 use crate::body::pairing::PairingError;
 use crate::body::sunshine::SunshineError;
-use crate::exec;
+use crate::{clock, exec};
 
 #[test]
-fn the_pin_is_posted_again_until_the_request_has_reached_sunshine() {
+fn the_first_pin_waits_for_the_request_and_is_posted_again_until_it_is_pending() {
     let stage = stage(Faults {
-        pin_race_ms: 800,
+        pin_race_ms: 2_000,
         ..Faults::default()
     });
     let (traces, paired) = exec::block_on(stage.pair());
     assert!(paired.is_ok(), "{paired:?}");
     assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
     assert!(stage.pins() > 1, "{:?}", stage.calls());
+    let calls = stage.demo.calls();
+    let at = |text: &str| calls.iter().find(|c| c.call.contains(text)).unwrap().at_ms;
+    let waited = at("/api/pin") - at("phrase=getservercert");
+    assert!(waited >= 1_100, "{waited} ms");
 }
 
 #[test]
-fn a_stale_pairing_that_takes_the_pin_only_costs_time() {
+fn stale_pairings_do_not_get_our_pin() {
     let stage = stage(Faults {
-        stale_pending: 1,
+        stale_pending: 50,
         ..Faults::default()
     });
     let (traces, paired) = exec::block_on(stage.pair());
     assert!(paired.is_ok(), "{paired:?}");
     assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
-    assert_eq!(stage.pins(), 3, "taken, refused, ours");
+    assert_eq!(stage.pins(), 1);
+}
+
+#[test]
+fn a_pin_that_went_to_a_stranger_is_not_posted_again() {
+    let stage = stage(Faults {
+        stranger_pairs: true,
+        ..Faults::default()
+    });
+    let (_, paired) = exec::block_on(stage.pair());
+    let error = paired.unwrap_err();
+    assert!(matches!(error, PairingError::Silent(_)), "{error:?}");
+    assert!(error.to_string().contains("restart Sunshine"), "{error}");
+    assert_eq!(stage.pins(), 1);
+    assert_eq!(stage.demo.clients(), Vec::<String>::new());
+    assert!(!stage.demo.has_crashed());
+}
+
+#[test]
+fn a_pairing_that_is_told_to_end_posts_no_pin_or_finishes_its_handshake() {
+    for (race, pins, is_paired) in [(0, 0, false), (60_000, 1, false), (0, 1, true)] {
+        let stage = stage(Faults {
+            pin_race_ms: race,
+            ..Faults::default()
+        });
+        let body = stage.body();
+        let (_double, program) = stage.program(None);
+        let traces = marked(body.traces(None));
+        let (stopper, stop) = exec::stop();
+        let (paired, ()) = exec::block_on(smol::future::zip(
+            body.pair(&program, &traces, LONG, &stop),
+            async {
+                // At once, or when a PIN was posted.
+                let deadline = clock::now() + LONG;
+                while stage.pins() < pins && clock::now() < deadline {
+                    clock::sleep(Duration::from_millis(5)).await;
+                }
+                drop(stopper);
+            },
+        ));
+        assert_eq!(stage.pins(), pins, "{race}");
+        assert_eq!(paired.is_ok(), is_paired, "{race}: {paired:?}");
+    }
 }
 
 #[test]
@@ -73,6 +119,11 @@ fn a_pairing_that_fails_says_why_and_leaves_nothing() {
         let error = paired.unwrap_err();
         assert!(is(&error), "{faults:?}: {error:?}");
         assert_eq!(stage.demo.clients(), Vec::<String>::new(), "{faults:?}");
+        // What it left pending would be met by the next one.
+        stage.demo.fail(off()).unwrap();
+        let (_, next) = exec::block_on(stage.pair());
+        assert!(next.is_ok(), "{faults:?}: {next:?}");
+        assert_eq!(stage.demo.state.pending(), 0, "{faults:?}");
     }
 }
 
@@ -85,11 +136,14 @@ fn a_pairing_without_end_ends_at_its_deadline() {
     let body = stage.body();
     let (_double, program) = stage.program(None);
     let within = Duration::from_millis(700);
-    let paired = exec::block_on(body.pair(&program, &body.traces(None), None, within));
-    assert!(
-        matches!(paired, Err(PairingError::Late(_, false))),
-        "{paired:?}"
-    );
+    let paired = exec::block_on(pair(
+        &body,
+        &program,
+        &marked(body.traces(None)),
+        None,
+        within,
+    ));
+    assert!(matches!(paired, Err(PairingError::Late(_))), "{paired:?}");
 }
 
 #[test]
@@ -129,10 +183,7 @@ fn among_a_hundred_clients_only_ours_are_unpaired() {
         let tidied = stage.body().tidy(|| names, LONG).await.unwrap();
         assert_eq!(tidied.unpaired, [dead.client.unwrap()]);
         assert!(!tidied.is_in_use);
-        let departure = stage
-            .body()
-            .leave(&live, &Neighbours::default(), LEAVE)
-            .await;
+        let departure = stage.body().leave(&live, Neighbours::default, LEAVE).await;
         assert_eq!(departure.unpaired, [live.client.unwrap()]);
     });
     let clients = stage.demo.clients();
@@ -147,11 +198,11 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         let body = stage.body();
         assert_eq!(body.kept().await, None);
         let (double, program) = stage.program(None);
-        let first = body.traces(None);
-        body.pair(&program, &first, None, LONG).await.unwrap();
+        let first = marked(body.traces(None));
+        pair(&body, &program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         assert_eq!(
-            body.leave(&first, &Neighbours::default(), LEAVE)
+            body.leave(&first, Neighbours::default, LEAVE)
                 .await
                 .unpaired,
             Vec::<String>::new()
@@ -160,12 +211,16 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
 
         for generation in [Generation::Fork, Generation::Roles] {
             let (_double, program) = stage.program_of(generation, body.kept().await);
-            let second = body.traces(None);
+            let second = marked(body.traces(None));
             let seeded = Some(SEED_HOST);
-            let paired = body.pair(&program, &second, seeded, LONG).await.unwrap();
+            let paired = pair(&body, &program, &second, seeded, LONG).await.unwrap();
             assert!(!paired.fresh);
-            assert!(body.target(&program, &paired, None, None).await.is_ok());
-            body.leave(&second, &Neighbours::default(), LEAVE).await;
+            assert!(
+                body.target(&program, &paired, None, None, || false)
+                    .await
+                    .is_ok()
+            );
+            body.leave(&second, Neighbours::default, LEAVE).await;
         }
         assert_eq!(stage.pins(), 1, "no second dance");
         assert_eq!(stage.demo.clients(), [first.client.unwrap()]);
@@ -180,10 +235,10 @@ fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_u
     exec::block_on(async {
         let body = stage.body();
         let (double, program) = stage.program(None);
-        let first = body.traces(None);
-        body.pair(&program, &first, None, LONG).await.unwrap();
+        let first = marked(body.traces(None));
+        pair(&body, &program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
-        body.leave(&first, &Neighbours::default(), LEAVE).await;
+        body.leave(&first, Neighbours::default, LEAVE).await;
 
         stage.change(|rules| rules.pair_once = false);
         let body = stage.body();
@@ -205,15 +260,14 @@ fn a_body_that_forgot_us_is_paired_with_anew() {
     exec::block_on(async {
         let body = stage.body();
         let (double, program) = stage.program(None);
-        let first = body.traces(None);
-        body.pair(&program, &first, None, LONG).await.unwrap();
+        let first = marked(body.traces(None));
+        pair(&body, &program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         stage.demo.state.unpair(|_| true);
 
         let (double, program) = stage.program(body.kept().await);
-        let second = body.traces(None);
-        let paired = body
-            .pair(&program, &second, Some(SEED_HOST), LONG)
+        let second = marked(body.traces(None));
+        let paired = pair(&body, &program, &second, Some(SEED_HOST), LONG)
             .await
             .unwrap();
         assert!(paired.fresh && paired.host_id != 1);
@@ -234,25 +288,13 @@ fn a_sunshine_that_restarts_during_pairing_is_paired_with_when_it_is_back() {
     exec::block_on(async {
         let body = stage.body();
         let (_double, program) = stage.program(None);
-        let traces = body.traces(None);
-        let paired = body.pair(&program, &traces, None, LONG).await.unwrap();
-        assert!(body.target(&program, &paired, None, None).await.is_ok());
+        let traces = marked(body.traces(None));
+        let paired = pair(&body, &program, &traces, None, LONG).await.unwrap();
+        assert!(
+            body.target(&program, &paired, None, None, || false)
+                .await
+                .is_ok()
+        );
         assert_eq!(stage.demo.clients(), [traces.client.unwrap()]);
     });
-}
-
-#[test]
-fn stale_pairings_without_end_end_at_the_deadline_with_the_remedy() {
-    let stage = stage(Faults {
-        stale_pending: 50,
-        ..Faults::default()
-    });
-    let body = stage.body();
-    let (_double, program) = stage.program(None);
-    let within = Duration::from_secs(1);
-    let paired = exec::block_on(body.pair(&program, &body.traces(None), None, within));
-    let error = paired.unwrap_err();
-    assert!(matches!(error, PairingError::Late(_, true)), "{error:?}");
-    assert!(error.to_string().contains("restart Sunshine"), "{error}");
-    assert_eq!(stage.demo.clients(), Vec::<String>::new());
 }

@@ -5,16 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::super::{Faults, Options};
-use super::{LEAVE, LONG, stage, with};
+use super::{LEAVE, LONG, marked, pair, stage, with};
 use crate::body::Neighbours;
 use crate::body::experience::Launch;
 use crate::{clock, exec};
-
-/// No other session is on the body.
-const ALONE: Neighbours = Neighbours {
-    is_watched: false,
-    experiences: Vec::new(),
-};
 
 #[test]
 fn a_whole_visit_leaves_nothing_on_the_body() {
@@ -34,13 +28,15 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         let (_double, program) = stage.program(None);
         program.ready(LONG).await.unwrap();
         phase("ready");
-        let mut traces = body.traces(Some(launch.clone()));
-        let paired = body.pair(&program, &traces, None, LONG).await.unwrap();
+        let mut traces = marked(body.traces(Some(launch.clone())));
+        let paired = pair(&body, &program, &traces, None, LONG).await.unwrap();
         assert!(paired.fresh);
         phase("pair");
-        assert_eq!(body.launch(&launch).await, Vec::<String>::new());
+        assert_eq!(body.launch(&launch, || false).await, Vec::<String>::new());
         phase("launch");
-        let target = body.target(&program, &paired, None, Some(&launch)).await;
+        let target = body
+            .target(&program, &paired, None, Some(&launch), || false)
+            .await;
         assert_ne!(
             target.unwrap().app_id,
             881_448_767,
@@ -49,11 +45,11 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         phase("target");
         assert_eq!(stage.demo.clients(), [traces.client.clone().unwrap()]);
         traces.streamed = true;
-        let departure = body.leave(&traces, &ALONE, LEAVE).await;
+        let departure = body.leave(&traces, Neighbours::default, LEAVE).await;
         assert_eq!(departure.unpaired, [traces.client.clone().unwrap()]);
         assert_eq!(departure.left, Vec::<String>::new());
         phase("leave");
-        let again = body.leave(&traces, &ALONE, LEAVE).await;
+        let again = body.leave(&traces, Neighbours::default, LEAVE).await;
         assert_eq!((again.unpaired, again.left), (Vec::new(), Vec::new()));
     });
     assert_eq!(stage.demo.clients(), Vec::<String>::new());
@@ -88,7 +84,10 @@ fn an_experience_takes_the_place_of_the_one_of_its_name() {
     exec::block_on(async {
         for exe in [r"C:\a b\ü.exe", "C:\\x\n\"$(calc)\".exe"] {
             let launch = Launch::new(Some(nasty), exe, "s1");
-            assert_eq!(stage.body().launch(&launch).await, Vec::<String>::new());
+            assert_eq!(
+                stage.body().launch(&launch, || false).await,
+                Vec::<String>::new()
+            );
         }
     });
     let apps = stage.demo.state.apps();
@@ -110,7 +109,7 @@ fn what_hydrabody_or_sunshine_does_not_take_is_a_warning() {
         ..Faults::default()
     });
     let launch = Launch::new(Some("Mars"), r"C:\mars.exe", "s1");
-    let warnings = exec::block_on(refused.body().launch(&launch));
+    let warnings = exec::block_on(refused.body().launch(&launch, || false));
     assert!(
         warnings.len() == 1 && warnings[0].contains("answers POST /api/v1/launch with 500"),
         "{warnings:?}"
@@ -130,7 +129,7 @@ fn what_hydrabody_or_sunshine_does_not_take_is_a_warning() {
 
     let stage = stage(Faults::default());
     let long = Launch::new(Some(&"x".repeat(10_000)), &"y".repeat(10_000), "s1");
-    let warnings = exec::block_on(stage.body().launch(&long));
+    let warnings = exec::block_on(stage.body().launch(&long, || false));
     assert!(
         warnings.len() == 1 && warnings[0].starts_with("experience has 10000 bytes"),
         "{warnings:?}"
@@ -145,11 +144,11 @@ fn where_no_hydrabody_listens_sunshine_starts_the_executable_and_tells_nobody() 
         let apps = stage.demo.state.apps();
         apps.into_iter().find(|a| a["name"] == "Mars").unwrap()
     };
-    let warnings = exec::block_on(stage.body().launch(&launch));
+    let warnings = exec::block_on(stage.body().launch(&launch, || false));
     assert_eq!(warnings, Vec::<String>::new());
     let told = entry(&stage);
     assert!(
-        told["cmd"] == "" && told["prep-cmd"][0]["do"].is_string(),
+        told["cmd"] == "" && told["detached"][0].is_string(),
         "{told}"
     );
 
@@ -157,11 +156,10 @@ fn where_no_hydrabody_listens_sunshine_starts_the_executable_and_tells_nobody() 
     let port = closed.local_addr().unwrap().port();
     drop(closed);
     stage.change(|rules| rules.ports.agent = port);
-    let warnings = exec::block_on(stage.body().launch(&launch));
+    let warnings = exec::block_on(stage.body().launch(&launch, || false));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let alone = entry(&stage);
-    // Sunshine would not start an app whose command fails.
-    assert_eq!(alone["prep-cmd"], serde_json::json!([]), "{alone}");
+    assert_eq!(alone["detached"], Value::Null, "{alone}");
     assert_eq!(alone["cmd"], r#""C:\mars.exe""#);
 }
 
@@ -172,14 +170,15 @@ fn what_another_session_on_the_body_needs_stays_until_the_last_one_leaves() {
         ..Faults::default()
     });
     let body = stage.body();
-    let mut traces = body.traces(Some(Launch::new(Some("Mars"), r"C:\mars.exe", "s1")));
+    let mut traces = marked(body.traces(Some(Launch::new(Some("Mars"), r"C:\mars.exe", "s1"))));
     traces.streamed = true;
     let leave = |is_watched, experiences: &[&str]| {
         let neighbours = Neighbours {
             is_watched,
             experiences: experiences.iter().map(|e| (*e).to_owned()).collect(),
+            clients: Vec::new(),
         };
-        let departure = exec::block_on(body.leave(&traces, &neighbours, LEAVE));
+        let departure = exec::block_on(body.leave(&traces, || neighbours.clone(), LEAVE));
         assert_eq!(departure.left, Vec::<String>::new());
         let calls = stage.calls();
         let count = |text: &str| calls.iter().filter(|c| c.contains(text)).count();
@@ -202,8 +201,10 @@ fn a_body_that_is_gone_is_left_in_bounded_time_and_what_stays_is_said() {
     });
     let launch = Launch::new(Some("Mars"), r"C:\mars.exe", "s1");
     let body = stage.body();
-    let traces = body.traces(Some(launch));
-    let departure = exec::block_on(body.leave(&traces, &ALONE, Duration::from_millis(300)));
+    let mut traces = marked(body.traces(Some(launch)));
+    traces.streamed = true;
+    let departure =
+        exec::block_on(body.leave(&traces, Neighbours::default, Duration::from_millis(300)));
     assert_eq!(departure.left.len(), 3, "{departure:?}");
     assert!(
         departure
@@ -222,18 +223,17 @@ fn a_missing_app_is_an_error_when_it_was_asked_for_and_the_desktop_otherwise() {
     exec::block_on(async {
         let body = stage.body();
         let (_double, program) = stage.program(None);
-        let paired = body
-            .pair(&program, &body.traces(None), None, LONG)
+        let paired = pair(&body, &program, &marked(body.traces(None)), None, LONG)
             .await
             .unwrap();
         let launch = Launch::new(Some("Mars"), "x", "s1");
         let desktop = body
-            .target(&program, &paired, None, Some(&launch))
+            .target(&program, &paired, None, Some(&launch), || false)
             .await
             .unwrap();
         assert_eq!(desktop.app_id, 881_448_767);
         let missing = body
-            .target(&program, &paired, Some("Venus"), None)
+            .target(&program, &paired, Some("Venus"), None, || false)
             .await
             .unwrap_err();
         assert!(missing.to_string().contains("Venus"), "{missing}");
@@ -261,11 +261,12 @@ fn a_foreign_app_is_closed_when_configured() {
     exec::block_on(async {
         let body = stage.body();
         let (_double, program) = stage.program(None);
-        let paired = body
-            .pair(&program, &body.traces(None), None, LONG)
+        let paired = pair(&body, &program, &marked(body.traces(None)), None, LONG)
             .await
             .unwrap();
-        body.target(&program, &paired, None, None).await.unwrap();
+        body.target(&program, &paired, None, None, || false)
+            .await
+            .unwrap();
     });
     assert_eq!(stage.demo.running(), None);
 }

@@ -126,3 +126,29 @@ fn a_probe_that_this_worker_could_not_send_is_no_miss() {
     }
     assert!(rig.life.is_up());
 }
+
+#[test]
+fn a_start_that_fails_with_a_kept_identity_is_tried_once_without_it() {
+    let why = || "no".to_owned();
+    let exits = [Input::ProcessExited(1, why())];
+    let never_ready = [Input::ProgramFailed(1, why())];
+    let unknown = [Input::ProgramReady(1), Input::SeedFailed(1, why())];
+    let in_pairing = [Input::ProgramReady(1), Input::ProcessExited(1, why())];
+    let cases: [&[Input]; 4] = [&exits, &never_ready, &unknown, &in_pairing];
+    for inputs in cases {
+        let mut rig = Rig::starting(LIMITS);
+        for input in [Input::BodyReached, Input::Seeded(1), Input::Spawned(1)] {
+            rig.feed(input);
+        }
+        for input in inputs {
+            rig.feed(input.clone());
+        }
+        assert_eq!(rig.life.end_reason(), None, "{inputs:?}");
+        assert_eq!(rig.asked(&Action::KillTree(1)), 1);
+        rig.feed(Input::TreeGone(1));
+        assert!(rig.last.contains(&Action::Spawn(2)), "{:?}", rig.last);
+        rig.feed(Input::Spawned(2))
+            .feed(Input::ProcessExited(2, why()));
+        assert_eq!(rig.life.end_reason(), Some(EndReason::StartFailed));
+    }
+}
