@@ -280,8 +280,13 @@ impl Node {
     #[track_caller]
     pub fn stream_process(&self, id: &str) -> u32 {
         let pid = || self.entry(id)["process"]["pid"].as_u64();
-        until("the stream process", || pid().is_some());
-        u32::try_from(pid().unwrap()).unwrap()
+        let mut found = None;
+        // One look: while the process is replaced the entry has none.
+        until("the stream process", || {
+            found = pid();
+            found.is_some()
+        });
+        u32::try_from(found.unwrap()).unwrap()
     }
 
     pub fn ledger(&self) -> PathBuf {
