@@ -3,20 +3,28 @@
 //! The prefix is the record's target (`log::info!(target: "worker", "...")`); a record with the
 //! key `session` is prefixed `[session <id>]`. Under systemd a line goes to the journal with the
 //! record's keys as fields (`REQUEST_ID`, `SESSION`, `TARGET`, ...), so that `journalctl
-//! SESSION=<id>` finds it; elsewhere to stderr. A thread writes them from a bounded queue, so that a
-//! reader that stops stops nobody here. Never call anything here that logs.
+//! SESSION=<id>` finds it; elsewhere to stderr.
+//!
+//! A reader that has stopped reading blocks whoever writes to it. So one thread writes, and all
+//! others put their lines into a bounded queue before it; what does not fit is counted, and the log
+//! says how many lines were dropped as soon as it is read again. Never call anything here that logs.
 
+mod out;
 mod queue;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
+use std::io;
+use std::panic::{self, PanicHookInfo};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-pub use queue::FLUSH_WITHIN;
-use queue::{Line, Queue, Writer};
+use out::{Entry, Fields, Out};
+pub use queue::{Next, Queue, flush};
 
 /// Target of lines that are JSON themselves.
 const AUDIT: &str = "audit";
@@ -31,46 +39,111 @@ pub enum Format {
     Json,
 }
 
-/// Where lines go, and how they look.
-struct Lines {
-    is_json: AtomicBool,
-    queue: Queue,
-}
+/// Whether lines are JSON objects.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+static LINES: OnceLock<Lines> = OnceLock::new();
 
-/// Sets level and format; the first call installs the logger.
+/// The way to the thread that writes.
+#[derive(Debug)]
+struct Lines(io::Result<Queue<Entry>>);
+
+/// Sets level and format; the first call installs the logger, also for panics.
 pub fn init(level: LevelFilter, format: Format) {
-    static LINES: OnceLock<Lines> = OnceLock::new();
+    IS_JSON.store(format == Format::Json, Ordering::Relaxed);
     let lines = LINES.get_or_init(Lines::open);
-    lines
-        .is_json
-        .store(format == Format::Json, Ordering::Relaxed);
     // Only the first call can do it, and once is enough.
     if log::set_logger(lines).is_ok() {
-        // The usual hook writes to stderr itself, and would wait for a reader that has stopped.
-        std::panic::set_hook(Box::new(|panic| log::error!(target: "exec", "{panic}")));
+        panic::set_hook(Box::new(note_panic));
     }
     log::set_max_level(level);
 }
 
-/// Waits until the lines so far are written, for at most [`FLUSH_WITHIN`]: before the process ends.
-pub fn flush() {
-    log::logger().flush();
+/// Writes a line to stderr that is no record of the log, after the records before it.
+pub fn say(line: &str) {
+    LINES.get_or_init(Lines::open).send(Entry {
+        line: format!("{line}\n"),
+        fields: None,
+    });
+}
+
+/// Flushes the log when it is dropped: when the program ends, also by a panic.
+#[derive(Debug)]
+pub struct FlushAtEnd;
+
+impl Drop for FlushAtEnd {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// The default hook writes to stderr itself, which may block.
+fn note_panic(info: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    log::error!(target: "exec", "thread {name} {info}{backtrace}");
 }
 
 impl Lines {
     fn open() -> Self {
-        Self {
-            is_json: AtomicBool::new(false),
-            queue: Queue::open(Writer::open()),
-        }
+        Self(Queue::start("log", {
+            let mut out = None;
+            move |next| {
+                // The journal's socket may block, too.
+                let out = out.get_or_insert_with(Out::open);
+                match next {
+                    Next::Item(entry) => out.write(&entry),
+                    Next::Dropped(n) => out.write(&dropped(n)),
+                }
+            }
+        }))
     }
 
-    fn line(&self, record: &Record<'_>) -> String {
-        if self.is_json.load(Ordering::Relaxed) {
-            json(record)
-        } else {
-            text(record)
+    fn send(&self, entry: Entry) {
+        match &self.0 {
+            Ok(queue) => {
+                let size = entry.size();
+                queue.push(entry, size);
+            }
+            // A process without a thread to give has more to say than to do.
+            Err(_) => Out::open().write(&entry),
         }
+    }
+}
+
+fn dropped(n: u64) -> Entry {
+    entry(
+        &Record::builder()
+            .level(Level::Warn)
+            .target("log")
+            .args(format_args!(
+                "{n} lines dropped: what reads this log did not keep up"
+            ))
+            .build(),
+    )
+}
+
+fn entry(record: &Record<'_>) -> Entry {
+    let pairs = Pairs::of(record);
+    let line = if IS_JSON.load(Ordering::Relaxed) {
+        json(record, &pairs)
+    } else {
+        text(record, &pairs)
+    };
+    Entry {
+        line,
+        fields: Some(Fields {
+            level: record.level(),
+            target: record.target().to_owned(),
+            module: record.module_path_static(),
+            file: record.file_static(),
+            line: record.line(),
+            pairs: pairs.0,
+        }),
     }
 }
 
@@ -87,44 +160,48 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.queue.push(Line::of(record, self.line(record)));
+            self.send(entry(record));
         }
     }
 
     fn flush(&self) {
-        self.queue.flush();
+        flush();
     }
 }
 
+/// The keys of a record with their values.
 #[derive(Default)]
-struct Pairs {
-    session: Option<String>,
-    rest: Vec<(String, String)>,
-}
+struct Pairs(Vec<(String, String)>);
 
 impl<'kvs> VisitSource<'kvs> for Pairs {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        if key.as_str() == "session" {
-            self.session = Some(value.to_string());
-        } else {
-            self.rest.push((key.to_string(), value.to_string()));
-        }
+        self.0.push((key.to_string(), value.to_string()));
         Ok(())
     }
 }
 
-fn pairs(record: &Record<'_>) -> Pairs {
-    let mut pairs = Pairs::default();
-    let _ = record.key_values().visit(&mut pairs);
-    pairs
+impl Pairs {
+    fn of(record: &Record<'_>) -> Self {
+        let mut pairs = Self::default();
+        let _ = record.key_values().visit(&mut pairs);
+        pairs
+    }
+
+    fn session(&self) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key == "session");
+        found.map(|(_, id)| id.as_str())
+    }
+
+    fn rest(&self) -> impl Iterator<Item = &(String, String)> {
+        self.0.iter().filter(|(key, _)| key != "session")
+    }
 }
 
 /// Whole line with newline. Line breaks inside the message become `\n`, so that one event stays
 /// one line whatever a peer put into it.
-fn text(record: &Record<'_>) -> String {
+fn text(record: &Record<'_>, pairs: &Pairs) -> String {
     let mut line = String::with_capacity(128);
-    let pairs = pairs(record);
-    match &pairs.session {
+    match pairs.session() {
         Some(id) if record.target() == "session" => {
             let _ = write!(line, "[session {id}] ");
         }
@@ -143,7 +220,7 @@ fn text(record: &Record<'_>) -> String {
     }
     let _ = write!(line, "{}", record.args());
     // An audit line is JSON, and has them inside.
-    for (key, value) in pairs.rest.iter().filter(|_| record.target() != AUDIT) {
+    for (key, value) in pairs.rest().filter(|_| record.target() != AUDIT) {
         let _ = write!(line, " {key}={value}");
     }
     let mut line = line.replace('\r', "\\r").replace('\n', "\\n");
@@ -151,8 +228,7 @@ fn text(record: &Record<'_>) -> String {
     line
 }
 
-fn json(record: &Record<'_>) -> String {
-    let pairs = pairs(record);
+fn json(record: &Record<'_>, pairs: &Pairs) -> String {
     let mut object = serde_json::Map::new();
     object.insert(
         "time".into(),
@@ -169,11 +245,8 @@ fn json(record: &Record<'_>) -> String {
         Ok(value) if record.target() == AUDIT => object.insert("audit".into(), value),
         _ => object.insert("message".into(), message.into()),
     };
-    if let Some(id) = pairs.session {
-        object.insert("session".into(), id.into());
-    }
-    for (key, value) in pairs.rest {
-        object.insert(key, value.into());
+    for (key, value) in &pairs.0 {
+        object.insert(key.clone(), value.as_str().into());
     }
     format!("{}\n", serde_json::Value::Object(object))
 }
@@ -182,8 +255,12 @@ fn json(record: &Record<'_>) -> String {
 mod tests {
     use super::*;
 
+    fn said(record: &Record<'_>) -> String {
+        text(record, &Pairs::of(record))
+    }
+
     fn line(level: Level, target: &str, kv: &[(&str, &str)]) -> String {
-        text(
+        said(
             &Record::builder()
                 .level(level)
                 .target(target)
@@ -217,9 +294,10 @@ mod tests {
         let kv = &[("request_id", "r")][..];
         let mut record = Record::builder();
         record.target("audit").key_values(&kv);
-        let said = text(&record.args(format_args!("{{\"status\":204}}")).build());
-        assert_eq!(said, "[audit] {\"status\":204}\n");
-        let said = json(&record.args(format_args!("{{\"status\":204}}")).build());
+        let line = said(&record.args(format_args!("{{\"status\":204}}")).build());
+        assert_eq!(line, "[audit] {\"status\":204}\n");
+        let record = record.args(format_args!("{{\"status\":204}}")).build();
+        let said = json(&record, &Pairs::of(&record));
         let said: serde_json::Value = serde_json::from_str(&said).unwrap();
         assert_eq!(said["audit"]["status"], 204);
         assert_eq!(said["request_id"], "r");

@@ -55,11 +55,7 @@ pub fn main() -> ExitCode {
         }
     };
     match Cli::from_arg_matches(&matches) {
-        Ok(cli) => {
-            let code = run(cli);
-            lines::flush();
-            code
-        }
+        Ok(cli) => run(cli),
         Err(error) => {
             let _ = error.print();
             ExitCode::from(2)
@@ -68,6 +64,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
+    let _flush = lines::FlushAtEnd;
     // Until a configuration says otherwise.
     lines::init(::log::LevelFilter::Info, lines::Format::Text);
     let config = cli.config.as_deref();
@@ -163,7 +160,6 @@ fn print(text: &str) -> ExitCode {
 
 /// One clear line to stderr, and the exit code.
 fn fail(why: &str, code: u8) -> ExitCode {
-    lines::flush();
-    eprintln!("hydraneckwebrtc: {why}");
+    lines::say(&format!("hydraneckwebrtc: {why}"));
     ExitCode::from(code)
 }

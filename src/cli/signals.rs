@@ -3,6 +3,8 @@
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::log as lines;
+
 /// What an operator or systemd wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -37,7 +39,7 @@ pub(super) fn wishes() -> std::io::Result<smol::channel::Receiver<Wish>> {
                     }
                 };
                 if stops > 1 {
-                    ::log::logger().flush();
+                    lines::flush();
                     std::process::exit(1);
                 }
                 let _ = sender.try_send(wish);

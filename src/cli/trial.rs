@@ -13,7 +13,7 @@ use super::remote::reachable;
 use crate::http::client::{Client, ClientError, Outgoing};
 use crate::tls::Trust;
 use crate::update::{Place, Version, trial};
-use crate::{clock, exec};
+use crate::{clock, exec, log as lines};
 
 /// Wait for the process's own answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ impl Trial {
             }),
             trial::Start::RolledBack => {
                 become_installed(place);
-                ::log::logger().flush();
+                lines::flush();
                 std::process::exit(EX_RESTART.into());
             }
         }
@@ -82,6 +82,7 @@ impl Trial {
 /// fails.
 fn become_installed(place: &Place) {
     let arguments = std::env::args_os().skip(1);
+    lines::flush();
     let error = Command::new(place.exe()).args(arguments).exec();
     log::error!(target: "updater", "cannot start {}: {error}", place.exe().display());
 }

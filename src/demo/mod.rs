@@ -14,10 +14,10 @@ use std::time::Duration;
 use http_types::Method;
 use serde_json::json;
 
-use crate::exec;
 use crate::http::client::{Client, Outgoing};
 use crate::protocol::Created;
 use crate::tls::Trust;
+use crate::{exec, log as lines};
 use chain::{Chain, ChainError};
 
 /// Wait for the first session.
@@ -96,9 +96,10 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says it to whoever is still there: a closed terminal is no reason to leave things behind.
+/// Says it to whoever is still there: a closed or stopped terminal is no reason to leave things
+/// behind.
 fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    lines::say(line);
 }
 
 fn stop_signals() -> std::io::Result<smol::channel::Receiver<()>> {
@@ -115,6 +116,7 @@ fn stop_signals() -> std::io::Result<smol::channel::Receiver<()>> {
             for signal in signals.forever() {
                 // The second one: somebody is in a hurry. A terminal may hang up twice.
                 if sender.try_send(()).is_err() && signal != SIGHUP {
+                    lines::flush();
                     std::process::exit(1);
                 }
             }

@@ -8,7 +8,6 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -16,6 +15,7 @@ use super::call::Call;
 use super::exchange::Exchange;
 use super::reply::{Failure, Reply};
 use crate::clock;
+use crate::log::{Next, Queue};
 
 /// Only the service's user reads it.
 const MODE: u32 = 0o600;
@@ -42,10 +42,11 @@ impl fmt::Display for AuditError {
 
 impl std::error::Error for AuditError {}
 
-/// Where the lines go: the log's target `audit`, and a file where one is configured.
+/// Where the lines go: the log's target `audit`, and a file where one is configured. The file may
+/// be one that blocks, a pipe or a disk that hangs: a thread of its own writes it.
 #[derive(Debug, Default)]
 pub struct Audit {
-    file: Option<Mutex<File>>,
+    file: Option<Queue<String>>,
 }
 
 /// What is known of a call before it is answered.
@@ -109,12 +110,15 @@ impl Audit {
         let open = |path: &Path| {
             let mut options = OpenOptions::new();
             options.append(true).create(true).mode(MODE);
-            options.open(path).map_err(|cause| AuditError {
+            let file = options.open(path);
+            let started =
+                file.and_then(|file| Queue::start("audit", move |next| append(&file, next)));
+            started.map_err(|cause| AuditError {
                 path: path.to_owned(),
                 cause,
             })
         };
-        let file = path.map(open).transpose()?.map(Mutex::new);
+        let file = path.map(open).transpose()?;
         Ok(Self { file })
     }
 
@@ -141,11 +145,24 @@ impl Audit {
         log::info!(target: "audit", request_id = line.request_id; "{text}");
         if let Some(file) = &self.file {
             text.push('\n');
-            // One write a line: O_APPEND keeps lines whole.
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = file.write_all(text.as_bytes()) {
-                log::error!(target: "audit", "cannot append to log.audit_file: {error}");
-            }
+            let size = text.len();
+            file.push(text, size);
         }
+    }
+}
+
+/// Writes one line to the file.
+fn append(mut file: &File, next: Next<String>) {
+    let text = match next {
+        Next::Item(text) => text,
+        Next::Dropped(n) => {
+            log::warn!(target: "audit", "{n} lines dropped: log.audit_file did not take them in time");
+            let time = clock::rfc3339(clock::wall());
+            format!("{}\n", serde_json::json!({"time": time, "dropped": n}))
+        }
+    };
+    // One write a line: O_APPEND keeps lines whole.
+    if let Err(error) = file.write_all(text.as_bytes()) {
+        log::error!(target: "audit", "cannot append to log.audit_file: {error}");
     }
 }

@@ -1,266 +1,222 @@
-//! The queue between those that log and the one thread that writes.
+//! A bounded queue before a writer that may block, with a thread of its own that writes.
 //!
-//! A terminal in copy mode or a log shipper that hangs stops whoever writes to it. Only this thread
-//! does; when the queue is full, lines are dropped, and their number is written in their place.
+//! Who pushes never waits. When the queue is full, what comes next is dropped and counted, until
+//! half of the queue is free again; the writer then learns the count, at the place in the order
+//! where the dropped items would be.
 
-use std::io::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use log::{Level, Record};
-use systemd_journal_logger::{JournalLog, connected_to_journal};
+use crate::clock;
 
-use super::pairs;
+/// Bytes that wait in one queue: some thousand lines, so that a reader may pause for seconds, and
+/// little of the memory of a process.
+pub(super) const QUEUE_MAX: usize = 1 << 20;
+/// Longest wait of [`flush`] for all queues together: a healthy writer needs milliseconds, and a
+/// stuck one must not hold up the end of the process.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// Lines that wait at most.
-const LINES_MAX: usize = 8_192;
-/// Bytes of text that wait at most.
-const BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Longest wait of a process that ends for its last lines to be written.
-pub const FLUSH_WITHIN: Duration = Duration::from_secs(1);
-
-/// A record that owns what it says.
-pub(super) struct Line {
-    level: Level,
-    target: String,
-    module: Option<&'static str>,
-    file: Option<&'static str>,
-    number: Option<u32>,
-    pairs: Vec<(String, String)>,
-    text: String,
+/// What a writer is given.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<T> {
+    /// The next item.
+    Item(T),
+    /// This many items were dropped here.
+    Dropped(u64),
 }
 
-impl Line {
-    pub(super) fn of(record: &Record<'_>, text: String) -> Self {
-        let pairs = pairs(record);
-        let session = pairs.session.map(|id| ("session".to_owned(), id));
-        Self {
-            level: record.level(),
-            target: record.target().to_owned(),
-            module: record.module_path_static(),
-            file: record.file_static(),
-            number: record.line(),
-            pairs: session.into_iter().chain(pairs.rest).collect(),
-            text,
-        }
-    }
+/// The end of the queue that items are pushed into.
+#[derive(Debug)]
+pub struct Queue<T>(Arc<Shared<T>>);
 
-    fn dropped(count: u64) -> Self {
-        Self {
-            level: Level::Warn,
-            target: "log".to_owned(),
-            module: None,
-            file: None,
-            number: None,
-            pairs: Vec::new(),
-            text: format!("[log] WARNING: {count} lines dropped, whoever reads them is too slow\n"),
-        }
-    }
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// Something was pushed, or everything is written.
+    changed: Condvar,
 }
 
-enum Job {
-    Write(Line),
-    /// Everything before this is written.
-    Flush(SyncSender<()>),
+#[derive(Debug)]
+struct State<T> {
+    /// Items with their sizes.
+    waiting: VecDeque<(Next<T>, usize)>,
+    /// Size of what waits and of what is being written.
+    bytes: usize,
+    /// Items dropped since the writer was last told.
+    dropped: u64,
+    is_writing: bool,
 }
 
-/// What both sides count.
-#[derive(Default)]
-struct Counts {
-    bytes: AtomicUsize,
-    dropped: AtomicU64,
-}
-
-/// The way to the thread that writes.
-pub(super) struct Queue {
-    jobs: SyncSender<Job>,
-    counts: Arc<Counts>,
-}
-
-impl Queue {
-    /// Starts the thread.
-    pub(super) fn open(writer: Writer) -> Self {
-        let (jobs, inbox) = sync_channel(LINES_MAX);
-        let counts = Arc::<Counts>::default();
-        let (of_thread, work) = (
-            Arc::clone(&counts),
-            thread::Builder::new().name("log".into()),
-        );
-        // Without a thread the inbox is gone and every line is dropped; nothing else would run, too.
-        let _ = work.spawn(move || write_all(&writer, &inbox, &of_thread));
-        Self { jobs, counts }
-    }
-
-    /// Never waits.
-    pub(super) fn push(&self, line: Line) {
-        let missed = self.counts.dropped.swap(0, Ordering::Relaxed);
-        if missed > 0 && !self.try_push(Line::dropped(missed)) {
-            self.counts.dropped.fetch_add(missed, Ordering::Relaxed);
-        }
-        if !self.try_push(line) {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn try_push(&self, line: Line) -> bool {
-        let bytes = line.text.len();
-        let before = self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let is_queued = before + bytes <= BYTES_MAX && self.jobs.try_send(Job::Write(line)).is_ok();
-        if !is_queued {
-            self.counts.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        is_queued
-    }
-
-    /// Waits until what was pushed is written, for at most [`FLUSH_WITHIN`].
-    pub(super) fn flush(&self) {
-        let (done, written) = sync_channel(1);
-        // A queue that is full is not emptied in time either.
-        if self.jobs.try_send(Job::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(FLUSH_WITHIN);
-        }
-    }
-}
-
-fn write_all(writer: &Writer, inbox: &Receiver<Job>, counts: &Counts) {
-    loop {
-        let job = match inbox.try_recv() {
-            Ok(job) => job,
-            Err(TryRecvError::Empty) => {
-                let missed = counts.dropped.swap(0, Ordering::Relaxed);
-                if missed > 0 {
-                    writer.write(Line::dropped(missed));
+impl<T: Send + 'static> Queue<T> {
+    /// Starts the thread `name`, which gives each item to `write` for the life of the process.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(name: &str, mut write: impl FnMut(Next<T>) + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                bytes: 0,
+                dropped: 0,
+                is_writing: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let held = Arc::clone(&shared);
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let mut written = 0;
+                loop {
+                    let (next, size) = held.next(written);
+                    write(next);
+                    written = size;
                 }
-                match inbox.recv() {
-                    Ok(job) => job,
-                    Err(_) => return,
-                }
-            }
-            Err(TryRecvError::Disconnected) => return,
+            })?;
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(&shared) as _);
+        Ok(Self(shared))
+    }
+
+    /// Hands `item` of `size` bytes to the writer, or drops it. Never blocks on the writer.
+    pub fn push(&self, item: T, size: usize) {
+        let mut state = self.0.state();
+        let room = match state.dropped {
+            0 => QUEUE_MAX,
+            // Else a slow reader would get a count after every other line.
+            _ => QUEUE_MAX / 2,
         };
-        match job {
-            Job::Write(line) => {
-                let bytes = line.text.len();
-                writer.write(line);
-                counts.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            }
-            Job::Flush(done) => drop(done.try_send(())),
-        }
-    }
-}
-
-/// Writes to the journal where stderr is one, else to stderr.
-pub(super) struct Writer {
-    /// Whether the journal reads stderr.
-    is_journal: bool,
-    journal: Option<JournalLog>,
-}
-
-impl Writer {
-    pub(super) fn open() -> Self {
-        let is_journal = connected_to_journal();
-        let journal = is_journal.then(JournalLog::empty).and_then(Result::ok);
-        let journal = journal.map(|j| j.with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned()));
-        Self {
-            is_journal,
-            journal,
-        }
-    }
-
-    fn write(&self, line: Line) {
-        if let Some(journal) = &self.journal
-            && to_journal(journal, &line).is_ok()
-        {
+        if state.bytes + size > room {
+            state.dropped += 1;
             return;
         }
-        let mut text = line.text;
-        if self.is_journal {
-            // A journal that cannot be reached directly still reads stderr, and levels there.
-            text.insert_str(0, priority(line.level));
+        if state.dropped > 0 {
+            let dropped = std::mem::take(&mut state.dropped);
+            state.waiting.push_back((Next::Dropped(dropped), 0));
         }
-        // A closed stderr is no reason to stop serving.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        state.bytes += size;
+        state.waiting.push_back((Next::Item(item), size));
+        drop(state);
+        self.0.changed.notify_all();
     }
 }
 
-/// The record with its whole line as message.
-fn to_journal(journal: &JournalLog, line: &Line) -> std::io::Result<()> {
-    let pairs = line.pairs.as_slice();
-    journal.journal_send(
-        &Record::builder()
-            .args(format_args!("{}", line.text.trim_end()))
-            .level(line.level)
-            .target(&line.target)
-            .module_path(line.module)
-            .file(line.file)
-            .line(line.number)
-            .key_values(&pairs)
-            .build(),
-    )
+impl<T> Shared<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be written next, with its size, after `written` bytes were; waits for it.
+    fn next(&self, written: usize) -> (Next<T>, usize) {
+        let mut state = self.state();
+        state.bytes -= written;
+        state.is_writing = false;
+        loop {
+            if let Some(next) = state.waiting.pop_front() {
+                state.is_writing = true;
+                return next;
+            }
+            if state.dropped > 0 {
+                state.is_writing = true;
+                return (Next::Dropped(std::mem::take(&mut state.dropped)), 0);
+            }
+            self.changed.notify_all();
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
-/// sd-daemon(3) priorities, as the journal's own entries have them.
-fn priority(level: Level) -> &'static str {
-    match level {
-        Level::Error => "<3>",
-        Level::Warn => "<4>",
-        Level::Info => "<5>",
-        Level::Debug => "<6>",
-        Level::Trace => "<7>",
+/// Every queue of the process.
+static ALL: Mutex<Vec<Arc<dyn Flush>>> = Mutex::new(Vec::new());
+
+trait Flush: Send + Sync {
+    /// Waits until everything is written, at most until `deadline`.
+    fn flush(&self, deadline: Instant);
+}
+
+impl<T: Send> Flush for Shared<T> {
+    fn flush(&self, deadline: Instant) {
+        let mut state = self.state();
+        while state.is_writing || !state.waiting.is_empty() || state.dropped > 0 {
+            let left = deadline.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Waits until all queues are written, at most one second: before the process ends.
+pub fn flush() {
+    let deadline = clock::now() + FLUSH_WITHIN;
+    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for queue in all {
+        queue.flush(deadline);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
 
-    fn line(text: &str) -> Line {
-        Line::of(&Record::builder().target("test").build(), text.to_owned())
+    /// A queue whose writer writes one item for each permit, and what it wrote.
+    fn held() -> (Queue<u64>, mpsc::Sender<()>, mpsc::Receiver<Next<u64>>) {
+        let (permit, permits) = mpsc::channel();
+        let (out, written) = mpsc::channel();
+        let queue = Queue::start("test", move |next| {
+            if permits.recv().is_ok() {
+                let _ = out.send(next);
+            }
+        });
+        (queue.unwrap(), permit, written)
     }
 
-    /// A thread that never reads stands for a writer that waits for its reader.
     #[test]
-    fn a_queue_that_nobody_empties_drops_lines_and_counts_them() {
-        let (jobs, inbox) = sync_channel(4);
-        let counts = Arc::<Counts>::default();
-        let queue = Queue {
-            jobs,
-            counts: Arc::clone(&counts),
-        };
+    fn what_does_not_fit_is_dropped_and_counted_where_it_would_be() {
+        let (queue, permit, written) = held();
+        let size = QUEUE_MAX / 4;
         for n in 0..10 {
-            queue.push(line(&n.to_string()));
+            queue.push(n, size);
         }
-        assert_eq!(counts.dropped.load(Ordering::Relaxed), 6);
-        let texts = |inbox: &Receiver<Job>| -> Vec<String> {
-            let jobs = std::iter::from_fn(|| inbox.try_recv().ok());
-            jobs.filter_map(|job| match job {
-                Job::Write(line) => {
-                    counts.bytes.fetch_sub(line.text.len(), Ordering::Relaxed);
-                    Some(line.text)
-                }
-                Job::Flush(_) => None,
-            })
-            .collect()
+        let told = |n: usize| -> Vec<_> {
+            (0..n)
+                .map(|_| {
+                    permit.send(()).unwrap();
+                    written.recv().unwrap()
+                })
+                .collect()
         };
-        assert_eq!(texts(&inbox), ["0", "1", "2", "3"]);
-        queue.push(line("later"));
-        let later = texts(&inbox);
-        assert!(later[0].contains("6 lines dropped"), "{later:?}");
-        assert_eq!(later[1], "later");
-        assert_eq!(counts.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(told(1), [Next::Item(0)]);
+        // Three quarters are taken: what comes is still dropped.
+        queue.push(10, size);
+        assert_eq!(told(3), [1, 2, 3].map(Next::Item));
+        queue.push(11, size);
+        assert_eq!(told(2), [Next::Dropped(7), Next::Item(11)]);
+        // What is larger than the queue is dropped, and told when nothing else waits.
+        queue.push(12, QUEUE_MAX + 1);
+        queue.push(13, size);
+        assert_eq!(told(2), [Next::Dropped(1), Next::Item(13)]);
     }
 
     #[test]
-    fn a_line_that_is_larger_than_the_queue_is_dropped() {
-        let (jobs, _inbox) = sync_channel(4);
-        let queue = Queue {
-            jobs,
-            counts: Arc::default(),
-        };
-        queue.push(line(&"x".repeat(BYTES_MAX + 1)));
-        assert_eq!(queue.counts.dropped.load(Ordering::Relaxed), 1);
+    fn a_flush_waits_for_the_writer_and_not_for_ever() {
+        let (queue, permit, written) = held();
+        queue.push(1, 1);
+        let start = clock::now();
+        queue.0.flush(start + Duration::from_millis(50));
+        assert!(clock::now() - start >= Duration::from_millis(50));
+        assert!(written.try_recv().is_err());
+        permit.send(()).unwrap();
+        queue.0.flush(start + Duration::from_secs(60));
+        assert_eq!(written.try_recv(), Ok(Next::Item(1)));
     }
 }

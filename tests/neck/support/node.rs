@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{PipeWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,6 +21,8 @@ pub struct Node {
     pub config: Value,
     /// Variables that it finds besides the test's own.
     pub env: Vec<(&'static str, OsString)>,
+    /// Where it logs, in place of the file that [`Node::log`] reads.
+    pub stderr: Option<PipeWriter>,
     role: &'static str,
     child: Option<Child>,
 }
@@ -40,6 +42,7 @@ impl Node {
             dir,
             config,
             env: Vec::new(),
+            stderr: None,
             role,
             child: None,
         }
@@ -68,11 +71,12 @@ impl Node {
             .args(more);
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap()
+        command.stdout(log.try_clone().unwrap());
+        match &self.stderr {
+            Some(pipe) => command.stderr(pipe.try_clone().unwrap()),
+            None => command.stderr(log),
+        };
+        command.spawn().unwrap()
     }
 
     #[track_caller]
