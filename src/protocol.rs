@@ -1,13 +1,16 @@
 //! The JSON that controller, worker, page and operators speak (`POST /api/v1/...`).
 //!
-//! Requests of users are strict ([`CreateSession`] refuses unknown fields); what controller and
-//! worker send each other is lenient, so that a fleet can be updated machine by machine.
+//! Requests of users are strict ([`CreateSession`] refuses unknown fields); what our own processes
+//! write for each other is read by the rule of [`reading`], so that a fleet can be updated machine by
+//! machine.
 
 mod drain;
 mod fleet;
 mod health;
+pub mod reading;
 mod session;
 mod state;
+mod word;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +18,7 @@ pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerStatus, WorkerV
 pub use health::{Health, HealthExtra, HealthStatus, Standing};
 pub use session::{CreateSession, Created, PageStats, SessionView};
 pub use state::{EndReason, Phase, Status};
+pub use word::OtherWord;
 
 /// The `service` of every health answer.
 pub const SERVICE: &str = "hydraneckwebrtc";
@@ -26,8 +30,10 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// What went wrong, for people.
+    #[serde(default)]
     pub error: String,
     /// The HTTP status again.
+    #[serde(default)]
     pub code: u16,
     /// More of it, where there is more: a sentence, or a reason for each worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,5 +41,6 @@ pub struct ErrorBody {
     /// Stable slug a client may switch on.
     pub reason: String,
     /// Finds the log lines of this request.
+    #[serde(default)]
     pub request_id: String,
 }

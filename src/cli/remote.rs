@@ -176,7 +176,7 @@ impl Peer {
 
     /// One line of the server's own words.
     fn refused(&self, answer: &Answer) -> CommandError {
-        let said = match answer.json::<ErrorBody>() {
+        let said = match answer.read::<ErrorBody>() {
             Ok(body) => {
                 let detail = body.detail.map(|d| format!(": {d}")).unwrap_or_default();
                 let detail = one_line(&detail);

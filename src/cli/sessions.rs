@@ -1,30 +1,38 @@
 //! `sessions list|get|create|end`.
 
 use http_types::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::args::{SessionsCommand, Wish};
 use super::remote::{CommandError, Peer, json_line, segment};
 use super::table::{pairs, table};
 use crate::clock;
+use crate::protocol::reading::{self, Each};
 use crate::protocol::{CreateSession, Created, SessionView, Status, WorkerSessions};
 
-/// Both roles' lists: a controller's has the workers, a worker's is flat.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Listed {
-    OfFleet(Vec<WorkerSessions>),
-    OfWorker(Vec<SessionView>),
-}
-
-/// A controller names the worker beside the session.
-#[derive(Deserialize, Serialize)]
-struct One {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    worker_id: Option<String>,
-    #[serde(flatten)]
-    session: SessionView,
+/// Both roles' lists, as pairs of worker and session: a controller's has the workers, a worker's is
+/// flat. What cannot be read is said on stderr.
+fn listed(list: Value) -> Result<Vec<(String, SessionView)>, serde_json::Error> {
+    let is_of_fleet = list.get(0).is_some_and(|e| e.get("sessions").is_some());
+    let workers = if is_of_fleet {
+        Each::<WorkerSessions>::deserialize(list)?
+    } else {
+        let sessions = Each::deserialize(list)?;
+        Each::from(vec![WorkerSessions {
+            worker_id: String::new(),
+            sessions,
+        }])
+    };
+    let unread = workers.iter().flat_map(|w| &w.sessions.left_out);
+    for unread in workers.left_out.iter().chain(unread) {
+        eprintln!("cannot read {unread}");
+    }
+    let pairs = workers.into_vec().into_iter().flat_map(|w| {
+        let sessions = w.sessions.into_vec().into_iter();
+        sessions.map(move |session| (w.worker_id.clone(), session))
+    });
+    Ok(pairs.collect())
 }
 
 pub(super) async fn run(
@@ -36,10 +44,16 @@ pub(super) async fn run(
         SessionsCommand::List => list(&peer, json).await,
         SessionsCommand::Get { id } => {
             let path = format!("/api/v1/sessions/{}", segment(&id)?);
+            let one = peer.fetch::<Value>(&path).await?;
             if json {
-                return json_line(&peer.fetch::<Value>(&path).await?);
+                return json_line(&one);
             }
-            Ok(shown(&peer.fetch(&path).await?))
+            // A controller names the worker beside the session.
+            let worker = one.get("worker_id").and_then(Value::as_str);
+            let worker = worker.map(str::to_owned);
+            let session = reading::read_value(one)
+                .map_err(|unread| CommandError::Refused(format!("{}: {unread}", peer.url())))?;
+            Ok(shown(worker, &session.value))
         }
         SessionsCommand::Create(wish) => create(&peer, *wish, json).await,
         SessionsCommand::End { id } => {
@@ -58,13 +72,9 @@ async fn list(peer: &Peer, json: bool) -> Result<String, CommandError> {
     if json {
         return json_line(&peer.fetch::<Value>("/api/v1/sessions").await?);
     }
-    let rows: Vec<_> = match peer.fetch("/api/v1/sessions").await? {
-        Listed::OfWorker(sessions) => sessions.iter().map(|s| row("", s)).collect(),
-        Listed::OfFleet(workers) => workers
-            .iter()
-            .flat_map(|w| w.sessions.iter().map(|s| row(&w.worker_id, s)))
-            .collect(),
-    };
+    let list = listed(peer.fetch("/api/v1/sessions").await?);
+    let list = list.map_err(|e| CommandError::Refused(format!("{}: {e}", peer.url())))?;
+    let rows: Vec<_> = list.iter().map(|(worker, s)| row(worker, s)).collect();
     Ok(table(
         [
             "SESSION",
@@ -87,7 +97,7 @@ fn row(worker: &str, session: &SessionView) -> [String; 9] {
         session.id.to_string(),
         worker.to_owned(),
         status(session),
-        session.body_ip.to_string(),
+        body(session).unwrap_or_default(),
         session.experience.clone().unwrap_or_default(),
         age(session),
         session.viewers.to_string(),
@@ -101,27 +111,28 @@ fn row(worker: &str, session: &SessionView) -> [String; 9] {
 
 fn status(session: &SessionView) -> String {
     match (session.status, session.phase, session.end_reason) {
-        (Status::Starting, Some(phase), _) => {
-            format!("starting ({})", format!("{phase:?}").to_lowercase())
-        }
+        (Status::Starting, Some(phase), _) => format!("starting ({phase})"),
         (status, _, Some(reason)) => format!("{status} ({reason})"),
         (status, ..) => status.to_string(),
     }
+}
+
+fn body(session: &SessionView) -> Option<String> {
+    session.body_ip.map(|ip| ip.to_string())
 }
 
 fn age(session: &SessionView) -> String {
     clock::human(std::time::Duration::from_millis(session.duration_ms))
 }
 
-fn shown(one: &One) -> String {
-    let session = &one.session;
+fn shown(worker: Option<String>, session: &SessionView) -> String {
     let stats = session.stats.clone().unwrap_or_default();
     pairs(&[
         ("session", Some(session.id.to_string())),
-        ("worker", one.worker_id.clone()),
+        ("worker", worker),
         ("status", Some(status(session))),
         ("detail", session.detail.clone()),
-        ("body", Some(session.body_ip.to_string())),
+        ("body", body(session)),
         ("experience", session.experience.clone()),
         ("district", session.district.clone()),
         ("created", Some(session.created_at.clone())),
@@ -166,7 +177,7 @@ async fn create(peer: &Peer, wish: Wish, json: bool) -> Result<String, CommandEr
     }
     let answer = peer.send(call).await?;
     let created: Created = answer
-        .json()
+        .read()
         .map_err(|e| CommandError::Refused(e.to_string()))?;
     if json {
         return json_line(&created);
@@ -188,13 +199,12 @@ mod tests {
         let session = r#"{"id":"0123456789abcdef0123456789abcdef","status":"starting",
             "phase":"pairing","body_ip":"10.0.0.1","created_at":"x","connected":false,
             "viewers":0,"disconnect_count":0,"duration_ms":61000,"port":8080}"#;
-        let flat: Listed = serde_json::from_str(&format!("[{session}]")).unwrap();
-        assert!(matches!(&flat, Listed::OfWorker(s) if s.len() == 1));
+        let list = |text: &str| listed(serde_json::from_str(text).unwrap()).unwrap();
+        let flat = list(&format!("[{session}]"));
+        assert!(matches!(&flat[..], [(worker, _)] if worker.is_empty()));
         let fleet = format!(r#"[{{"worker_id":"w","sessions":[{session}]}}]"#);
-        let Listed::OfFleet(workers) = serde_json::from_str(&fleet).unwrap() else {
-            panic!("not read as a fleet's");
-        };
-        let row = row(&workers[0].worker_id, &workers[0].sessions[0]);
+        let (worker, session) = &list(&fleet)[0];
+        let row = row(worker, session);
         assert_eq!(&row[1..4], ["w", "starting (pairing)", "10.0.0.1"]);
         assert_eq!(row[5], "1m1s");
     }

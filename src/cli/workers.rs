@@ -7,6 +7,7 @@ use super::args::WorkersCommand;
 use super::remote::{CommandError, Peer, json_line, segment};
 use super::table::table;
 use crate::protocol::WorkerView;
+use crate::protocol::reading::Each;
 
 pub(super) async fn run(
     peer: Peer,
@@ -26,8 +27,11 @@ pub(super) async fn run(
             if json {
                 return json_line(&listed);
             }
-            let workers: Vec<WorkerView> = serde_json::from_value(listed)
+            let workers: Each<WorkerView> = serde_json::from_value(listed)
                 .map_err(|e| CommandError::Refused(format!("{}: {e}", peer.url())))?;
+            for unread in &workers.left_out {
+                eprintln!("cannot read {unread}");
+            }
             Ok(rows(&workers))
         }
         WorkersCommand::Drain { worker, deadline } => {

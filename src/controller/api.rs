@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use http_types::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::fleet::FleetError;
 use super::{Controller, create, health, metrics, relay};
 use crate::clock;
 use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
+use crate::http::call::bad_json;
 use crate::http::client::Outgoing;
 use crate::http::role::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
-use crate::protocol::{EndReason, ErrorBody, Health, Heartbeat, SessionView};
+use crate::protocol::reading::{self, Reading};
+use crate::protocol::{EndReason, ErrorBody, Health, Heartbeat, SessionView, VERSION};
 
 /// Time a worker has for ending a session: it answers when nothing of it is left.
 const DELETE_WITHIN: Duration = Duration::from_secs(15);
@@ -129,7 +132,8 @@ impl Role for Controller {
 }
 
 async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
-    let beat: Heartbeat = call.json()?;
+    call.check_json()?;
+    let beat = read_beat(&call.body).inspect_err(|_| controller.counters.beat(false))?;
     check_names(&beat)?;
     let worker_id = beat.worker_id.clone();
     let shared = controller.shared.as_ref();
@@ -156,6 +160,35 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
         shared.heard(news);
     }
     Ok(Reply::json(200, &beat.reply))
+}
+
+/// Reads a heartbeat of whatever version. What cannot be read is said once in the log.
+fn read_beat(text: &[u8]) -> Result<Heartbeat, Failure> {
+    let (worker, version, unread) = match reading::read::<Heartbeat>(text) {
+        Ok(Reading { value, left_out }) => {
+            let who = format!("worker {}", value.worker_id);
+            reading::tell("controller", &who, &value.version, &left_out);
+            reading::tell("controller", &who, &value.version, &value.sessions.left_out);
+            // A list of another shape is not an empty one: its sessions would end here.
+            match left_out.into_iter().find(|l| l.field == "sessions") {
+                Some(unread) => (value.worker_id, value.version, unread),
+                None => return Ok(value),
+            }
+        }
+        Err(unread) => {
+            let said: Value = serde_json::from_slice(text).unwrap_or_default();
+            let word = |name: &str| said[name].as_str().unwrap_or("unknown").to_owned();
+            (word("worker_id"), word("version"), unread)
+        }
+    };
+    let failure = bad_json(&format!("{unread}; this is version {VERSION}"));
+    reading::tell(
+        "controller",
+        &format!("worker {worker}"),
+        &version,
+        &[unread],
+    );
+    Err(failure)
 }
 
 /// Names go into logs, events and paths.
@@ -328,7 +361,7 @@ pub(super) fn unknown(controller: &Controller) -> Failure {
 
 /// A worker's error, passed on as it is.
 pub(super) fn relayed(answer: &crate::http::client::Answer) -> Failure {
-    match answer.json::<ErrorBody>() {
+    match answer.read::<ErrorBody>() {
         Ok(body) if (400..600).contains(&answer.status) => {
             let mut failure = Failure::new(answer.status, body.reason, body.error);
             failure.detail = body.detail;

@@ -52,7 +52,7 @@ enum Turn {
 /// The duty to say how the work went: here, or to every controller of the fleet.
 #[derive(Debug)]
 enum Ticket {
-    Everywhere(Held),
+    Everywhere(Box<Held>),
     Here(keyed::Ticket<Created>),
 }
 
@@ -62,7 +62,7 @@ impl Ticket {
         if let (Some(shared), Some(key)) = (&controller.shared, keyed::key_of(call)?) {
             return Ok(match shared.turn(key, call).await? {
                 Keyed::Again(created) => Turn::Again(created),
-                Keyed::Do(held) => Turn::Do(Self::Everywhere(held)),
+                Keyed::Do(held) => Turn::Do(Self::Everywhere(Box::new(held))),
             });
         }
         Ok(match controller.keys.turn(call).await? {
@@ -275,7 +275,7 @@ async fn settle(
     ticket: Ticket,
 ) -> Result<Created, Failure> {
     let worker_id = reservation.worker_id().to_owned();
-    let mut created: Created = match answer.json() {
+    let mut created: Created = match answer.read() {
         Ok(created) => created,
         Err(error) => {
             controller.fleet().unsure(clock::now(), reservation);
@@ -331,7 +331,7 @@ async fn again(
     let key = ticket.key().unwrap_or_default().to_owned();
     match ask(controller, call, request, &worker.url, &key).await {
         Ok(answer) if answer.status == 201 => {
-            let mut created: Created = answer.json().map_err(|error| {
+            let mut created: Created = answer.read().map_err(|error| {
                 Failure::new(502, "bad_worker", "the worker's answer cannot be used")
                     .detail(error.to_string())
             })?;

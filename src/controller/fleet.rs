@@ -174,7 +174,7 @@ impl Fleet {
             self.workers.insert(Worker::met(now, wall, &beat));
         }
         let quiet = self.quiet();
-        let sessions = std::mem::take(&mut beat.sessions);
+        let sessions = std::mem::take(&mut beat.sessions).into_vec();
         let replaced = match self.workers.get(&id) {
             Some(worker) => worker.admits(now, quiet, &beat)?,
             None => None,

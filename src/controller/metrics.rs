@@ -8,7 +8,15 @@ use crate::metrics::{CONTENT_TYPE, Counts, Sheet, tally};
 use crate::protocol::{EndReason, VERSION, WorkerStatus};
 
 /// States that hold a slot.
-const STATES: [&str; 5] = ["starting", "ready", "connected", "lingering", "ending"];
+const STATES: [&str; 6] = [
+    "starting",
+    "ready",
+    "connected",
+    "lingering",
+    "ending",
+    // Whatever other versions say.
+    "unknown",
+];
 
 /// What is counted where it happens.
 #[derive(Debug)]
@@ -68,7 +76,7 @@ pub(super) fn metrics(controller: &Controller) -> Reply {
     let status = |s: &WorkerStatus| match s {
         WorkerStatus::Healthy => "healthy",
         WorkerStatus::Draining => "draining",
-        WorkerStatus::Unhealthy => "unhealthy",
+        WorkerStatus::Unhealthy | WorkerStatus::Other(_) => "unhealthy",
     };
     sheet.gauges(
         "workers",

@@ -148,7 +148,7 @@ impl Board {
             *match worker.status {
                 WorkerStatus::Healthy => &mut counts.healthy,
                 WorkerStatus::Draining => &mut counts.draining,
-                WorkerStatus::Unhealthy => &mut counts.unhealthy,
+                WorkerStatus::Unhealthy | WorkerStatus::Other(_) => &mut counts.unhealthy,
             } += 1;
         }
         let public: HashMap<String, String> = workers
@@ -200,7 +200,7 @@ fn worker_page(wish: &Wish<WorkerOrder>, workers: Vec<WorkerView>) -> Page<Worke
 /// Those that want an operator's eye come first.
 fn trouble(status: WorkerStatus) -> u8 {
     match status {
-        WorkerStatus::Unhealthy => 0,
+        WorkerStatus::Unhealthy | WorkerStatus::Other(_) => 0,
         WorkerStatus::Draining => 1,
         WorkerStatus::Healthy => 2,
     }
@@ -224,12 +224,12 @@ fn session_page<'a>(
         if query.status.is_some_and(|wanted| wanted != session.status) {
             continue;
         }
-        let body = session.body_ip.to_string();
+        let body = session.body_ip.map(|ip| ip.to_string());
         let texts = [
             Some(session.id.as_str()),
             session.experience.as_deref(),
             session.district.as_deref(),
-            Some(body.as_str()),
+            body.as_deref(),
             Some(worker),
         ];
         if contains_any(&wish.filter, texts.into_iter().flatten()) {
@@ -245,7 +245,7 @@ fn session_page<'a>(
         };
         match wish.order {
             SessionOrder::Age => by_age(),
-            SessionOrder::Status => (a.status as u8).cmp(&(b.status as u8)).then_with(by_age),
+            SessionOrder::Status => stage(a.status).cmp(&stage(b.status)).then_with(by_age),
             SessionOrder::Experience => a.experience.cmp(&b.experience).then_with(by_age),
             SessionOrder::Body => a.body_ip.cmp(&b.body_ip).then_with(by_age),
             SessionOrder::Worker => worker_a.cmp(worker_b).then_with(by_age),
@@ -264,8 +264,21 @@ impl SessionCounts {
             Status::Connected => Some(&mut self.connected),
             Status::Lingering => Some(&mut self.lingering),
             Status::Ending => Some(&mut self.ending),
-            Status::Ended => None,
+            Status::Ended | Status::Other(_) => None,
         }
+    }
+}
+
+/// In the order of a session's life; what another version says comes last.
+fn stage(status: Status) -> u8 {
+    match status {
+        Status::Starting => 0,
+        Status::Ready => 1,
+        Status::Connected => 2,
+        Status::Lingering => 3,
+        Status::Ending => 4,
+        Status::Ended => 5,
+        Status::Other(_) => 6,
     }
 }
 

@@ -64,7 +64,10 @@ impl Query {
             status: call
                 .query_value("session_status")
                 .filter(|word| !word.is_empty())
-                .map(|word| word_of("session_status", &word))
+                .map(|word| match word_of("session_status", &word)? {
+                    Status::Other(_) => Err(bad("session_status", &word)),
+                    status => Ok(status),
+                })
                 .transpose()?,
         })
     }

@@ -66,6 +66,20 @@ impl Call {
     /// # Errors
     /// 415 without `Content-Type: application/json`, 400 that names the field or the place.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        self.check_json()?;
+        // A list would be taken for the fields in their order.
+        if self.body.trim_ascii_start().starts_with(b"[") {
+            return Err(bad_json("a list, send an object"));
+        }
+        // Keeping track of the place costs more than reading: only who is refused is told of it.
+        serde_json::from_slice(&self.body).or_else(|_| self.json_with_place())
+    }
+
+    /// Whether the content is said to be JSON.
+    ///
+    /// # Errors
+    /// 415 when it is not.
+    pub fn check_json(&self) -> Result<(), Failure> {
         let kind = self.header("content-type").unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
@@ -75,12 +89,7 @@ impl Call {
                 "send Content-Type: application/json",
             ));
         }
-        // A list would be taken for the fields in their order.
-        if self.body.trim_ascii_start().starts_with(b"[") {
-            return Err(bad_json("a list, send an object"));
-        }
-        // Keeping track of the place costs more than reading: only who is refused is told of it.
-        serde_json::from_slice(&self.body).or_else(|_| self.json_with_place())
+        Ok(())
     }
 
     fn json_with_place<T: DeserializeOwned>(&self) -> Result<T, Failure> {
@@ -98,7 +107,7 @@ impl Call {
     }
 }
 
-fn bad_json(what: &str) -> Failure {
+pub(crate) fn bad_json(what: &str) -> Failure {
     Failure::new(400, "bad_request", format!("invalid JSON body: {what}"))
 }
 

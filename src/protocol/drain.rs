@@ -7,7 +7,7 @@ use super::HeartbeatReply;
 impl HeartbeatReply {
     /// Puts an ordered drain in, or none; `wall` is the controller's time.
     pub fn order(&mut self, drain: Option<Option<String>>, wall: SystemTime) {
-        self.drain = drain.is_some();
+        self.drain = Some(drain.is_some());
         self.drain_deadline = drain.flatten();
         self.drain_remaining_ms = left(self.drain_deadline.as_deref(), wall)
             .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
@@ -56,7 +56,10 @@ mod tests {
         assert_eq!(reply.drain_left(wall), Some(Duration::ZERO), "it is over");
         for (drain, is_drained) in [(Some(None), true), (None, false)] {
             reply.order(drain, wall);
-            assert_eq!((reply.drain, reply.drain_left(wall)), (is_drained, None));
+            assert_eq!(
+                (reply.drain, reply.drain_left(wall)),
+                (Some(is_drained), None)
+            );
         }
     }
 }

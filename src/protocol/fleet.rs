@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::SessionView;
+use super::reading::Each;
+use super::word::OtherWord;
 
 /// `POST /api/v1/workers/heartbeat`: all that a controller knows of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,7 +13,9 @@ pub struct Heartbeat {
     pub worker_id: String,
     /// Random id of the worker process's life.
     pub process_id: String,
-    /// Base URL at which the controller reaches the worker.
+    /// Base URL at which the controller reaches the worker. A heartbeat without it leaves the last one
+    /// in force.
+    #[serde(default)]
     pub url: String,
     /// Base URL at which browsers reach the worker without the controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,6 +27,7 @@ pub struct Heartbeat {
     #[serde(default)]
     pub version: String,
     /// Slots.
+    #[serde(default)]
     pub max_sessions: usize,
     /// Whether the worker has a WireGuard interface.
     #[serde(default)]
@@ -47,17 +52,18 @@ pub struct Heartbeat {
     pub drain_deadline: Option<String>,
     /// Every session that holds a slot, and those that ended since the last acknowledged beat.
     #[serde(default)]
-    pub sessions: Vec<SessionView>,
+    pub sessions: Each<SessionView>,
 }
 
 /// The controller's answer to a [`Heartbeat`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatReply {
-    /// When the next heartbeat is wanted.
-    pub heartbeat_interval_ms: u64,
-    /// Whether the controller wants the worker drained.
+    /// When the next heartbeat is wanted; 0: no wish.
     #[serde(default)]
-    pub drain: bool,
+    pub heartbeat_interval_ms: u64,
+    /// Whether the controller wants the worker drained; without it, what it wanted before holds.
+    #[serde(default)]
+    pub drain: Option<bool>,
     /// RFC 3339 time at which a drained worker's remaining sessions end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_deadline: Option<String>,
@@ -72,30 +78,40 @@ pub struct WorkerView {
     /// Stable name.
     pub worker_id: String,
     /// Base URL at which the controller reaches it.
+    #[serde(default)]
     pub url: String,
     /// Base URL for browsers, when they need not go through the controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
     /// District, or empty.
+    #[serde(default)]
     pub district: String,
     /// Version.
+    #[serde(default)]
     pub version: String,
     /// Random id of the process's life.
+    #[serde(default)]
     pub process_id: String,
     /// Whether and how it takes sessions.
+    #[serde(default = "WorkerStatus::untold")]
     pub status: WorkerStatus,
     /// Sessions that hold a slot.
+    #[serde(default)]
     pub active_sessions: usize,
     /// Slots.
+    #[serde(default)]
     pub max_sessions: usize,
     /// Whether it has a WireGuard interface.
+    #[serde(default)]
     pub wireguard: bool,
     /// RFC 3339 time of its last heartbeat.
+    #[serde(default)]
     pub last_heartbeat: String,
     /// RFC 3339 time at which the remaining sessions of a drain that was ordered end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_deadline: Option<String>,
     /// `active_sessions / max_sessions`, 0 to 1.
+    #[serde(default)]
     pub load: f64,
 }
 
@@ -109,6 +125,16 @@ pub enum WorkerStatus {
     Unhealthy,
     /// Refuses new sessions, keeps those it has.
     Draining,
+    /// What another version says.
+    #[serde(untagged)]
+    Other(OtherWord),
+}
+
+impl WorkerStatus {
+    /// The status of a worker that came without one.
+    fn untold() -> Self {
+        OtherWord::new("unknown").map_or(Self::Unhealthy, Self::Other)
+    }
 }
 
 /// One element of the controller's `GET /api/v1/sessions`.
@@ -117,5 +143,6 @@ pub struct WorkerSessions {
     /// The worker.
     pub worker_id: String,
     /// Its sessions.
-    pub sessions: Vec<SessionView>,
+    #[serde(default)]
+    pub sessions: Each<SessionView>,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::word::OtherWord;
 use super::{SERVICE, VERSION};
 use crate::clock;
 
@@ -16,14 +17,19 @@ pub struct Health {
     /// Always [`SERVICE`].
     pub service: String,
     /// Version of the answering program.
+    #[serde(default)]
     pub version: String,
     /// Configured district, or empty.
+    #[serde(default)]
     pub district: String,
     /// Whole seconds since start.
+    #[serde(default)]
     pub uptime_seconds: u64,
     /// `degraded` when `extra.problems` is not empty.
+    #[serde(default = "HealthStatus::untold")]
     pub status: HealthStatus,
     /// What this service says beyond the family's common fields.
+    #[serde(default)]
     pub extra: HealthExtra,
 }
 
@@ -35,11 +41,22 @@ pub enum HealthStatus {
     Ok,
     /// Works, but an operator should look at `problems`.
     Degraded,
+    /// What another version says.
+    #[serde(untagged)]
+    Other(OtherWord),
+}
+
+impl HealthStatus {
+    /// The status of an answer without one.
+    fn untold() -> Self {
+        OtherWord::new("unknown").map_or(Self::Degraded, Self::Other)
+    }
 }
 
 /// `extra` of a health answer. On a controller the numbers are sums over healthy workers and
 /// `wireguard` is true only when every healthy worker has it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HealthExtra {
     /// `controller` or `worker`.
     pub mode: String,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndReason, Phase, Status};
+use super::{EndReason, Phase, Status, reading};
 use crate::ids::SessionId;
 
 /// `POST /api/v1/sessions` on either role.
@@ -48,8 +48,10 @@ pub struct Created {
     /// Where the visitor's browser goes.
     pub stream_url: String,
     /// The worker that serves it.
+    #[serde(default)]
     pub worker_id: String,
     /// State at the time of the answer.
+    #[serde(default = "Status::untold")]
     pub status: Status,
 }
 
@@ -59,12 +61,14 @@ pub struct SessionView {
     /// The session's id.
     pub id: SessionId,
     /// Where it is in its life.
+    #[serde(default = "Status::untold")]
     pub status: Status,
     /// What a starting session is doing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// The body that renders.
-    pub body_ip: IpAddr,
+    /// The body that renders; none when another version does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_ip: Option<IpAddr>,
     /// Experience name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub experience: Option<String>,
@@ -72,19 +76,25 @@ pub struct SessionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub district: Option<String>,
     /// RFC 3339 time of admission.
+    #[serde(default)]
     pub created_at: String,
     /// RFC 3339 time at which the stream could first be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<String>,
     /// Whether a visitor is there.
+    #[serde(default)]
     pub connected: bool,
     /// Open viewers (signalling WebSockets and page event streams).
+    #[serde(default)]
     pub viewers: u32,
     /// How often the last viewer went away.
+    #[serde(default)]
     pub disconnect_count: u32,
     /// Time since admission, or until the end.
+    #[serde(default)]
     pub duration_ms: u64,
     /// TCP port of the stream process on loopback.
+    #[serde(default)]
     pub port: u16,
     /// Path and query of the stream page, from `/session/` on; known when ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +112,11 @@ pub struct SessionView {
     #[serde(default)]
     pub mic: bool,
     /// The page's last digest of its WebRTC statistics.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "reading::optional"
+    )]
     pub stats: Option<PageStats>,
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::word::OtherWord;
+
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,6 +22,17 @@ pub enum Status {
     Ending,
     /// No process, port or file of it is left.
     Ended,
+    /// What another version says.
+    #[serde(untagged)]
+    Other(OtherWord),
+}
+
+impl Status {
+    /// The status of a session that came without one.
+    #[must_use]
+    pub fn untold() -> Self {
+        OtherWord::new("unknown").map_or(Self::Starting, Self::Other)
+    }
 }
 
 /// What a starting session is doing.
@@ -34,6 +47,9 @@ pub enum Phase {
     Pairing,
     /// Registering and launching the experience.
     Launching,
+    /// What another version says.
+    #[serde(untagged)]
+    Other(OtherWord),
 }
 
 /// Why a session ended.
@@ -58,10 +74,13 @@ pub enum EndReason {
     StartFailed,
     /// The worker was stopped for good.
     WorkerShutdown,
+    /// What another version says.
+    #[serde(untagged)]
+    Other(OtherWord),
 }
 
 impl EndReason {
-    /// Every reason.
+    /// Every reason of this version.
     pub const ALL: [Self; 9] = [
         Self::Deleted,
         Self::Disconnected,
@@ -74,7 +93,7 @@ impl EndReason {
         Self::WorkerShutdown,
     ];
 
-    /// The reason as the API and metrics write it.
+    /// The reason as a label of metrics: one of a fixed set, those of other versions are `unknown`.
     #[must_use]
     pub fn slug(self) -> &'static str {
         match self {
@@ -87,13 +106,20 @@ impl EndReason {
             Self::Quit => "quit",
             Self::StartFailed => "start_failed",
             Self::WorkerShutdown => "worker_shutdown",
+            Self::Other(_) => "unknown",
         }
     }
 }
 
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.slug())
+        self.serialize(f)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -111,6 +137,7 @@ mod tests {
     fn end_reasons_are_the_slugs_of_the_api() {
         for reason in EndReason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.slug());
+            assert_eq!(reason.to_string(), reason.slug());
         }
         assert_eq!(
             serde_json::to_string(&Status::Lingering).unwrap(),

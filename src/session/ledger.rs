@@ -1,7 +1,9 @@
 //! What a worker must remember of its sessions when it dies: one small file each.
 //!
 //! Written whole to a temporary file, synced and renamed, so that a reader sees the old or the new
-//! entry and never half of one. A file that cannot be read all the same is moved aside to `*.bad`.
+//! entry and never half of one. A file that makes no sense all the same is kept as `*.bad`; what it
+//! was about is ended in order. Entries of other versions are read by the rule of
+//! [`crate::protocol::reading`].
 //! Files are 0600: they hold the body's credentials, which the unpairing needs.
 
 mod entry;
@@ -13,12 +15,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::private_dir::{self, DirError};
-use super::workspace::Workspace;
 use crate::ids::SessionId;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use entry::VERSION;
 pub use entry::{Credentials, Entry};
 
 /// Largest file that is read; an entry has about 1 KiB.
@@ -127,7 +127,7 @@ impl Ledger {
             .map_err(|error| LedgerError::Io { path, error })
     }
 
-    /// All entries. One whose content is wrong is moved aside to `*.bad` with a warning. Blocking.
+    /// All entries. A copy of what makes no sense is kept as `*.bad`, with a warning. Blocking.
     ///
     /// # Errors
     /// When the directory or one of its files cannot be read: then nobody knows whose the processes
@@ -144,10 +144,9 @@ impl Ledger {
             match path.extension().and_then(|e| e.to_str()) {
                 Some("json") => match read(&path) {
                     Ok(entry) => found.entries.push(entry),
-                    Err(ReadError::Content(reason)) => {
-                        set_aside(&path, &reason);
-                        let id = path.file_stem().and_then(|stem| stem.to_str());
-                        found.broken.extend(id.and_then(|id| id.parse().ok()));
+                    Err(ReadError::Content(broken)) => {
+                        set_aside(&path, &broken.reason, broken.entry.is_some());
+                        found.broken.extend(broken.entry);
                     }
                     Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
                     // The others are adopted all the same.
@@ -190,27 +189,35 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub struct Listed {
     /// Entries, by session.
     pub entries: Vec<Entry>,
-    /// Sessions whose entry had wrong content; the file was moved aside.
-    pub broken: Vec<SessionId>,
+    /// What is known of the sessions whose entry makes no sense. It stays until it is replaced or
+    /// forgotten, so that it is found again if this process dies meanwhile.
+    pub broken: Vec<Entry>,
     /// An entry that could not be read, if there was one.
     pub unread: Option<LedgerError>,
+}
+
+/// An entry that makes no sense.
+struct Broken {
+    reason: String,
+    /// What can be known of the session; none when the file is not named after one.
+    entry: Option<Entry>,
 }
 
 /// Why an entry was not read.
 enum ReadError {
     /// It is no entry.
-    Content(String),
+    Content(Box<Broken>),
     /// The disk or the rights on it are at fault, not the entry.
     Io(io::Error),
 }
 
-impl From<String> for ReadError {
-    fn from(reason: String) -> Self {
-        Self::Content(reason)
-    }
-}
-
 fn read(path: &Path) -> Result<Entry, ReadError> {
+    let id = path.file_stem().and_then(|stem| stem.to_str());
+    let id: Option<SessionId> = id.and_then(|stem| stem.parse().ok());
+    let broken = |reason, text: &[u8]| {
+        let entry = id.as_ref().map(|id| Entry::salvaged(text, id));
+        ReadError::Content(Box::new(Broken { reason, entry }))
+    };
     // NONBLOCK: a pipe of that name must not hang the start.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut bytes = Vec::new();
@@ -221,35 +228,30 @@ fn read(path: &Path) -> Result<Entry, ReadError> {
         .and_then(|file| file.take(ENTRY_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| match Errno::from_io_error(&error) {
             // A link or a directory is not what this program writes.
-            Some(Errno::LOOP | Errno::ISDIR) => ReadError::Content(error.to_string()),
+            Some(Errno::LOOP | Errno::ISDIR) => broken(error.to_string(), &[]),
             _ => ReadError::Io(error),
         })?;
     if bytes.len() as u64 > ENTRY_MAX {
-        return Err(format!("it is over {ENTRY_MAX} bytes").into());
+        return Err(broken(format!("it is over {ENTRY_MAX} bytes"), &bytes));
     }
-    let entry: Entry = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-    if entry.version > VERSION {
-        return Err(format!("its version {} is later than {VERSION}", entry.version).into());
-    }
-    if path
-        .file_stem()
-        .is_none_or(|stem| *stem != *entry.id.as_str())
-    {
-        return Err(format!("it is of session {}", entry.id).into());
-    }
-    if Workspace::recorded(&entry.workspace, &entry.id).is_none() {
-        let named = entry.workspace.display();
-        return Err(format!("its workspace {named} does not bear its id").into());
-    }
-    Ok(entry)
+    let Some(id) = &id else {
+        return Err(broken("it is not named after a session".to_owned(), &[]));
+    };
+    Entry::read(&bytes, id).map_err(|reason| broken(reason, &bytes))
 }
 
-fn set_aside(path: &Path, reason: &str) {
+/// Keeps a copy of a file that makes no sense. The file itself stays while the session that it is
+/// about is ended.
+fn set_aside(path: &Path, reason: &str, has_session: bool) {
     let aside = path.with_extension("json.bad");
-    let shown = path.display();
+    let (shown, kept) = (path.display(), aside.display());
+    if has_session && fs::hard_link(path, &aside).is_ok() {
+        log::warn!(target: "cleanup", "ledger file {shown} cannot be read, kept as {kept}, its session is ended: {reason}");
+        return;
+    }
     match fs::rename(path, &aside) {
         Ok(()) => {
-            log::warn!(target: "cleanup", "ledger file {shown} cannot be read, moved to {}: {reason}", aside.display());
+            log::warn!(target: "cleanup", "ledger file {shown} cannot be read, moved to {kept}: {reason}");
         }
         Err(error) => {
             log::warn!(target: "cleanup", "ledger file {shown} can neither be read nor moved aside: {reason}; {error}");
@@ -259,6 +261,7 @@ fn set_aside(path: &Path, reason: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn torn_and_strange_files_are_moved_aside_and_the_rest_is_read() {
+    fn torn_and_strange_files_are_set_aside_and_the_rest_is_read() {
         let scratch = Scratch::new();
         let ledger = Ledger::open(scratch.path()).unwrap();
         let good = entry();
@@ -328,13 +331,7 @@ mod tests {
             workspace: "/".into(),
             ..entry()
         };
-        let (foreign, later) = (
-            entry(),
-            Entry {
-                version: 2,
-                ..entry()
-            },
-        );
+        let foreign = entry();
         let bad: Vec<(PathBuf, Vec<u8>)> = vec![
             (
                 ledger.dir.join("torn.json"),
@@ -345,7 +342,6 @@ mod tests {
             (ledger.dir.join("huge.json"), vec![b' '; 70_000]),
             (ledger.path(&foreign.id), whole.clone()),
             (ledger.path(&root.id), serde_json::to_vec(&root).unwrap()),
-            (ledger.path(&later.id), serde_json::to_vec(&later).unwrap()),
         ];
         for (path, bytes) in &bad {
             fs::write(path, bytes).unwrap();
@@ -354,19 +350,18 @@ mod tests {
         fs::create_dir(ledger.dir.join("dir.json")).unwrap();
         fs::write(ledger.dir.join("cut.tmp"), "{").unwrap();
 
-        let ids: Vec<SessionId> = ledger
-            .entries()
-            .unwrap()
-            .entries
-            .into_iter()
-            .map(|e| e.id)
-            .collect();
-        assert_eq!(ids, [good.id]);
+        let found = ledger.entries().unwrap();
+        let ids = |entries: &[Entry]| -> BTreeSet<SessionId> {
+            entries.iter().map(|e| e.id.clone()).collect()
+        };
+        assert_eq!(ids(&found.entries), BTreeSet::from([good.id]));
+        let with_session = BTreeSet::from([foreign.id, root.id]);
+        assert_eq!(ids(&found.broken), with_session);
         for (path, _) in bad {
-            assert!(
-                !path.exists() && path.with_extension("json.bad").exists(),
-                "{path:?}"
-            );
+            // Until their sessions are ended.
+            let stays = with_session.iter().any(|id| ledger.path(id) == path);
+            assert_eq!(path.exists(), stays, "{path:?}");
+            assert!(path.with_extension("json.bad").exists(), "{path:?}");
         }
         assert!(!ledger.dir.join("cut.tmp").exists());
         assert_eq!(ledger.entries().unwrap().entries.len(), 1);

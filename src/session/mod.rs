@@ -18,6 +18,7 @@ pub mod processes;
 pub mod program;
 pub mod program_config;
 pub mod running;
+pub mod salvage;
 pub mod session_log;
 pub mod state_lock;
 pub mod supervisor;

@@ -131,6 +131,18 @@ pub fn is_in_workspace(pid: u32, workspace: &Path) -> bool {
     inside("cwd") || inside("exe") || has_home(pid, workspace)
 }
 
+/// The process that leads its group and works in `workspace`; of several the oldest. Blocking.
+#[must_use]
+pub fn leader_in(workspace: &Path) -> Option<Identity> {
+    let leaders = all().into_iter().filter(|s| {
+        let pid = s.identity.pid;
+        let works_there = || working_directory(pid).is_some_and(|cwd| cwd.starts_with(workspace));
+        s.group == pid && !s.is_zombie && works_there()
+    });
+    let leaders = leaders.map(|s| s.identity);
+    leaders.min_by_key(|identity| identity.start_time)
+}
+
 /// The process's working directory.
 #[must_use]
 pub fn working_directory(pid: u32) -> Option<PathBuf> {

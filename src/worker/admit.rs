@@ -187,23 +187,23 @@ fn wish(worker: &Worker, request: CreateSession) -> Result<Wish, Failure> {
     let password = request.sunshine_pass.clone().map(Secret::new);
     let password = password.or_else(|| settings.sunshine_password.clone());
     let password = password.ok_or_else(|| missing("sunshine_pass", "sunshine.password"))?;
-    let launch = request
-        .exe_path
-        .clone()
-        .filter(|p| !p.is_empty())
-        .map(|exe_path| Launch {
-            experience: request
-                .experience
-                .clone()
-                .unwrap_or_else(|| title_of(&exe_path)),
-            exe_path,
-            session_id: String::new(),
-        });
+    let launch = launch_of(&request);
     Ok(Wish {
         request,
         user,
         password,
         launch,
+    })
+}
+
+/// What hydrabody is to launch for that request; the session is still to be named.
+pub(super) fn launch_of(request: &CreateSession) -> Option<Launch> {
+    let exe_path = request.exe_path.clone().filter(|p| !p.is_empty())?;
+    let named = request.experience.clone();
+    Some(Launch {
+        experience: named.unwrap_or_else(|| title_of(&exe_path)),
+        exe_path,
+        session_id: String::new(),
     })
 }
 

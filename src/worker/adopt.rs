@@ -4,34 +4,51 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::admit::launch_of;
 use super::driver::Driver;
 use super::live::{Birth, Live, Place, Wish, snippet};
 use super::steps::{self, Stage};
 use super::{Worker, ice};
+use crate::body::experience::Launch;
 use crate::body::sunshine::Credentials;
 use crate::body::{Body, Traces};
 use crate::clock::{self, Mark};
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, EndReason};
+use crate::secret::Secret;
 use crate::session::ledger::{Entry, Listed};
 use crate::session::lifecycle::{Lifecycle, Snapshot};
 use crate::session::workspace::Workspace;
-use crate::session::{orphans, processes};
+use crate::session::{orphans, processes, salvage};
 
 /// Reads the ledger and goes through it; a `[cleanup]` line for each session.
 pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
     let ledger = worker.ledger.clone();
     let listed = smol::unblock(move || ledger.entries()).await;
     let Listed {
-        entries,
-        broken,
+        mut entries,
+        mut broken,
         unread,
     } = listed.unwrap_or_else(|error| Listed {
         unread: Some(error),
         ..Listed::default()
     });
-    let survey = smol::unblock(move || orphans::survey(entries)).await;
+    let (sessions, cgroups) = (
+        worker.sessions_dir.clone(),
+        worker.supervisor.cgroups().cloned(),
+    );
+    let (survey, broken) = smol::unblock(move || {
+        for entry in entries.iter_mut().chain(&mut broken) {
+            salvage::complete(entry, &sessions, cgroups.as_ref());
+        }
+        (orphans::survey(entries), orphans::survey(broken))
+    })
+    .await;
     let mut known: HashSet<SessionId> = HashSet::new();
+    for entry in broken.adoptable.iter().chain(&broken.dead) {
+        known.insert(entry.id.clone());
+        end(worker, entry).await;
+    }
     for entry in survey.adoptable {
         known.insert(entry.id.clone());
         if let Err(why) = adopt(worker, &entry, true).await {
@@ -41,9 +58,6 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
             log::info!(target: "cleanup", "session {} adopted port={} pid={}", entry.id, entry.port,
                 entry.process.map_or(0, |p| p.pid));
         }
-    }
-    for id in &broken {
-        log::warn!(target: "cleanup", "session {id} has no ledger entry that can be read; its processes are ended");
     }
     for entry in survey.dead {
         known.insert(entry.id.clone());
@@ -55,6 +69,86 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
         return worker.shortages.ledger_unread(&error.to_string());
     }
     orphans::sweep(&worker.sessions_dir, &known, worker.supervisor.cgroups()).await;
+}
+
+/// Ends a session whose entry makes no sense like any other that ends, as far as it is known: its
+/// process is asked to end, then killed, the body is left and the record is made.
+async fn end(worker: &Arc<Worker>, entry: &Entry) {
+    let (seen, streamer) = (entry.clone(), worker.program.streamer.clone());
+    let streams = smol::unblock(move || salvage::is_streaming(&seen, &streamer)).await;
+    let mut entry = entry.clone();
+    let mut life: Snapshot = entry.kept("life").unwrap_or_else(unknown_life);
+    life.end_reason.get_or_insert(EndReason::ProcessExited);
+    let mut traces: Traces = entry.kept("traces").unwrap_or_default();
+    traces.streamed |= streams;
+    let kept = [
+        ("life", serde_json::to_value(life)),
+        ("traces", serde_json::to_value(traces)),
+    ];
+    for (name, value) in kept {
+        entry
+            .extra
+            .insert(name.to_owned(), value.unwrap_or_default());
+    }
+    log::warn!(target: "cleanup", "session {} is ended, its ledger entry makes no sense: port={} pid={}",
+        entry.id, entry.port, entry.process.map_or(0, |p| p.pid));
+    match entry.process {
+        Some(_) if adopt(worker, &entry, true).await.is_ok() => {}
+        _ => reap(worker, &entry).await,
+    }
+}
+
+/// A life of which nothing is known: a process may run, and the body may have been touched.
+fn unknown_life() -> Snapshot {
+    Snapshot {
+        run: 1,
+        body_touched: true,
+        ..Snapshot::default()
+    }
+}
+
+/// The life that the entry tells of, completed from the rest of the entry.
+fn life_of(entry: &Entry, is_alive: bool) -> Snapshot {
+    let mut life: Snapshot = entry.kept("life").unwrap_or_else(unknown_life);
+    life.stream_path = life.stream_path.or_else(|| entry.stream_path.clone());
+    if entry.process.is_some() {
+        // Whatever runs is ended with the session.
+        life.run = life.run.max(1);
+    }
+    match (is_alive, life.end_reason) {
+        (true, Some(EndReason::Other(reason))) => {
+            log::warn!(target: "cleanup", "session {} goes on: this version does not know its end reason {reason:?}", entry.id);
+            life.end_reason = None;
+        }
+        (false, None) => {
+            life.end_reason = Some(match life.stream_path {
+                Some(_) => EndReason::ProcessExited,
+                None => EndReason::StartFailed,
+            });
+        }
+        _ => {}
+    }
+    life
+}
+
+/// The stored request; of one that cannot be read, what the rest of the entry says.
+fn request_of(entry: &Entry) -> Result<CreateSession, String> {
+    let mut entry = entry.clone();
+    let body: serde_json::Value = entry.body_ip.to_string().into();
+    let known = serde_json::json!({
+        "body_ip": body, "experience": entry.experience, "district": entry.district,
+    });
+    let stored = entry.extra.entry("request".to_owned()).or_default();
+    match stored.as_object_mut() {
+        Some(fields) => {
+            fields.entry("body_ip").or_insert(body);
+        }
+        None => *stored = known.clone(),
+    }
+    if let Some(request) = entry.kept("request") {
+        return Ok(request);
+    }
+    serde_json::from_value(known).map_err(|error| error.to_string())
 }
 
 /// Ends a session whose process is dead like any other that ends, so that the body is left and
@@ -102,19 +196,18 @@ async fn refresh(worker: &Arc<Worker>, live: &Arc<Live>) {
 }
 
 async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<(), String> {
-    let mut snapshot: Snapshot = kept(entry, "life").ok_or("its ledger entry has no lifecycle")?;
-    if !is_alive {
-        snapshot
-            .end_reason
-            .get_or_insert(match snapshot.stream_path {
-                Some(_) => EndReason::ProcessExited,
-                None => EndReason::StartFailed,
-            });
+    let snapshot = life_of(entry, is_alive);
+    let request = request_of(entry)?;
+    let mut traces: Traces = entry.kept("traces").unwrap_or_default();
+    traces.client = traces.client.or_else(|| entry.pairing_name.clone());
+    if traces.launch.is_none() {
+        traces.launch = launch_of(&request).map(|launch| Launch {
+            session_id: entry.id.to_string(),
+            ..launch
+        });
     }
-    let request: CreateSession = kept(entry, "request").ok_or("its ledger entry has no request")?;
-    let traces: Traces = kept(entry, "traces").unwrap_or_default();
     let slot = match worker.ports.claim_port(entry.port) {
-        Err(error) if is_alive => return Err(error.to_string()),
+        Err(error) if is_alive && snapshot.end_reason.is_none() => return Err(error.to_string()),
         slot => slot.ok(),
     };
     let workspace = Workspace::recorded(&entry.workspace, &entry.id)
@@ -125,20 +218,32 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         slot,
         workspace,
     };
-    let credentials = entry
-        .credentials
-        .clone()
-        .ok_or("its ledger entry has no credentials")?;
+    let settings = &worker.settings;
+    let (user, password) = match entry.credentials.clone() {
+        Some(credentials) => (credentials.user, credentials.password),
+        None => (
+            request
+                .sunshine_user
+                .clone()
+                .or_else(|| settings.sunshine_user.clone())
+                .unwrap_or_default(),
+            request
+                .sunshine_pass
+                .clone()
+                .map(Secret::new)
+                .or_else(|| settings.sunshine_password.clone())
+                .unwrap_or_else(|| Secret::new("")),
+        ),
+    };
     let wish = Wish {
         request,
-        user: credentials.user,
-        password: credentials.password,
+        user,
+        password,
         launch: traces.launch.clone(),
     };
     let body: Option<Body> = Credentials::new(wish.user.clone(), wish.password.clone())
         .ok()
         .and_then(|c| worker.bodies.body(entry.body_ip, c).ok());
-    let settings = &worker.settings;
     let tag = snippet(&entry.id, &wish, settings);
     let run = snapshot.run;
     let (live, inbox) = Live::new(

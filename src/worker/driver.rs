@@ -322,7 +322,7 @@ impl Driver {
             Status::Connected => "session_connected",
             Status::Lingering => "session_lingering",
             // Said at admission; said when nothing is left.
-            Status::Starting | Status::Ending => return,
+            Status::Starting | Status::Ending | Status::Other(_) => return,
             Status::Ended => "session_ended",
         };
         let mut more = Map::new();

@@ -14,6 +14,7 @@ use super::settings::ControllerPeer;
 use super::{Worker, health};
 use crate::exec::{self, Stop};
 use crate::http::client::{Answer, ClientError, Outgoing};
+use crate::protocol::reading::{self, Reading};
 use crate::protocol::{Heartbeat, HeartbeatReply, VERSION};
 use crate::{clock, ids};
 
@@ -90,8 +91,10 @@ async fn beat_for_ever(worker: &Arc<Worker>, peer: &ControllerPeer, kicked: &Rec
                 }
                 told = Some(way.0);
                 failures = 0;
-                let wanted = Duration::from_millis(reply.heartbeat_interval_ms);
-                interval = wanted.clamp(INTERVAL_MIN, INTERVAL_MAX);
+                if reply.heartbeat_interval_ms > 0 {
+                    let wanted = Duration::from_millis(reply.heartbeat_interval_ms);
+                    interval = wanted.clamp(INTERVAL_MIN, INTERVAL_MAX);
+                }
                 follow(worker, &reply);
                 problem(worker, None);
                 interval
@@ -188,7 +191,7 @@ async fn beat_to(
         replaces: worker.predecessors.clone(),
         drain_ordered: drain.ordered,
         drain_deadline: drain.ordered_deadline,
-        sessions,
+        sessions: sessions.into(),
     };
     let within = peer.interval.min(WITHIN_MAX);
     let call = Outgoing::new(Method::Post, format!("{url}/api/v1/workers/heartbeat"))
@@ -214,7 +217,17 @@ async fn beat_to(
         });
     }
     worker.roster.told(&told);
-    answer.json().map_err(|e| Unheard::Away(explain(url, &e)))
+    reading::read(&answer.body)
+        .map(|reply: Reading<HeartbeatReply>| {
+            reading::tell(
+                "heartbeat",
+                &format!("controller {url}"),
+                "unknown",
+                &reply.left_out,
+            );
+            reply.value
+        })
+        .map_err(|e| Unheard::Away(format!("controller {url} answers what cannot be read: {e}")))
 }
 
 /// Where the controller reaches this worker. Until the first answer shows the route, an address
@@ -271,20 +284,22 @@ fn refused(url: &str, answer: &Answer) -> String {
 
 /// Follows the controller's wish to drain.
 fn follow(worker: &Worker, reply: &HeartbeatReply) {
+    let Some(ordered) = reply.drain else {
+        return;
+    };
     let (changed, lifted) = {
         let mut drain = worker.drain_state();
-        let changed =
-            drain.ordered != reply.drain || drain.ordered_deadline != reply.drain_deadline;
-        drain.ordered = reply.drain;
+        let changed = drain.ordered != ordered || drain.ordered_deadline != reply.drain_deadline;
+        drain.ordered = ordered;
         drain.ordered_deadline.clone_from(&reply.drain_deadline);
-        (changed, changed && !reply.drain && !drain.own)
+        (changed, changed && !ordered && !drain.own)
     };
     if lifted {
         log::info!(target: "heartbeat", "the controller lifted the drain");
         worker
             .roster
             .tell_all(&crate::session::lifecycle::Input::DrainLifted);
-    } else if changed && reply.drain {
+    } else if changed && ordered {
         log::info!(target: "heartbeat", "the controller ordered a drain deadline={}", reply.drain_deadline.as_deref().unwrap_or("none"));
         worker.order_drain(reply.drain_left(clock::wall()));
     }

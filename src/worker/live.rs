@@ -348,7 +348,7 @@ impl Live {
             } else {
                 shown.phase
             },
-            body_ip: self.wish.request.body_ip,
+            body_ip: Some(self.wish.request.body_ip),
             experience: self.wish.request.experience.clone(),
             district: self.wish.request.district.clone(),
             created_at: clock::rfc3339(self.birth.at),

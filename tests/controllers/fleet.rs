@@ -279,3 +279,43 @@ fn workers_go_to_another_controller_when_theirs_is_gone_and_a_silent_one_is_know
     pause(Duration::from_millis(500));
     assert_eq!(feed.count("worker_down"), 1, "{}", feed.text());
 }
+
+#[test]
+fn what_a_newer_worker_says_is_known_at_every_controller_as_it_came() {
+    let bench = Bench::new();
+    let cluster = Cluster::start(&bench.dir, 1);
+    let store = cluster.store();
+    let (a, b) = (
+        controller(&bench, "a", &store),
+        controller(&bench, "b", &store),
+    );
+    let recorded: Value = serde_json::from_str(include_str!("../versions/0.1.0.json")).unwrap();
+    let mut beat = recorded["heartbeat"].clone();
+    beat["version"] = "0.9.0".into();
+    beat["sequence"] = 1.into();
+    beat["sessions"][0]["status"] = "hibernating".into();
+    beat["sessions"][0]["phase"] = "dreaming".into();
+    beat["sessions"][0]["stats"]["novelty"] = 1.into();
+    let id = beat["sessions"][0]["id"].as_str().unwrap().to_owned();
+    beat["sessions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"status": "ready"}));
+    let tell = |beat: &Value| {
+        let answer = a.call("POST", "/api/v1/workers/heartbeat", Some(beat.clone()));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    tell(&beat);
+    until("the other controller to know", || {
+        let view = b.view(&id);
+        view["status"] == "hibernating" && view["phase"] == "dreaming"
+    });
+    let feed = b.events();
+    beat["sequence"] = 2.into();
+    beat["sessions"][0]["status"] = "ended".into();
+    beat["sessions"][0]["end_reason"] = "woken".into();
+    tell(&beat);
+    assert_eq!(feed.wait("session_ended")["end_reason"], "woken");
+    until("the other controller to forget", || b.view(&id).is_null());
+    assert!(!b.log().contains("cannot read"), "{}", b.log());
+}

@@ -33,3 +33,4 @@ mod restart;
 mod runbook;
 mod soak;
 mod tls;
+mod versions;

@@ -42,7 +42,7 @@ pub(super) async fn own(config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    match answer.json::<Health>() {
+    match answer.read::<Health>() {
         Ok(health) => {
             let what = format!(
                 "{} {} up {}, {}/{} sessions",

@@ -262,7 +262,7 @@ impl World {
         let truth = self.truths.iter_mut().find(|t| t.id == worker_id).unwrap();
         assert!(truth.live.len() < SLOTS, "{worker_id} was overfilled");
         let mut view = session(Status::Starting);
-        view.body_ip = create.request.body_ip;
+        view.body_ip = Some(create.request.body_ip);
         create.made = Some(Created {
             session_id: view.id.clone(),
             stream_url: String::new(),

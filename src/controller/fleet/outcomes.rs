@@ -97,7 +97,7 @@ pub(in crate::controller) fn announced(
         id: answer.session_id.clone(),
         status: answer.status,
         phase: None,
-        body_ip: request.body_ip,
+        body_ip: Some(request.body_ip),
         experience: request.experience.clone(),
         district: request.district.clone(),
         created_at: clock::rfc3339(wall),

@@ -44,7 +44,7 @@ impl Fleet {
         }
         let mut events = Vec::new();
         if !is_same_process || beat.sequence > sequence {
-            let sessions = std::mem::take(&mut beat.sessions);
+            let sessions = std::mem::take(&mut beat.sessions).into_vec();
             events = self.take(now, wall, beat, sessions);
         }
         if let Some(mut worker) = self.workers.get_mut(&id) {
@@ -132,7 +132,7 @@ impl Worker {
         }
         self.heard = now;
         self.beats += 1;
-        self.shunned = None;
+        self.stop_shunning();
         for session in self.sessions.values_mut() {
             if session.announced.is_none() {
                 session.seen = self.beats;

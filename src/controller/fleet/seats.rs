@@ -97,7 +97,7 @@ impl Worker {
     /// A session new to us holds a slot: likely one that was promised for its body.
     pub(super) fn cover_a_seat(&mut self, view: &SessionView) {
         let mut open = self.seats.iter_mut().filter(|seat| !seat.is_covered);
-        if let Some(seat) = open.find(|seat| seat.body_ip == view.body_ip) {
+        if let Some(seat) = open.find(|seat| Some(seat.body_ip) == view.body_ip) {
             seat.is_covered = true;
         }
     }

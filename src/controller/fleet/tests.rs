@@ -23,7 +23,7 @@ pub(super) fn beat(worker: &str, process: &str, sequence: u64) -> Heartbeat {
         replaces: Vec::new(),
         drain_ordered: false,
         drain_deadline: None,
-        sessions: Vec::new(),
+        sessions: Vec::new().into(),
     }
 }
 
@@ -324,7 +324,7 @@ fn a_drain_order_outlives_the_workers_and_the_controllers_restart() {
         ..beat("w", "q", 1)
     };
     let reply = rig.hear(restarted).reply;
-    assert!(reply.drain && rig.names.is_empty());
+    assert!(reply.drain == Some(true) && rig.names.is_empty());
     assert_eq!(
         reply.drain_deadline.as_deref(),
         Some("1970-01-01T01:00:00Z")
@@ -337,7 +337,7 @@ fn a_drain_order_outlives_the_workers_and_the_controllers_restart() {
     };
     let mut successor = Rig::new();
     let reply = successor.hear(obeying.clone()).reply;
-    assert!(reply.drain && reply.drain_deadline.is_some());
+    assert!(reply.drain == Some(true) && reply.drain_deadline.is_some());
     let events = successor.fleet.undrain("w").unwrap();
     assert_eq!(events[0].change, Change::WorkerUndrained);
     let late = Heartbeat {
@@ -345,7 +345,7 @@ fn a_drain_order_outlives_the_workers_and_the_controllers_restart() {
         ..obeying
     };
     assert!(
-        !successor.hear(late).reply.drain,
+        successor.hear(late).reply.drain == Some(false),
         "the controller's word counts"
     );
     let unknown = successor.fleet.drain("x", None).unwrap_err();
@@ -391,7 +391,7 @@ fn a_session_moves_to_a_renamed_worker_only_when_the_old_name_is_silent() {
     let s = session(Status::Connected);
     rig.hear(with(1, &[&s]));
     let renamed = |sequence| Heartbeat {
-        sessions: vec![s.clone()],
+        sessions: vec![s.clone()].into(),
         ..beat("v", "q", sequence)
     };
     rig.hear(renamed(1));

@@ -72,7 +72,7 @@ impl Fleet {
             sessions.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
             WorkerSessions {
                 worker_id: worker.id.to_string(),
-                sessions,
+                sessions: sessions.into(),
             }
         };
         self.workers.values().map(list).collect()

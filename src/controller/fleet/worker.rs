@@ -84,7 +84,7 @@ impl Worker {
             id: Arc::from(beat.worker_id.as_str()),
             last: Heartbeat {
                 sequence: 0,
-                sessions: Vec::new(),
+                sessions: Vec::new().into(),
                 ..beat.clone()
             },
             retired: VecDeque::new(),
@@ -157,13 +157,23 @@ impl Worker {
                 push_bounded(&mut self.retired, gone.clone(), RETIRED_MAX);
             }
         }
+        let url = std::mem::take(&mut self.last.url);
         self.last = beat;
+        if self.last.url.is_empty() {
+            self.last.url = url;
+        }
         self.heard = now;
         self.heard_wall = wall;
         self.is_vouched = false;
         self.beats += 1;
-        self.shunned = None;
+        self.stop_shunning();
         self.held = 0;
+    }
+
+    /// Heard again, it may take sessions, if it said where it is reached.
+    pub(super) fn stop_shunning(&mut self) {
+        let is_nowhere = self.last.url.is_empty();
+        self.shunned = is_nowhere.then(|| "its heartbeats have no url".to_owned());
     }
 
     /// Says once that the worker is there, and once that it drains or no longer does.

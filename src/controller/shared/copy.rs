@@ -146,7 +146,7 @@ impl Copy {
         let mut tales = Vec::new();
         match found {
             Some(kv) => {
-                if let Some(fact) = facts::read::<WorkerFact>(&kv) {
+                if let Some(fact) = facts::read_worker(&kv) {
                     self.hear(worker_id, fact, kv.mod_revision, &mut tales);
                 }
             }
@@ -202,7 +202,7 @@ impl Copy {
                 }
             }
             Some(About::Worker(id)) => {
-                if let Some(fact) = facts::read::<WorkerFact>(&kv) {
+                if let Some(fact) = facts::read_worker(&kv) {
                     self.hear(id, fact, at, tales);
                 }
             }

@@ -14,10 +14,12 @@
 
 use std::net::IpAddr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::etcd::{Kv, Revision};
 use crate::ids::SessionId;
+use crate::protocol::reading::{self, LeftOut, Reading};
 use crate::protocol::{Created, Heartbeat, SessionView, Status};
 
 use super::super::fleet::{Change, FleetEvent};
@@ -104,8 +106,10 @@ pub(super) struct ControllerFact {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::controller) struct WorkerFact {
     /// The controller (its process) that hears it.
+    #[serde(default)]
     pub(super) by: String,
     /// False when that controller has not heard it for three intervals.
+    #[serde(default = "yes")]
     pub(super) heard: bool,
     /// Its last heartbeat that said something new.
     pub(super) beat: Heartbeat,
@@ -133,7 +137,16 @@ pub(super) struct EventFact {
     pub(super) order: u64,
     pub(super) name: String,
     /// The JSON that listeners get.
+    #[serde(default = "nothing")]
     pub(super) data: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn nothing() -> String {
+    "{}".to_owned()
 }
 
 /// An `Idempotency-Key` and what became of it.
@@ -160,14 +173,30 @@ pub(super) fn written(fact: &impl Serialize) -> Vec<u8> {
 }
 
 /// A value as it was written by this or another version.
-pub(super) fn read<'a, T: Deserialize<'a>>(kv: &'a Kv) -> Option<T> {
-    match serde_json::from_slice(&kv.value) {
-        Ok(fact) => Some(fact),
-        Err(error) => {
-            log::warn!(target: "controller", "store: {} cannot be read: {error}", kv.key);
-            None
-        }
-    }
+pub(super) fn read<T: DeserializeOwned>(kv: &Kv) -> Option<T> {
+    reading_of(kv).map(|reading| reading.value)
+}
+
+fn reading_of<T: DeserializeOwned>(kv: &Kv) -> Option<Reading<T>> {
+    let tell = |left_out: &[LeftOut]| {
+        let who = format!("store: {}", kv.key);
+        reading::tell("controller", &who, "unknown", left_out);
+    };
+    let reading = reading::read(&kv.value).inspect_err(|unread| tell(std::slice::from_ref(unread)));
+    let reading: Reading<T> = reading.ok()?;
+    tell(&reading.left_out);
+    Some(reading)
+}
+
+/// A worker as another controller heard it.
+pub(super) fn read_worker(kv: &Kv) -> Option<WorkerFact> {
+    let Reading { value, left_out } = reading_of::<WorkerFact>(kv)?;
+    let beat = &value.beat;
+    let who = format!("worker {}", beat.worker_id);
+    reading::tell("controller", &who, &beat.version, &beat.sessions.left_out);
+    // A list of another shape is not an empty one: its sessions would end here.
+    let is_whole = left_out.iter().all(|l| l.field != "beat.sessions");
+    is_whole.then_some(value)
 }
 
 /// The id of an event in the stream, the same at every controller.
@@ -233,6 +262,7 @@ fn is_same_session(a: &SessionView, b: &SessionView) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::protocol::reading::mutations::{check, recorded};
 
     pub(in super::super) fn beat(worker_id: &str, sequence: u64) -> Heartbeat {
         serde_json::from_value(serde_json::json!({
@@ -249,6 +279,59 @@ pub(super) mod tests {
             "duration_ms": 5, "port": 8080,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn what_0_1_0_and_other_versions_store_is_read_but_for_what_cannot_be() {
+        fn read_as<T: DeserializeOwned + Serialize>(
+            text: &[u8],
+        ) -> Result<serde_json::Value, String> {
+            let kv = Kv {
+                key: "k".to_owned(),
+                value: text.to_vec(),
+                mod_revision: 1,
+                lease: 0,
+            };
+            let field = || reading::read::<T>(text).err().unwrap().to_string();
+            let fact = super::read::<T>(&kv).ok_or_else(field)?;
+            Ok(serde_json::to_value(fact).unwrap())
+        }
+        let read_worker = |text: &[u8]| read_as::<WorkerFact>(text);
+        let required = [
+            "/beat",
+            "/beat/worker_id",
+            "/beat/process_id",
+            "/beat/sessions/0/id",
+        ];
+        check(&recorded("/store/worker"), &required, read_worker);
+        let required = ["/worker_id", "/view", "/view/id"];
+        check(
+            &recorded("/store/session"),
+            &required,
+            read_as::<SessionFact>,
+        );
+        check(&recorded("/store/event"), &["/name"], read_as::<EventFact>);
+        check(&recorded("/store/drain"), &[], read_as::<DrainFact>);
+        check(
+            &recorded("/store/controller"),
+            &[],
+            read_as::<ControllerFact>,
+        );
+        check(&recorded("/store/key"), &[], read_as::<KeyFact>);
+    }
+
+    #[test]
+    fn a_stored_worker_whose_list_of_sessions_has_another_shape_is_not_one_without_sessions() {
+        let mut fact = recorded("/store/worker");
+        let kv = |fact: &serde_json::Value| Kv {
+            key: "k".to_owned(),
+            value: fact.to_string().into_bytes(),
+            mod_revision: 1,
+            lease: 0,
+        };
+        assert_eq!(read_worker(&kv(&fact)).unwrap().beat.sessions.len(), 1);
+        fact["beat"]["sessions"] = serde_json::json!({"by": "id"});
+        assert_eq!(read_worker(&kv(&fact)), None);
     }
 
     #[test]

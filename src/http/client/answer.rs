@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::ClientError;
 use super::error::broken;
+use crate::protocol::reading;
 use crate::tls::Fingerprint;
 use crate::wire::{Body, Conn, Fields, Socket};
 
@@ -46,6 +47,17 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|e| {
             ClientError::Protocol(format!("status {} with unusable JSON: {e}", self.status))
         })
+    }
+
+    /// The content as another process of ours wrote it, whose version may be another.
+    ///
+    /// # Errors
+    /// [`ClientError::Protocol`] that names the field which is missing.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        let reading = reading::read(&self.body).map_err(|unread| {
+            ClientError::Protocol(format!("status {}, cannot read {unread}", self.status))
+        })?;
+        Ok(reading.value)
     }
 
     /// The content as text for a log line: its first 200 characters, without control characters.

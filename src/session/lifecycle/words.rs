@@ -189,6 +189,7 @@ impl std::fmt::Display for Failure {
                     Phase::Spawning => "waiting for the stream process",
                     Phase::Pairing => "pairing with the body",
                     Phase::Launching => "launching the experience",
+                    Phase::Other(phase) => phase.as_str(),
                 };
                 write!(f, "timed out while {doing}")
             }
@@ -215,17 +216,28 @@ pub struct Summary {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The last run that was asked for; 0 when none was.
+    #[serde(default)]
     pub run: Run,
     /// Restarts used up.
+    #[serde(default)]
     pub restarts: u32,
     /// Path and query of the stream page, once ready.
+    #[serde(default)]
     pub stream_path: Option<String>,
-    /// Whether pairing was ever begun, so that the body has to be left.
+    /// Whether pairing was ever begun, so that the body has to be left; unknown counts as begun.
+    #[serde(default = "yes")]
     pub body_touched: bool,
     /// Whether anyone ever saw it.
+    #[serde(default)]
     pub was_connected: bool,
     /// How often the last viewer went away.
+    #[serde(default)]
     pub disconnect_count: u32,
     /// Set as soon as the session is ending.
+    #[serde(default)]
     pub end_reason: Option<EndReason>,
+}
+
+fn yes() -> bool {
+    true
 }

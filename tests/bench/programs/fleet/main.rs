@@ -86,7 +86,7 @@ fn heartbeat(n: usize, url: String, sequence: u64, sessions: Vec<SessionView>) -
         replaces: Vec::new(),
         drain_ordered: false,
         drain_deadline: None,
-        sessions,
+        sessions: sessions.into(),
     }
 }
 
