@@ -41,7 +41,8 @@ fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> Exi
     descriptors::raise();
     let place = Place::own().ok();
     // Before anything that a new binary may fail at.
-    let trial = place.as_ref().and_then(Trial::of);
+    let trial = place.as_ref().and_then(|place| Trial::of(place, role));
+    let _held = place.as_ref().and_then(Place::hold);
     let code = configured(role, path, keep_sessions, place, trial.as_ref());
     trial.map_or(code, |trial| trial.end(code))
 }

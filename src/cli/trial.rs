@@ -10,6 +10,7 @@ use smol::channel::Sender;
 
 use super::EX_RESTART;
 use super::remote::reachable;
+use crate::config::Role;
 use crate::http::client::{Client, ClientError, Outgoing};
 use crate::tls::Trust;
 use crate::update::{Place, Version, trial};
@@ -21,20 +22,23 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Before another try: what hindered the first may pass, as a port that is still taken does.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// This process is a new binary's, and on trial.
+/// This process is a new binary's, and on trial in its role.
 #[derive(Debug)]
 pub(super) struct Trial {
     place: Place,
+    role: &'static str,
 }
 
 impl Trial {
     /// The trial that this start belongs to, if any. When the binary was taken back instead, the
     /// old one takes this process's place.
-    pub(super) fn of(place: &Place) -> Option<Self> {
-        match trial::start(place, &Version::own()) {
+    pub(super) fn of(place: &Place, role: Role) -> Option<Self> {
+        let role = role.as_str();
+        match exec::block_on(trial::start(place, role, &Version::own())) {
             trial::Start::Normal => None,
             trial::Start::OnTrial => Some(Self {
                 place: place.clone(),
+                role,
             }),
             trial::Start::RolledBack => {
                 become_installed(place);
@@ -48,7 +52,11 @@ impl Trial {
     /// supervisor may refuse another start after this exit code, or after so many starts, and the
     /// old binary would never come back.
     pub(super) fn end(&self, code: ExitCode) -> ExitCode {
-        if code == ExitCode::SUCCESS || code == ExitCode::from(EX_RESTART) {
+        if code == ExitCode::SUCCESS {
+            exec::block_on(trial::stopped(&self.place, self.role, &Version::own()));
+            return code;
+        }
+        if code == ExitCode::from(EX_RESTART) {
             return code;
         }
         exec::block_on(clock::sleep(PAUSE));
@@ -57,21 +65,30 @@ impl Trial {
     }
 
     /// Looks whether the process answers when it has run for a while, and asks for a restart when
-    /// it does not.
+    /// it does not, or when the other role has taken this version back.
     pub(super) fn watch(
         &self,
         address: SocketAddr,
         is_tls: bool,
         restart: Sender<()>,
     ) -> impl Future<Output = ()> + use<> {
-        let place = self.place.clone();
+        let (place, role, own) = (self.place.clone(), self.role, Version::own());
         async move {
-            clock::sleep(trial::PASSED_AFTER).await;
-            match answers(address, is_tls).await {
-                Ok(()) => trial::passed(&place),
-                Err(why) => {
+            loop {
+                clock::sleep(trial::PASSED_AFTER).await;
+                if trial::is_taken_back(&place, &own) {
+                    log::error!(target: "updater", "version {own} was taken back: starting the one from before");
+                    let _ = restart.send(()).await;
+                    return;
+                }
+                if let Err(why) = answers(address, is_tls).await {
                     log::error!(target: "updater", "this version does not answer: {why}");
                     let _ = restart.send(()).await;
+                    return;
+                }
+                match trial::passed(&place, role, &own).await {
+                    Ok(()) => return,
+                    Err(error) => log::warn!(target: "updater", "the trial goes on: {error}"),
                 }
             }
         }
@@ -137,7 +154,10 @@ mod tests {
     #[test]
     fn a_process_that_did_not_fail_ends_as_it_would_without_a_trial() {
         let place = Place::at("/proc/self/exe".as_ref()).unwrap();
-        let trial = Trial { place };
+        let trial = Trial {
+            place,
+            role: "worker",
+        };
         for code in [ExitCode::SUCCESS, ExitCode::from(EX_RESTART)] {
             assert_eq!(trial.end(code), code);
         }

@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError};
 use crate::exec;
 use crate::http::client::Client;
 use crate::tls::Trust;
-use crate::update::{self, Place, UpdateError, trial};
+use crate::update::{self, Place, UpdateError};
 
 /// The units of the roles; only those that run are restarted.
 const UNITS: [&str; 2] = [
@@ -79,7 +79,6 @@ async fn work(
     }
     let place = Place::own()?;
     update::install(settings, client, &place, &news.latest).await?;
-    trial::begin(&place, &news.latest)?;
     if !wish.no_restart {
         restart().await;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Place, UpdateError, Version, trial};
+use super::{News, Place, UpdateError, Version, trial};
 use crate::config;
 use crate::exec::Stop;
 use crate::http::client::Client;
@@ -13,8 +13,9 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Longest wait for quiet: sessions survive a restart, and a busy machine is never quiet.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Looks every interval, the first time after one, and answers when a new binary is installed and
-/// waits to be started; `None` when `stop` came first.
+/// Looks every interval, the first time after one, and answers when another binary is installed and
+/// waits to be started: a new one, by this process or another, or the old one that is back. `None`
+/// when `stop` came first.
 pub async fn wait(
     settings: &config::Update,
     client: &Client,
@@ -25,37 +26,52 @@ pub async fn wait(
     loop {
         let pause = settings.interval.mul_f64(0.9 + 0.2 * fraction());
         stop.or(clock::sleep(pause)).await?;
-        match stop.or(look(settings, client, place)).await? {
+        match stop
+            .or(look(settings, client, place, &Version::own()))
+            .await?
+        {
             Ok(None) => {}
             Ok(Some(version)) => {
-                log::info!(target: "updater", "installed {version}, was {}", Version::own());
                 let deadline = clock::now() + PATIENCE;
                 while settings.when_idle && !is_idle() && clock::now() < deadline {
                     stop.or(clock::sleep(LOOK)).await?;
                 }
-                return Some(version);
+                // Taken back while this process waited: nothing is to be started.
+                if !place.is_current() {
+                    return Some(version);
+                }
             }
             Err(error) => log::warn!(target: "updater", "{error}"),
         }
     }
 }
 
-async fn look(
+/// The version that waits to be started, if any.
+pub(super) async fn look(
     settings: &config::Update,
     client: &Client,
     place: &Place,
+    own: &Version,
 ) -> Result<Option<Version>, UpdateError> {
-    let news = super::check(settings, client).await?;
-    if !news.is_newer() {
+    if !place.is_current()
+        && let Some(installed) = place.installed().await
+        && (installed > *own || trial::was_refused(place, own))
+    {
+        log::info!(target: "updater", "{installed} is installed, this process runs {own} and is to be started again");
+        return Ok(Some(installed));
+    }
+    let News { latest, .. } = super::check_from(settings, client, own.clone()).await?;
+    if latest <= *own {
         return Ok(None);
     }
-    if trial::was_refused(place, &news.latest) {
-        log::info!(target: "updater", "{} was taken back and is left out", news.latest);
+    if trial::was_refused(place, &latest) {
+        log::info!(target: "updater", "{latest} was taken back and is left out");
         return Ok(None);
     }
-    super::install(settings, client, place, &news.latest).await?;
-    trial::begin(place, &news.latest)?;
-    Ok(Some(news.latest))
+    if super::install(settings, client, place, &latest).await? {
+        log::info!(target: "updater", "installed {latest}, was {own}");
+    }
+    Ok(Some(latest))
 }
 
 /// A number from 0 to 1: machines that started together do not ask together.

@@ -5,6 +5,9 @@
 //! binary and `SHA256SUMS`. Nothing is installed without its sum; with `update.public_key` nothing
 //! without a signature over the sums either. The new binary replaces the old one in one step, and
 //! the old one stays beside it as `.backup`.
+//!
+//! Both roles of a machine may run from one binary. What is to be done is judged by the *installed*
+//! binary, not by the one that a process still runs, and one lock covers installing and trials.
 
 pub mod auto;
 mod fetch;
@@ -13,6 +16,8 @@ mod sums;
 #[cfg(test)]
 mod tests;
 pub mod trial;
+#[cfg(test)]
+mod trial_tests;
 mod version;
 
 use std::fmt;
@@ -30,6 +35,8 @@ use fetch::Source;
 /// Why there is no update.
 #[derive(Debug)]
 pub enum UpdateError {
+    /// Another process installs an update, or counts a start.
+    Busy(PathBuf),
     /// The server does not answer, or not usefully.
     Call(String, ClientError),
     /// A file cannot be written, moved or read.
@@ -49,6 +56,11 @@ pub enum UpdateError {
 impl fmt::Display for UpdateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Busy(path) => write!(
+                f,
+                "another process works on an update of {}: try again when it has ended",
+                path.display()
+            ),
             Self::Call(url, error) => write!(f, "{url}: {error}"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NixStore(path) => write!(
@@ -110,7 +122,8 @@ async fn check_from(
     Ok(News { current, latest })
 }
 
-/// Fetches, proves and installs `version` at `place`; the process that runs goes on as it is.
+/// Fetches, proves and installs `version` at `place` and puts it on trial; the process that runs
+/// goes on as it is. Answers `false` when that version or a newer one is installed already.
 ///
 /// # Errors
 /// See [`UpdateError`]; the installed binary is as it was then.
@@ -119,17 +132,26 @@ pub async fn install(
     client: &Client,
     place: &Place,
     version: &Version,
-) -> Result<(), UpdateError> {
+) -> Result<bool, UpdateError> {
     place.check()?;
     let source = Source::new(settings, client)?;
+    let staged = place.stage()?;
+    let installed = place.installed().await;
+    if installed.as_ref().is_some_and(|i| i >= version) {
+        return Ok(false);
+    }
     // The sum comes first: without it there is nothing to fetch.
     let sum = source.sum(version).await?;
-    let staged = place.stage()?;
-    let outcome = async {
-        source.binary(version, sum, staged.path()).await?;
-        staged.prove(version).await?;
-        staged.swap()
-    };
-    outcome.await
+    source.binary(version, sum, staged.path()).await?;
+    staged.prove(version).await?;
+    let _lock = place.lock().await?;
+    // The way back is a binary that every role ran well, not one that is still on trial.
+    let is_proven = trial::is_proven(place, installed.as_ref());
+    let keeps_backup = !is_proven || place.is_backup_in_use();
+    // Written before the swap: a start between the two would have no trial.
+    trial::begin(place, version)?;
+    staged.swap(keeps_backup)?;
+    trial::forgive(place);
+    Ok(true)
     // `staged` removes what is left of it.
 }

@@ -28,13 +28,13 @@ enum Answer {
 
 type Files = Arc<Mutex<HashMap<String, Answer>>>;
 
-struct Server {
+pub(super) struct Server {
     base: String,
     files: Files,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let files = Files::default();
@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// A whole, honest release.
-    fn release(&self, version: &str, binary: &[u8]) {
+    pub(super) fn release(&self, version: &str, binary: &[u8]) {
         let name = fetch::binary_name().unwrap();
         let dir = format!("/production/v{version}");
         self.put(
@@ -96,22 +96,22 @@ impl Server {
         );
     }
 
-    fn settings(&self, more: &str) -> config::Update {
+    pub(super) fn settings(&self, more: &str) -> config::Update {
         let yaml = format!("update: {{base_url: '{}'{more}}}", self.base);
         Config::parse(&yaml, None).unwrap().config.update
     }
 }
 
 /// An installed binary in a directory of its own.
-struct Installed {
-    dir: PathBuf,
-    place: Place,
+pub(super) struct Installed {
+    pub(super) dir: PathBuf,
+    pub(super) place: Place,
 }
 
-const OLD: &str = "#!/bin/sh\necho hydraneckwebrtc 1.0.0\n";
+pub(super) const OLD: &str = "#!/bin/sh\necho hydraneckwebrtc 1.0.0\n";
 
 impl Installed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("neck-update-{}", ids::label()));
         fs::create_dir(&dir).unwrap();
         let exe = dir.join("hydraneckwebrtc");
@@ -121,11 +121,11 @@ impl Installed {
         Self { dir, place }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         fs::read_to_string(self.place.exe()).unwrap()
     }
 
-    fn files(&self) -> Vec<String> {
+    pub(super) fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.dir).unwrap().flatten();
         let mut names: Vec<_> = entries
             .map(|e| e.file_name().to_string_lossy().into_owned())
@@ -134,10 +134,23 @@ impl Installed {
         names
     }
 
-    /// Nothing but the old binary.
+    /// Nothing but the old binary, and the locks.
     fn assert_untouched(&self) {
         assert_eq!(self.text(), OLD);
-        assert_eq!(self.files(), ["hydraneckwebrtc"]);
+        let others: Vec<_> = self
+            .files()
+            .into_iter()
+            .filter(|f| !f.ends_with(".lock"))
+            .collect();
+        assert_eq!(others, ["hydraneckwebrtc"]);
+    }
+
+    pub(super) fn backup(&self) -> String {
+        fs::read_to_string(self.place.backup()).unwrap()
+    }
+
+    pub(super) fn beside(&self, suffix: &str, text: &str) {
+        fs::write(self.dir.join(format!("hydraneckwebrtc.{suffix}")), text).unwrap();
     }
 }
 
@@ -147,25 +160,32 @@ impl Drop for Installed {
     }
 }
 
-fn script(version: &str) -> Vec<u8> {
+pub(super) fn script(version: &str) -> Vec<u8> {
     format!("#!/bin/sh\necho hydraneckwebrtc {version}\n").into_bytes()
 }
 
-fn client() -> Client {
+pub(super) fn client() -> Client {
     Client::new(&Trust::WebPki).unwrap()
 }
 
-fn version(text: &str) -> Version {
+pub(super) fn version(text: &str) -> Version {
     Version::parse(text).unwrap()
 }
 
-fn install_at(installed: &Installed, settings: &config::Update) -> Result<(), UpdateError> {
-    exec::block_on(install(
-        settings,
-        &client(),
-        &installed.place,
-        &version("2.0.0"),
-    ))
+pub(super) fn install_at(
+    installed: &Installed,
+    settings: &config::Update,
+) -> Result<bool, UpdateError> {
+    install_version(installed, settings, "2.0.0")
+}
+
+pub(super) fn install_version(
+    installed: &Installed,
+    settings: &config::Update,
+    text: &str,
+) -> Result<bool, UpdateError> {
+    let (client, place) = (client(), &installed.place);
+    exec::block_on(install(settings, &client, place, &version(text)))
 }
 
 #[test]
@@ -181,15 +201,16 @@ fn a_release_is_found_installed_and_the_old_binary_kept() {
             .unwrap()
             .is_newer()
     );
-    install_at(&installed, &settings).unwrap();
+    assert!(install_at(&installed, &settings).unwrap());
     assert_eq!(installed.text().as_bytes(), script("2.0.0"));
-    assert_eq!(fs::read_to_string(installed.place.backup()).unwrap(), OLD);
+    assert_eq!(installed.backup(), OLD);
+    let files = ["", ".backup", ".lock", ".trial", ".update.lock"];
     assert_eq!(
         installed.files(),
-        ["hydraneckwebrtc", "hydraneckwebrtc.backup"]
+        files.map(|f| format!("hydraneckwebrtc{f}"))
     );
     installed.place.roll_back().unwrap();
-    installed.assert_untouched();
+    assert_eq!(installed.text(), OLD);
 }
 
 #[test]
@@ -301,7 +322,7 @@ fn with_a_key_only_signed_sums_count() {
     install_at(&installed, &settings).unwrap();
     let as_text = STANDARD.encode(key.sign(&text)) + "\n";
     server.put(&signature, Answer::Body(as_text.into_bytes()));
-    install_at(&installed, &settings).unwrap();
+    assert!(install_at(&Installed::new(), &settings).unwrap());
 }
 
 #[test]
@@ -338,37 +359,6 @@ fn a_binary_that_is_not_ours_to_change_is_left_alone() {
     );
     let said = UpdateError::NixStore("/nix/store/x".into()).to_string();
     assert!(said.contains("flake"), "{said}");
-}
-
-#[test]
-fn a_binary_that_keeps_failing_is_taken_back_and_not_installed_again() {
-    let installed = Installed::new();
-    let (place, new) = (&installed.place, version("2.0.0"));
-    fs::copy(place.exe(), place.backup()).unwrap();
-    fs::write(place.exe(), script("2.0.0")).unwrap();
-    trial::begin(place, &new).unwrap();
-    for _ in 0..3 {
-        assert_eq!(trial::start(place, &new), trial::Start::OnTrial);
-    }
-    assert_eq!(trial::start(place, &new), trial::Start::RolledBack);
-    assert_eq!(installed.text(), OLD);
-    assert!(trial::was_refused(place, &new));
-    assert!(!trial::was_refused(place, &version("2.0.1")));
-    assert_eq!(trial::start(place, &version("1.0.0")), trial::Start::Normal);
-}
-
-#[test]
-fn a_binary_that_runs_well_passes_its_trial() {
-    let installed = Installed::new();
-    let (place, new) = (&installed.place, version("2.0.0"));
-    trial::begin(place, &new).unwrap();
-    assert_eq!(trial::start(place, &new), trial::Start::OnTrial);
-    trial::passed(place);
-    assert_eq!(trial::start(place, &new), trial::Start::Normal);
-    // A trial of another version is over, whatever it was.
-    trial::begin(place, &new).unwrap();
-    assert_eq!(trial::start(place, &version("3.0.0")), trial::Start::Normal);
-    assert_eq!(installed.files(), ["hydraneckwebrtc"]);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A new binary is on trial until it has run for a while; one that keeps failing is taken back.
 //!
 //! systemd starts a process that died again. So each start on trial is counted in a file beside
-//! the binary; at the third the backup is put back, and the version is remembered so that it is
-//! not installed again.
+//! the binary, for each role by itself; after the third the backup is put back, and the version is
+//! remembered so that it is not installed again. The file stays when a role has passed: the other
+//! role may start this version much later.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -11,15 +13,53 @@ use serde::{Deserialize, Serialize};
 
 use super::{Place, UpdateError, Version};
 
-/// Starts that a new binary has.
+/// Starts that a new binary has in each role.
 const STARTS_MAX: u32 = 3;
 /// A process that ran for so long has started well.
 pub const PASSED_AFTER: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Deserialize, Serialize)]
+/// The file. 0.1.0 has no `roles`, counts all starts in `starts`, and needs that field.
+#[derive(Debug, Default, Deserialize, Serialize)]
 struct Trial {
     version: String,
+    #[serde(default)]
     starts: u32,
+    #[serde(default)]
+    roles: BTreeMap<String, Progress>,
+}
+
+/// How a role does.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Progress {
+    #[serde(default)]
+    starts: u32,
+    #[serde(default)]
+    passed: bool,
+}
+
+impl Trial {
+    fn read(place: &Place) -> Option<Self> {
+        let text = fs::read_to_string(place.beside("trial")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// The trial of this version, if it is on trial.
+    fn of(place: &Place, version: &Version) -> Option<Self> {
+        Self::read(place).filter(|t| Version::parse(&t.version).as_ref() == Some(version))
+    }
+
+    fn write(&self, place: &Place) -> Result<(), UpdateError> {
+        place.note("trial", &serde_json::to_string(self).unwrap_or_default())
+    }
+
+    fn role(&mut self, role: &str) -> &mut Progress {
+        let starts = self.starts;
+        let fresh = || Progress {
+            starts,
+            passed: false,
+        };
+        self.roles.entry(role.to_owned()).or_insert_with(fresh)
+    }
 }
 
 /// What a start is to do.
@@ -33,58 +73,98 @@ pub enum Start {
     RolledBack,
 }
 
-/// Puts the binary that was just installed on trial.
-///
-/// # Errors
-/// When the file beside it cannot be written.
-pub fn begin(place: &Place, version: &Version) -> Result<(), UpdateError> {
-    let _ = fs::remove_file(place.beside("refused"));
-    write(place, version, 0)
-}
-
-fn write(place: &Place, version: &Version, starts: u32) -> Result<(), UpdateError> {
-    let path = place.beside("trial");
+/// Puts a version that is about to be installed on trial. The caller has the lock.
+pub(super) fn begin(place: &Place, version: &Version) -> Result<(), UpdateError> {
     let trial = Trial {
         version: version.to_string(),
-        starts,
+        ..Trial::default()
     };
-    let text = serde_json::to_string(&trial).unwrap_or_default();
-    fs::write(&path, text).map_err(|e| UpdateError::File(path, e))
+    trial.write(place)
 }
 
-/// Counts a start of `own`.
-pub fn start(place: &Place, own: &Version) -> Start {
-    let path = place.beside("trial");
-    let Ok(text) = fs::read_to_string(&path) else {
+/// Forgets which version was taken back: one was installed since.
+pub(super) fn forgive(place: &Place) {
+    let _ = fs::remove_file(place.beside("refused"));
+}
+
+/// Whether the installed version is a way back: every role that started it on trial passed.
+pub(super) fn is_proven(place: &Place, installed: Option<&Version>) -> bool {
+    installed.is_some_and(|version| match Trial::of(place, version) {
+        Some(trial) => !trial.roles.is_empty() && trial.roles.values().all(|r| r.passed),
+        None => true,
+    })
+}
+
+/// Counts a start of `own` in this role.
+pub async fn start(place: &Place, role: &str, own: &Version) -> Start {
+    if Trial::of(place, own).is_none() {
+        return without_trial(place, own);
+    }
+    if place.check().is_err() {
+        // Who may not change the binary cannot take it back either.
         return Start::Normal;
+    }
+    // A lock or a count that cannot be had must not hinder a start.
+    let _lock = place.lock().await.map_err(|e| warn(own, &e));
+    let Some(mut trial) = Trial::of(place, own) else {
+        return without_trial(place, own);
     };
-    let trial: Option<Trial> = serde_json::from_str(&text).ok();
-    let on_trial = trial
-        .and_then(|t| Version::parse(&t.version).map(|v| (v, t.starts)))
-        .filter(|(version, _)| version == own);
-    let Some((version, starts)) = on_trial else {
-        let _ = fs::remove_file(path);
+    let progress = trial.role(role);
+    if progress.passed {
         return Start::Normal;
-    };
-    if starts < STARTS_MAX {
-        // A count that cannot be kept must not hinder a start.
-        let _ = write(place, &version, starts + 1);
+    }
+    if progress.starts < STARTS_MAX {
+        progress.starts += 1;
+        let _ = trial.write(place).map_err(|e| warn(own, &e));
         return Start::OnTrial;
     }
-    let _ = fs::remove_file(path);
-    if let Err(error) = place.roll_back() {
-        log::error!(target: "updater", "version {version} keeps failing and cannot be taken back: {error}");
+    // Noted first: a version that is taken back without a note would be installed again.
+    let noted = place.note("refused", &own.to_string());
+    let outcome = noted.and_then(|()| place.roll_back());
+    let _ = fs::remove_file(place.beside("trial"));
+    if let Err(error) = outcome {
+        forgive(place);
+        log::error!(target: "updater", "version {own} keeps failing and cannot be taken back: {error}");
         return Start::Normal;
     }
-    let _ = fs::write(place.beside("refused"), version.to_string());
-    log::error!(target: "updater", "version {version} failed {STARTS_MAX} times and was taken back");
+    log::error!(target: "updater", "version {own} failed {STARTS_MAX} times and was taken back");
     Start::RolledBack
 }
 
-/// The binary runs well.
-pub fn passed(place: &Place) {
-    if fs::remove_file(place.beside("trial")).is_ok() {
-        log::info!(target: "updater", "version {} runs well", Version::own());
+fn without_trial(place: &Place, own: &Version) -> Start {
+    if is_taken_back(place, own) {
+        // By the other role, after this process was started.
+        return Start::RolledBack;
+    }
+    Start::Normal
+}
+
+fn warn(own: &Version, error: &UpdateError) {
+    log::warn!(target: "updater", "the trial of version {own} cannot be written: {error}");
+}
+
+/// The binary runs well in this role.
+///
+/// # Errors
+/// When that cannot be written: it would count as failing at a later start.
+pub async fn passed(place: &Place, role: &str, own: &Version) -> Result<(), UpdateError> {
+    let _lock = place.lock().await?;
+    let Some(mut trial) = Trial::of(place, own) else {
+        return Ok(());
+    };
+    trial.role(role).passed = true;
+    trial.write(place)?;
+    log::info!(target: "updater", "version {own} runs well");
+    Ok(())
+}
+
+/// The process was told to stop and did so in order: that start was no failure.
+pub async fn stopped(place: &Place, role: &str, own: &Version) {
+    let _lock = place.lock().await.map_err(|e| warn(own, &e));
+    if let Some(mut trial) = Trial::of(place, own) {
+        let progress = trial.role(role);
+        progress.starts = progress.starts.saturating_sub(1);
+        let _ = trial.write(place).map_err(|e| warn(own, &e));
     }
 }
 
@@ -93,4 +173,10 @@ pub fn passed(place: &Place) {
 pub fn was_refused(place: &Place, version: &Version) -> bool {
     let text = fs::read_to_string(place.beside("refused")).unwrap_or_default();
     Version::parse(&text).as_ref() == Some(version)
+}
+
+/// Whether this process runs a version that was taken back since it was started.
+#[must_use]
+pub fn is_taken_back(place: &Place, own: &Version) -> bool {
+    was_refused(place, own) && !place.is_current()
 }

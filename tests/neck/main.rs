@@ -34,3 +34,4 @@ mod runbook;
 mod soak;
 mod tls;
 mod versions;
+mod update;
