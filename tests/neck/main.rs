@@ -33,5 +33,5 @@ mod restart;
 mod runbook;
 mod soak;
 mod tls;
-mod versions;
 mod update;
+mod versions;
