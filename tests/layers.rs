@@ -39,12 +39,13 @@ const LEVELS: [&[&str]; 7] = [
 
 /// Arrows inside a level: `demo` puts the roles together; the ground's files know each other, but
 /// `clock` and `secret` are its floor.
-const WITHIN: [(&str, &str); 8] = [
+const WITHIN: [(&str, &str); 9] = [
     ("demo", "controller"),
     ("demo", "worker"),
     ("config", "ids"),
     ("config", "log"),
     ("config", "secret"),
+    ("descriptors", "clock"),
     ("exec", "clock"),
     ("ids", "clock"),
     ("log", "clock"),

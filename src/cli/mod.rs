@@ -25,7 +25,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use self::args::{Cli, Command, ConfigCommand};
 use crate::config::Role;
-use crate::{demo, log as lines, testcard};
+use crate::{demo, descriptors, log as lines, testcard};
 
 /// sysexits(3): a service that is needed is not there.
 pub const EX_UNAVAILABLE: u8 = 69;
@@ -71,10 +71,13 @@ fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Controller => role::run(Role::Controller, config),
         Command::Worker { keep_sessions } => role::run_worker(config, keep_sessions),
-        Command::Demo { json, port } => demo::run(&demo::Options {
-            json: json || cli.json,
-            port,
-        }),
+        Command::Demo { json, port } => {
+            descriptors::raise();
+            demo::run(&demo::Options {
+                json: json || cli.json,
+                port,
+            })
+        }
         Command::IceServers { file } => match crate::worker::ice::fresh(&file) {
             Ok(servers) => print(&servers),
             Err(why) => fail(&why, 1),

@@ -70,6 +70,13 @@ fn configured(
     if let Some(keep) = keep_sessions {
         config.sessions.keep_on_shutdown = keep;
     }
+    let slots = match role {
+        Role::Worker => config.sessions.max.into(),
+        Role::Controller => 0,
+    };
+    if let Some(misfit) = descriptors::plan(slots, config.server.connections_max) {
+        log::warn!(target: "config", "{misfit}");
+    }
     let wishes = match signals::wishes() {
         Ok(wishes) => wishes,
         Err(error) => return fail(&format!("cannot handle signals: {error}"), 1),
@@ -117,7 +124,7 @@ async fn serve(
     if let Some(files) = files.clone() {
         exec::spawn(files.watch(listen::LOOK, stop.clone())).detach();
     }
-    let admission = Admission::of(descriptors::connections(config.server.connections_max));
+    let admission = Admission::of(config.server.connections_max);
     let serving = exec::spawn(listener.serve(started.service(), admission, stop.clone(), GRACE));
     log::info!(target: role.as_str(), "listening on port {port}");
     notify(&[sd_notify::NotifyState::Ready]);

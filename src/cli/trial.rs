@@ -14,7 +14,7 @@ use crate::config::Role;
 use crate::http::client::{Client, ClientError, Outgoing};
 use crate::tls::Trust;
 use crate::update::{Place, Version, trial};
-use crate::{clock, exec, log as lines};
+use crate::{clock, descriptors, exec, log as lines};
 
 /// Wait for the process's own answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -98,6 +98,7 @@ impl Trial {
 /// Puts the installed binary, with the same arguments, in this process's place; returns when that
 /// fails.
 fn become_installed(place: &Place) {
+    descriptors::give_back(None);
     let arguments = std::env::args_os().skip(1);
     lines::flush();
     let error = Command::new(place.exe()).args(arguments).exec();

@@ -167,7 +167,7 @@ fn server(s: &Section<'_>) -> Server {
             "connections_max",
             4096,
             16..=65_536,
-            "Connections served at once, half of them from one address or one /64 of IPv6. When seven in eight are taken, idle ones give way.",
+            "Connections served at once, half of them from one address or one /64 of IPv6. When seven in eight of all or of one address are taken, or open files (`LimitNOFILE`) are short, idle ones give way. A limit of open files that is too low for them is named in `problems`.",
         ),
         acme: s.section(
             "acme",

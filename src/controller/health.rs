@@ -17,7 +17,7 @@ pub(super) fn health(controller: &Controller) -> Health {
     let mut problems = Vec::new();
     problems.extend(controller.shared.as_ref().and_then(|s| s.problem(now)));
     problems.extend(controller.acme.get().and_then(Acme::problem));
-    problems.extend(descriptors::problem());
+    problems.extend(descriptors::problems());
     if workers.is_empty() {
         problems.push("no worker has registered yet".to_owned());
     }
@@ -27,7 +27,13 @@ pub(super) fn health(controller: &Controller) -> Health {
                 "worker {} is silent since {}",
                 worker.worker_id, worker.last_heartbeat
             ));
-        } else if !worker.wireguard {
+            continue;
+        }
+        if let Some(why) = &worker.refuses {
+            let id = &worker.worker_id;
+            problems.push(format!("worker {id} takes no sessions: {why}"));
+        }
+        if !worker.wireguard {
             problems.push(format!(
                 "worker {} has no WireGuard interface",
                 worker.worker_id

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The part of all places, one in so many, that idle connections leave free for others.
+use crate::descriptors;
+
+/// The part of the places, of all and of one address, that idle connections leave free for others:
+/// one in so many.
 const SPARE_PART: usize = 8;
 
 /// How many connections are served at once.
@@ -18,9 +21,11 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// At most `total`, half of them from one address: nobody alone keeps the others out.
+    /// At most `total`, half of them from one address: nobody alone keeps the others out. No more
+    /// than there are descriptors for.
     #[must_use]
     pub fn of(total: usize) -> Self {
+        let total = total.min(descriptors::room());
         Self {
             total,
             per_address: total / 2,
@@ -39,20 +44,29 @@ impl Default for Admission {
 pub(super) struct Doors {
     admission: Admission,
     open: AtomicUsize,
-    /// Whether the last one that came had to be closed for want of descriptors.
-    is_short: AtomicBool,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_address: Mutex<HashMap<IpAddr, Arc<AtomicUsize>>>,
 }
 
 /// A place at the doors, given back on drop.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Doors>, IpAddr);
+pub(super) struct Place {
+    doors: Arc<Doors>,
+    ip: IpAddr,
+    /// Places of this address that are taken.
+    taken: Arc<AtomicUsize>,
+}
 
 impl Place {
-    /// Whether hardly a place is left for others.
+    /// Whether hardly a place is left for others, or for others of this address.
     pub(super) fn is_crowded(&self) -> bool {
-        self.0.is_crowded()
+        let per_address = self.doors.admission.per_address;
+        self.doors.is_crowded() || is_most(self.taken.load(Ordering::Relaxed), per_address)
     }
+}
+
+/// Whether so many of `all` are taken that idle connections give way.
+fn is_most(taken: usize, all: usize) -> bool {
+    taken >= all - all / SPARE_PART
 }
 
 /// Whom an address stands for: a subscriber has 2^64 addresses of IPv6 (RFC 6177).
@@ -68,7 +82,6 @@ impl Doors {
         Arc::new(Self {
             admission,
             open: AtomicUsize::new(0),
-            is_short: AtomicBool::new(false),
             by_address: Mutex::default(),
         })
     }
@@ -78,16 +91,9 @@ impl Doors {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether hardly a place is left: idle connections give way then.
+    /// Whether hardly a place or a descriptor is left: idle connections give way then.
     pub(super) fn is_crowded(&self) -> bool {
-        let total = self.admission.total;
-        self.is_short.load(Ordering::Relaxed)
-            || self.open.load(Ordering::Relaxed) >= total - total / SPARE_PART
-    }
-
-    /// Whether descriptors are short: idle connections give way then, too.
-    pub(super) fn set_short(&self, is_short: bool) {
-        self.is_short.store(is_short, Ordering::Relaxed);
+        is_most(self.open.load(Ordering::Relaxed), self.admission.total) || descriptors::is_short()
     }
 
     /// Lets one in, or not.
@@ -100,29 +106,28 @@ impl Doors {
             .by_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(ip).or_default();
-        if *count >= doors.admission.per_address {
+        let taken = by_address.entry(ip).or_default();
+        if taken.load(Ordering::Relaxed) >= doors.admission.per_address {
             return None;
         }
-        *count += 1;
+        taken.fetch_add(1, Ordering::Relaxed);
+        let taken = Arc::clone(taken);
         doors.open.fetch_add(1, Ordering::Relaxed);
-        Some(Place(Arc::clone(doors), ip))
+        let doors = Arc::clone(doors);
+        Some(Place { doors, ip, taken })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        let mut by_address = self
-            .0
+        let doors = &self.doors;
+        doors.open.fetch_sub(1, Ordering::Relaxed);
+        let mut by_address = doors
             .by_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.1);
-            }
+        if self.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
+            by_address.remove(&self.ip);
         }
     }
 }

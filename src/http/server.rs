@@ -16,14 +16,17 @@ use super::exchange::{API_BODY_MAX, Done, Exchange};
 use super::listen::bind;
 pub use super::listen::{ServerError, listen_address};
 use crate::exec::{self, Stop};
-use crate::wire::tcp::Acceptor;
+use crate::wire::tcp::{Accepted, Acceptor};
 use crate::{clock, descriptors, wire};
 
 /// Connections accepted in a row before other tasks of the thread run.
 const TURN: u32 = 32;
 /// How often idle connections are told that others wait for their places.
 const ROUSE_PAUSE: Duration = Duration::from_secs(1);
-/// Pause after the process ran out of descriptors, so that the accept loop does not spin.
+/// How often they are told after somebody was turned away: those who came in the same second have
+/// been idle for long enough only at the second time.
+const ROUSES: u32 = 2;
+/// Pause while there is no descriptor for another connection, so that the accept loop does not spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Answers requests, with the connection in hand.
 #[async_trait]
@@ -88,26 +91,34 @@ impl Listener {
         let doors = Doors::new(admission);
         let mut turn: u32 = 0;
         let mut roused = clock::now();
-        while let Some(accepted) = stop.or(self.socket.accept()).await {
+        let mut rouses: u32 = 0;
+        while !stop.is_wished() {
             turn = turn.wrapping_add(1);
             if turn.is_multiple_of(TURN) {
                 smol::future::yield_now().await;
             }
+            let is_crowded = doors.is_crowded() || rouses > 0;
+            if is_crowded && clock::now() - roused >= ROUSE_PAUSE {
+                roused = clock::now();
+                rouses = rouses.saturating_sub(1);
+                descriptors::look();
+                wire::alarm::rouse();
+            }
+            if !descriptors::admit() {
+                // Who waits is let in, in turn, as soon as idle connections have given way.
+                stop.or(clock::sleep(EXHAUSTED_PAUSE)).await;
+                continue;
+            }
+            let Some(accepted) = stop.or(self.next(is_crowded)).await else {
+                break;
+            };
             match accepted {
-                Ok((stream, peer)) => {
+                None => {}
+                Some(Ok((stream, peer))) => {
                     let peer = canonical(peer);
-                    let is_short = descriptors::is_reserved(&stream);
-                    doors.set_short(is_short);
-                    if doors.is_crowded() && clock::now() - roused >= ROUSE_PAUSE {
-                        roused = clock::now();
-                        wire::alarm::rouse();
-                    }
-                    if is_short {
-                        log::debug!(target: "http", "too few descriptors, turned away {peer}");
-                        continue;
-                    }
                     let Some(place) = Doors::enter(&doors, peer.ip()) else {
                         log::debug!(target: "http", "too many connections, turned away {peer}");
+                        rouses = ROUSES;
                         continue;
                     };
                     let (service, stop, tls) =
@@ -118,14 +129,17 @@ impl Listener {
                     })
                     .detach();
                 }
-                Err(error) if is_exhausted(&error) => {
-                    log::warn!(target: "http", "cannot accept a connection: {error}; raise LimitNOFILE");
-                    doors.set_short(true);
-                    wire::alarm::rouse();
-                    clock::sleep(EXHAUSTED_PAUSE).await;
+                Some(Err(error)) if descriptors::is_shortage(&error) => {
+                    descriptors::note(format!(
+                        "cannot accept a connection: {error}; raise LimitNOFILE"
+                    ));
+                    log::debug!(target: "http", "cannot accept a connection: {error}");
+                    stop.or(clock::sleep(EXHAUSTED_PAUSE)).await;
                 }
                 // The client was gone before it was accepted.
-                Err(error) => log::debug!(target: "http", "cannot accept a connection: {error}"),
+                Some(Err(error)) => {
+                    log::debug!(target: "http", "cannot accept a connection: {error}")
+                }
             }
         }
         drop(self);
@@ -135,14 +149,20 @@ impl Listener {
             clock::sleep(EXHAUSTED_PAUSE).await;
         }
     }
-}
 
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM: waiting helps, retrying at once does not.
-fn is_exhausted(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    /// The next connection. While idle ones are to give way, `None` when it is time to tell them
+    /// again though nobody comes.
+    async fn next(&self, is_crowded: bool) -> Option<io::Result<(Accepted, SocketAddr)>> {
+        let accepted = async { Some(self.socket.accept().await) };
+        if !is_crowded {
+            return accepted.await;
+        }
+        smol::future::or(accepted, async {
+            clock::sleep(ROUSE_PAUSE).await;
+            None
+        })
+        .await
+    }
 }
 
 /// An IPv4 client of a dual-stack listener shows its IPv4 address.

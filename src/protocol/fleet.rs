@@ -35,6 +35,9 @@ pub struct Heartbeat {
     /// Whether the worker refuses new sessions by its own wish (not because it was ordered to).
     #[serde(default)]
     pub draining: bool,
+    /// Why the worker takes no sessions for now, when that is no drain: a full disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<String>,
     /// Counts up from 1 with every heartbeat of one process, so that a late one is recognised; 0:
     /// not counted.
     #[serde(default)]
@@ -110,6 +113,9 @@ pub struct WorkerView {
     /// RFC 3339 time at which the remaining sessions of a drain that was ordered end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_deadline: Option<String>,
+    /// Why it takes no sessions for now, when that is no drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<String>,
     /// `active_sessions / max_sessions`, 0 to 1.
     #[serde(default)]
     pub load: f64,

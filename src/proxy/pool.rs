@@ -108,6 +108,10 @@ impl Pool {
 
     /// A new connection.
     pub(super) async fn connect(&self, upstream: &Upstream) -> Result<Leg, ClientError> {
+        // Visitors' connections leave the last descriptors to what keeps sessions alive.
+        if !descriptors::take_one() {
+            return Err(ClientError::Io(Errno::MFILE.into()));
+        }
         let work = async {
             match upstream {
                 Upstream::Address(address) => Socket::connect(*address)
@@ -126,10 +130,6 @@ impl Pool {
         let socket = clock::by(clock::now() + CONNECT, work)
             .await
             .unwrap_or(Err(ClientError::Timeout(CONNECT)))?;
-        // Visitors' connections leave the last descriptors to what keeps sessions alive.
-        if descriptors::is_reserved(&socket) {
-            return Err(ClientError::Io(Errno::MFILE.into()));
-        }
         let mut leg = Conn::new(socket);
         leg.widen();
         Ok(leg)
@@ -137,8 +137,8 @@ impl Pool {
 
     /// Keeps a connection whose answer was read to the end.
     pub(super) fn keep(&self, upstream: &Upstream, mut conn: Conn) {
-        if !conn.unread().is_empty() {
-            // Bytes nobody asked for: what follows could be taken for an answer.
+        // With bytes that nobody asked for, what follows could be taken for an answer.
+        if !conn.unread().is_empty() || descriptors::is_short() {
             return;
         }
         conn.rest();

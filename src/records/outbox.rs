@@ -75,6 +75,12 @@ impl Outbox {
         outbox
     }
 
+    /// Where the records are, once there was one; `None` when nobody wants records.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Path> {
+        (self.active && self.dir.exists()).then_some(&self.dir)
+    }
+
     /// Puts a record into the outbox.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use async_process::{Child, Command, Stdio};
 
 use super::cgroup::Cgroup;
 use super::program::{self, Program};
+use crate::descriptors;
 
 /// Reads the word, then becomes `env -i NAME=VALUE... PROGRAM ARGUMENT...` (a shell may add to the
 /// environment). Without the word, because the worker died or gave up, it just ends.
@@ -63,6 +64,7 @@ pub(super) fn through(
     command.arg(&program.executable).args(&program.args);
     let child = launch(command, workspace, Stdio::from(word), output)?;
     cgroup.add(child.id())?;
+    descriptors::give_back(Some(child.id()));
     gate.write_all(b"go\n")?;
     Ok(child)
 }

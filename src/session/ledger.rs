@@ -114,17 +114,10 @@ impl Ledger {
         }
     }
 
-    /// Whether a file can be written here. Blocking.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn check_writable(&self) -> Result<(), LedgerError> {
-        let path = self.dir.join("check.tmp");
-        let written = write_file(&path, &[0; 512]);
-        let removed = fs::remove_file(&path);
-        written
-            .and(removed)
-            .map_err(|error| LedgerError::Io { path, error })
+    /// Where the entries are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// All entries. A copy of what makes no sense is kept as `*.bad`, with a warning. Blocking.

@@ -8,6 +8,7 @@
 
 mod ending;
 mod presence;
+mod probes;
 mod running;
 mod words;
 
@@ -22,6 +23,7 @@ use crate::protocol::{EndReason, Phase, Status};
 
 use ending::Ending;
 use presence::Presence;
+use probes::Probes;
 pub use words::{
     Action, Failure, Input, Limits, Notice, ProbeNumber, Run, Snapshot, Summary, ViewerId,
 };
@@ -31,7 +33,7 @@ const REACH_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// Pause between two probes of a running stream process: a hang shows within 20 s.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Unanswered probes in a row that make a hang: one may be lost to a loaded machine.
-const HANG_PROBES: u32 = 3;
+const HANG_PROBES: usize = 3;
 /// Pause before an unanswered kill or removal is asked for again: SIGINT and SIGKILL take 2 s.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest window for a viewer to return to a worker that was away: a page's slowest reconnect.
@@ -83,11 +85,7 @@ pub struct Lifecycle {
     workspace_stands: bool,
     restarts: u32,
     probe_at: Option<Instant>,
-    /// Number of the latest probe; probes are numbered so that an answer counts for its own.
-    probe: ProbeNumber,
-    /// Whether the latest probe has neither been answered nor counted as a miss.
-    probe_open: bool,
-    misses: u32,
+    probes: Probes,
     presence: Presence,
     body_touched: bool,
     /// The run that was started with a kept identity. A start that fails so is tried once without.
@@ -157,9 +155,7 @@ impl Lifecycle {
             workspace_stands: false,
             restarts: kept.restarts,
             probe_at: None,
-            probe: 0,
-            probe_open: false,
-            misses: 0,
+            probes: Probes::default(),
             presence: Presence::new(kept.was_connected, kept.disconnect_count),
             body_touched: kept.body_touched,
             seeded: None,
@@ -199,8 +195,7 @@ impl Lifecycle {
         self.presence.wake(now, paused, &self.limits);
         self.start_by = later(self.start_by, paused);
         self.stage_until = self.stage_until.map(|at| later(at, paused));
-        self.misses = 0;
-        self.probe_open = false;
+        self.probes.clear();
         self.probe_at = self.probe_at.map(|_| later(now, PROBE_INTERVAL));
     }
 

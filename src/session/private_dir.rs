@@ -5,9 +5,12 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// Only the owner may enter, list or write.
 const PRIVATE_MODE: u32 = 0o700;
@@ -109,6 +112,32 @@ pub fn ensure(path: &Path) -> Result<PathBuf, DirError> {
     fs::canonicalize(&path).map_err(io)
 }
 
+/// What [`check_room`] writes: an entry of the ledger, its successor beside it, a record and a
+/// session's configuration, in blocks of 4 KiB.
+const ROOM_BYTES: usize = 16 * 1024;
+
+/// Finds out by trying whether there is room in a directory of ours. Nothing stays. Blocking.
+///
+/// # Errors
+/// What the file system says: no space, no inode, over quota, read-only, broken.
+pub fn check_room(dir: &Path) -> io::Result<()> {
+    // A directory is opened to be synced.
+    fs::File::open(dir)?;
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match rustix::fs::open(dir, flags, mode) {
+        Ok(unnamed) => fs::File::from(unnamed).write_all(&[0; ROOM_BYTES]),
+        // Not on every file system (open(2)): NFS and old overlays know no files without a name.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) if dir.is_dir() => {
+            let path = dir.join(format!(".room-{}", std::process::id()));
+            let written = fs::write(&path, [0; ROOM_BYTES]);
+            let removed = fs::remove_file(&path);
+            written.and(removed)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -144,6 +173,15 @@ mod tests {
             ensure(&file.join("below")),
             Err(DirError::Io { .. })
         ));
+    }
+
+    #[test]
+    fn a_look_for_room_leaves_nothing_and_names_what_is_in_the_way() {
+        let scratch = Scratch::new();
+        check_room(scratch.path()).unwrap();
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+        let gone = check_room(&scratch.path().join("gone")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

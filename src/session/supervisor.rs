@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_process::{Child, Stdio};
-use rustix::process::{Resource, Signal, kill_process_group, prlimit};
+use rustix::process::{Signal, kill_process_group};
 
 use super::cgroup::{Cgroup, Cgroups, Limits};
 use super::gate;
@@ -217,15 +217,14 @@ impl Supervisor {
             None => {
                 let mut command = std::process::Command::new(&program.executable);
                 command.args(&program.args).env_clear().envs(environment);
-                let child = gate::launch(command, workspace.path(), Stdio::null(), &output);
-                (child.map_err(failed)?, None)
+                let child = gate::launch(command, workspace.path(), Stdio::null(), &output)
+                    .map_err(failed)?;
+                // It runs already: no gate holds it.
+                descriptors::give_back(Some(child.id()));
+                (child, None)
             }
         };
         let pid = child.id();
-        // The worker raised its own soft limit; the program's libraries may use `select`.
-        if let Some(pid) = processes::raw(pid) {
-            let _ = prlimit(Some(pid), Resource::Nofile, descriptors::of_children());
-        }
         let watched = watch(child, workspace, cgroup.clone(), log);
         if watched.is_err() {
             // Out of descriptors: a process that cannot be watched must not run.

@@ -57,15 +57,14 @@ impl Pipe {
             LIVE.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let made = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
-        let Ok(ends) = made else {
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        // Two descriptors; without one, bytes are copied.
+        let made = (descriptors::take_one() && descriptors::take_one())
+            .then(|| rustix::pipe::pipe_with(flags).ok());
+        let Some(ends) = made.flatten() else {
             LIVE.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
-        if descriptors::is_reserved(&ends.1) {
-            LIVE.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
         // One of the usual size does too.
         let _ = rustix::pipe::fcntl_setpipe_size(&ends.0, CAPACITY);
         Some(Self {

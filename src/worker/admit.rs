@@ -107,6 +107,8 @@ async fn admit(
         .body(wish.request.body_ip, credentials)
         .map_err(|e| Failure::new(400, "forbidden_address", e.to_string()))?;
     wish.request.body_ip = body.ip();
+    // Before anything is begun that a restart would have to find.
+    worker.check_disk().await.map_err(disk_full)?;
     let slot = worker.ports.claim().map_err(|error| {
         let what = match &error {
             PortError::Full { .. } => format!("all {} slots are taken", worker.settings.max),

@@ -76,13 +76,10 @@ impl Driver {
     pub(super) async fn begin_ledger(&mut self) -> Result<(), ScribeError> {
         let shown = self.live.look(&self.life);
         let written = self.scribe.write(self.entry(&shown)).await;
-        match &written {
-            Ok(()) => self.worker.shortages.disk_works(),
-            Err(error) => {
-                self.worker.disk_failed(&error.to_string());
-                // A disk that hangs may still take the write.
-                let _ = self.scribe.forget().await;
-            }
+        if let Err(error) = &written {
+            self.worker.disk_failed(&error.to_string());
+            // A disk that hangs may still take the write.
+            let _ = self.scribe.forget().await;
         }
         written
     }
@@ -172,7 +169,7 @@ impl Driver {
             }
             Action::LaunchExperience(run) => live.tell(Input::Launched(run)),
             Action::ProbeProgram(run, probe) => {
-                exec::spawn(steps::probe(worker, live, run, probe)).detach();
+                exec::spawn(steps::probe(live, run, probe)).detach();
             }
             Action::KillTree(run) => self.kill(run),
             Action::LeaveBody => {
@@ -245,7 +242,6 @@ impl Driver {
         }
         let Err(error) = written else {
             self.ledger_retry = None;
-            self.worker.shortages.disk_works();
             return Ok(());
         };
         let why = error.to_string();
@@ -411,13 +407,13 @@ impl Driver {
     async fn forget(self) {
         let (worker, live) = (self.worker, self.live);
         worker.proxy.forget(&live.upstream());
-        match self.unwritten {
-            Some(record) => keep_trying(&worker, &live, self.scribe, record),
-            None => {
-                if let Err(error) = self.scribe.forget().await {
-                    log::error!(target: "session", session = live.id.as_str(); "{error}");
-                }
-            }
+        let forgotten = match self.unwritten {
+            Some(_) => Err("its record is not written".to_owned()),
+            None => self.scribe.forget().await.map_err(|e| e.to_string()),
+        };
+        if let Err(why) = forgotten {
+            log::error!(target: "session", session = live.id.as_str(); "its ledger entry stays for now: {why}");
+            keep_trying(&worker, &live, self.scribe, self.unwritten);
         }
         worker.roster.remove(&live);
         live.show_gone();
@@ -432,26 +428,32 @@ impl Driver {
     }
 }
 
-/// The record of a session that is gone could not be written. Its ledger entry stays until the record
-/// is on the disk, so that a restarted worker makes the record anew. At most one such task for each
-/// slot: without a ledger no session is admitted.
+/// What is left of a session on the disk is not as it should be: its record is not written, or its
+/// entry not removed. The entry stays until the record is on the disk, so that a restarted worker
+/// makes the record anew. There are few such tasks: without room on the disk no session is admitted.
 fn keep_trying(
     worker: &Arc<Worker>,
     live: &Arc<Live>,
     scribe: Scribe,
-    record: records::nps::Record,
+    record: Option<records::nps::Record>,
 ) {
     let (worker, live) = (Arc::clone(worker), Arc::clone(live));
     exec::spawn(async move {
+        let mut unwritten = record;
         loop {
             clock::sleep(DISK_RETRY).await;
-            if worker.outbox.put(&record).await.is_ok() {
-                break;
+            if let Some(record) = unwritten.as_mut() {
+                // A visitor may have rated meanwhile.
+                record.score = live.rating();
+                if worker.outbox.put(record).await.is_err() {
+                    continue;
+                }
+                unwritten = None;
             }
-        }
-        worker.shortages.disk_works();
-        if let Err(error) = scribe.forget().await {
-            log::error!(target: "session", session = live.id.as_str(); "{error}");
+            if scribe.forget().await.is_ok() {
+                log::info!(target: "session", session = live.id.as_str(); "its record is written, its ledger entry is gone");
+                return;
+            }
         }
     })
     .detach();

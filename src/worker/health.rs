@@ -22,7 +22,7 @@ pub(super) fn health(worker: &Worker) -> Health {
     problems.extend(of_controller.clone());
     problems.extend(worker.acme.get().and_then(Acme::problem));
     problems.extend(worker.shortages.problems());
-    problems.extend(descriptors::problem());
+    problems.extend(descriptors::problems());
     let standing = Standing {
         mode: "worker",
         district: &worker.settings.district,

@@ -247,6 +247,7 @@ impl Worker {
         adopt::adopt_or_reap(&worker).await;
         tidy::at_start(&worker);
         exec::spawn(crate::session::inherited::reap()).detach();
+        shortage::watch(&worker, stop.clone());
         heartbeat::start(&worker, kicked, stop);
         Ok(worker)
     }

@@ -1,45 +1,44 @@
-//! What this machine lacks: health names it, and admission asks for it.
+//! What this machine lacks: health names it, readiness and admission ask for it.
 //!
-//! Two kinds: a state disk that takes no writes, which is watched until it does again, and calls of
-//! this worker that failed for want of descriptors, memory or ports.
+//! The disks of the state and of the sessions are looked at all the time: a worker that could keep no
+//! session says so before it is asked for one, and takes sessions again by itself.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Worker;
 use crate::clock;
-use crate::exec;
+use crate::exec::{self, Stop};
+use crate::session::private_dir;
 
-/// Pause between two attempts to write to a state disk that took no write.
+/// Pause between two attempts to write to a disk.
 pub(super) const DISK_RETRY: Duration = Duration::from_secs(5);
-/// How long a failed call is named in health: some heartbeats, so that an operator sees it.
-const CALL_SHOWN: Duration = Duration::from_secs(60);
+/// Longest wait for a disk; as for a ledger entry.
+const WITHIN: Duration = Duration::from_secs(2);
 
 /// What is lacking now.
 #[derive(Debug, Default)]
-pub(super) struct Shortages(Mutex<Seen>);
+pub(super) struct Shortages {
+    seen: Mutex<Seen>,
+    /// A look at the disks has not come back: no other is begun, each would block a thread.
+    is_hung: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
     disk: Option<String>,
     /// Set when the ledger could not be read at the start; only a restart reads it again.
     unread_ledger: Option<String>,
-    call: Option<(Instant, String)>,
 }
 
 impl Shortages {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state disk took a write.
-    pub(super) fn disk_works(&self) {
-        if self.seen().disk.take().is_some() {
-            log::info!(target: "worker", "worker.state_dir takes writes again");
-        }
-    }
-
-    /// Why the state disk takes no writes, if it does not.
+    /// Why no session could be kept, if it could not.
     pub(super) fn disk(&self) -> Option<String> {
         self.seen().disk.clone()
     }
@@ -49,57 +48,106 @@ impl Shortages {
         self.seen().unread_ledger = Some(why.to_owned());
     }
 
-    /// A call of this worker failed for want of its own resources.
-    pub(super) fn call_failed(&self, why: &str) {
-        let before = self.seen().call.replace((clock::now(), why.to_owned()));
-        let is_news = before.is_none_or(|(at, _)| is_over(at));
-        if is_news {
-            log::error!(target: "worker", "{why}; check LimitNOFILE of the unit and the machine's memory");
-        }
+    /// Whether sessions may run that this process does not know.
+    pub(super) fn is_ledger_unread(&self) -> bool {
+        self.seen().unread_ledger.is_some()
     }
 
     /// One sentence for each shortage.
     pub(super) fn problems(&self) -> Vec<String> {
         let seen = self.seen();
-        let disk = seen.disk.as_ref().map(|why| {
-            format!("worker.state_dir takes no writes, new sessions are refused: {why}")
-        });
+        let disk = seen
+            .disk
+            .as_ref()
+            .map(|why| format!("no session can be kept on the disk, new ones are refused: {why}"));
         let unread = seen.unread_ledger.as_ref().map(|why| {
             format!("sessions of an earlier process may run unadopted, restart the worker when the ledger can be read: {why}")
         });
-        let call = seen.call.as_ref().filter(|(at, _)| !is_over(*at));
-        let call = call.map(|(_, why)| format!("this worker lacks resources: {why}"));
-        disk.into_iter().chain(unread).chain(call).collect()
+        disk.into_iter().chain(unread).collect()
     }
-}
-
-fn is_over(at: Instant) -> bool {
-    clock::now().saturating_duration_since(at) > CALL_SHOWN
 }
 
 impl Worker {
-    /// The state disk took no write. Tries until it does, so that health and readiness recover also
-    /// when nobody asks for sessions.
-    pub(super) fn disk_failed(self: &Arc<Self>, why: &str) {
-        if self.shortages.seen().disk.replace(why.to_owned()).is_some() {
-            return;
+    /// The disk took no write.
+    pub(super) fn disk_failed(&self, why: &str) {
+        if self.shortages.seen().disk.replace(why.to_owned()).is_none() {
+            log::error!(target: "worker", "new sessions are refused: {why}");
+            self.kick();
         }
-        let worker: Weak<Self> = Arc::downgrade(self);
-        exec::spawn(async move {
-            loop {
-                clock::sleep(DISK_RETRY).await;
-                let Some(worker) = worker.upgrade() else {
-                    return;
-                };
-                if worker.shortages.disk().is_none() {
-                    return;
-                }
-                let ledger = worker.ledger.clone();
-                if smol::unblock(move || ledger.check_writable()).await.is_ok() {
-                    return worker.shortages.disk_works();
-                }
-            }
-        })
-        .detach();
     }
+
+    /// The disk took a write.
+    fn disk_works(&self) {
+        if self.shortages.seen().disk.take().is_some() {
+            log::info!(target: "worker", "the disk takes writes again, and this worker sessions");
+            self.kick();
+        }
+    }
+
+    /// Whether the files of one more session have room, found out by writing some.
+    pub(super) async fn check_disk(&self) -> Result<(), String> {
+        let shortages = &self.shortages;
+        if shortages.is_hung.load(Ordering::Relaxed) {
+            return Err(slow());
+        }
+        let mut look = self.look_at_disks();
+        let looked = clock::by(clock::now() + WITHIN, &mut look).await;
+        let outcome = looked.unwrap_or_else(|_| Err(slow()));
+        match &outcome {
+            Ok(()) => self.disk_works(),
+            Err(why) => self.disk_failed(why),
+        }
+        outcome
+    }
+
+    fn look_at_disks(&self) -> smol::Task<Result<(), String>> {
+        let dirs: Vec<PathBuf> = [self.ledger.dir(), self.sessions_dir.path()]
+            .into_iter()
+            .chain(self.outbox.dir())
+            .map(ToOwned::to_owned)
+            .collect();
+        smol::unblock(move || {
+            dirs.iter().try_for_each(|dir| {
+                let written = private_dir::check_room(dir);
+                written.map_err(|error| {
+                    let dir = dir.display();
+                    format!("cannot write in {dir}: {error}, make room there or make it writable")
+                })
+            })
+        })
+    }
+}
+
+fn slow() -> String {
+    let span = WITHIN.as_secs();
+    format!("the disk of worker.state_dir or sessions.dir has not answered for {span}s")
+}
+
+/// Looks at the disks until `stop`.
+pub(super) fn watch(worker: &Arc<Worker>, stop: Stop) {
+    let worker = Arc::clone(worker);
+    exec::spawn(async move {
+        let looks = async {
+            loop {
+                let mut look = worker.look_at_disks();
+                let outcome = match clock::by(clock::now() + WITHIN, &mut look).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        worker.shortages.is_hung.store(true, Ordering::Relaxed);
+                        worker.disk_failed(&slow());
+                        let outcome = look.await;
+                        worker.shortages.is_hung.store(false, Ordering::Relaxed);
+                        outcome
+                    }
+                };
+                match outcome {
+                    Ok(()) => worker.disk_works(),
+                    Err(why) => worker.disk_failed(&why),
+                }
+                clock::sleep(DISK_RETRY).await;
+            }
+        };
+        stop.or(looks).await;
+    })
+    .detach();
 }

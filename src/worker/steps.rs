@@ -16,7 +16,7 @@ use crate::session::program_config::{
     IceServer, Reach, Seed, Settings as ProgramSettings, path_prefix,
 };
 use crate::session::running::Exit;
-use crate::{clock, exec, ids};
+use crate::{clock, descriptors, exec, ids};
 
 pub(super) use leaving::leave;
 pub(super) use pairing::pair;
@@ -278,7 +278,7 @@ pub(super) async fn await_program(live: Arc<Live>, run: Run) {
     .await;
 }
 
-pub(super) async fn probe(worker: Arc<Worker>, live: Arc<Live>, run: Run, probe: ProbeNumber) {
+pub(super) async fn probe(live: Arc<Live>, run: Run, probe: ProbeNumber) {
     let said = match Api::new(live.port, &path_prefix(&live.id), &live.program_user) {
         Ok(api) => api.ready(PROBE).await.map(drop),
         Err(error) => Err(error),
@@ -287,9 +287,10 @@ pub(super) async fn probe(worker: Arc<Worker>, live: Arc<Live>, run: Run, probe:
     live.report(match said {
         Ok(()) => Input::ProbeOk(run, probe),
         Err(ProgramError::Unsent(error)) => {
-            worker
-                .shortages
-                .call_failed(&format!("a stream process could not be probed: {error}"));
+            descriptors::note(format!(
+                "session {} could not be probed: {error}; check LimitNOFILE, memory and ports of this machine",
+                live.id
+            ));
             Input::ProbeUnsent(run, probe)
         }
         Err(_) => Input::ProbeFailed(run, probe),

@@ -129,13 +129,31 @@ fn a_stream_process_that_talks_without_end_fills_no_disk() {
 #[test]
 fn a_stream_process_that_hangs_is_found_out_and_ended() {
     let bench = Bench::new();
-    let worker = bench.worker("w1", None, json!({}));
+    let worker = bench.worker("w1", None, json!({"log": {"level": "debug"}}));
     let (unwatched, watched) = (worker.session(), worker.session());
     let page = worker.page(&watched);
     worker.becomes(&watched, "connected");
+    let stalled = worker.session();
+    let stalled_page = worker.page(&stalled);
+    worker.becomes(&stalled, "connected");
     let hung = worker.stream_process(&watched);
+    let slow = worker.stream_process(&stalled);
     signal(worker.stream_process(&unwatched), "STOP");
     signal(hung, "STOP");
+    // A second before a probe, so that it leaves two unanswered, and the third waits for 2 s.
+    let log_of = |id: &str| {
+        worker
+            .log()
+            .lines()
+            .filter(|l| l.contains(id) && l.contains("ProbeOk"))
+            .count()
+    };
+    let probes = log_of(&stalled);
+    until("a probe", || log_of(&stalled) > probes);
+    pause(Duration::from_secs(4));
+    signal(slow, "STOP");
+    pause(Duration::from_secs(13));
+    signal(slow, "CONT");
     page.wait("restarting");
     worker.forgets(&unwatched);
     assert_eq!(bench.one_record(&unwatched)["end_reason"], "process_exited");
@@ -143,6 +161,10 @@ fn a_stream_process_that_hangs_is_found_out_and_ended() {
         worker.stream_process(&watched) != hung
     });
     worker.becomes(&watched, "connected");
+    assert_eq!(worker.stream_process(&stalled), slow, "{}", worker.log());
+    assert_eq!(worker.view(&stalled)["status"], "connected");
+    drop(stalled_page);
+    assert_eq!(worker.delete(&stalled), 204);
     assert_eq!(worker.delete(&watched), 204);
     worker.has_nothing_left();
 }
@@ -216,10 +238,24 @@ impl<'a> SmallDisk<'a> {
     }
 
     /// Fills it to the last byte.
-    fn fill(&self) -> std::path::PathBuf {
-        let ballast = self.0.join("ballast");
-        let _ = std::fs::write(&ballast, vec![0; 1024 * 1024]);
-        ballast
+    fn fill(&self) {
+        let _ = std::fs::write(self.0.join("ballast"), vec![0; 1024 * 1024]);
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+
+    /// Lays a read-only view of it above it: files that are open stay as they are, as on a disk
+    /// that the kernel makes read-only after an error.
+    fn forbid(&self) {
+        let at = self.0.to_str().unwrap();
+        run(&["mount", "--bind", at, at]);
+        run(&["mount", "-o", "remount,bind,ro", at]);
+    }
+
+    fn allow(&self) {
+        run(&["umount", "-l", self.0.to_str().unwrap()]);
     }
 }
 
@@ -229,38 +265,162 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
+fn run(words: &[&str]) {
+    let done = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(done.status.success(), "{words:?}: {done:?}");
+}
+
+/// What a start begins with on the body; that the body is tidied later has nothing to do with it.
+fn reaches(bench: &Bench) -> usize {
+    let calls = bench.body.calls().into_iter();
+    calls
+        .filter(|c| c.to == "gamestream" && c.call.contains("/serverinfo"))
+        .count()
+}
+
+fn problems(node: &Node) -> String {
+    node.get("/api/v1/health")["extra"]["problems"].to_string()
+}
+
 #[test]
-fn a_full_disk_refuses_sessions_ends_none_and_is_survived() {
-    for full in ["state", "sessions"] {
+fn a_full_or_read_only_disk_refuses_sessions_ends_none_and_is_survived() {
+    let rows = [
+        ("state", true),
+        ("state", false),
+        ("sessions", true),
+        ("sessions", false),
+    ];
+    at_once(rows.len(), |n| {
+        let (of, is_full) = rows[n];
         let bench = Bench::new();
-        let at = bench.dir.join("w1").join(full);
+        let at = bench.dir.join("w1").join(of);
         let Some(disk) = SmallDisk::mount(&at) else {
             eprintln!("not run: no right to mount a small disk");
             return;
         };
         let worker = bench.worker("w1", None, json!({}));
         let before = worker.session();
-        let ballast = disk.fill();
+        let (processes, calls) = (processes_in(&worker.sessions_dir()), reaches(&bench));
+        if is_full {
+            disk.fill();
+        } else {
+            disk.forbid();
+        }
         let answer = worker.create();
-        assert!(
-            matches!(answer.status, 201 | 500..=504),
-            "{}",
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (503, "disk_full"),
+            "{of}: {}",
             answer.text()
         );
-        if answer.status == 201 {
-            assert_eq!(full, "state", "a session cannot run without its directory");
-            let id = answer.json()["session_id"].as_str().unwrap().to_owned();
-            assert_eq!(worker.delete(&id), 204);
-        }
+        assert_eq!(processes_in(&worker.sessions_dir()), processes);
+        assert_eq!(reaches(&bench), calls, "nothing is said to the body");
+        let ready = worker.call("GET", "/readyz", None);
+        assert_eq!((ready.status, ready.reason().as_str()), (503, "disk_full"));
+        assert!(
+            problems(&worker).contains(at.to_str().unwrap()),
+            "{}",
+            problems(&worker)
+        );
         assert_eq!(worker.view(&before)["status"], "ready");
-        assert!(worker.log().contains("No space left"), "{}", worker.log());
-        std::fs::remove_file(ballast).unwrap();
+        if is_full {
+            disk.empty();
+        } else {
+            disk.allow();
+        }
+        until("it to be ready by itself", || {
+            worker.call("GET", "/readyz", None).status == 200
+        });
+        assert!(!problems(&worker).contains("disk"), "{}", problems(&worker));
         let after = worker.session();
         assert_eq!(worker.delete(&after), 204);
         assert_eq!(worker.delete(&before), 204);
+        bench.one_record(&before);
         worker.has_nothing_left();
+        assert_eq!(
+            bench.body.ratings().len(),
+            2,
+            "who was refused has no record"
+        );
         drop((worker, disk));
-    }
+    });
+}
+
+#[test]
+fn a_worker_whose_disk_is_full_is_passed_over_while_others_have_room() {
+    let bench = Bench::new();
+    let at = bench.dir.join("w1/state");
+    let Some(disk) = SmallDisk::mount(&at) else {
+        eprintln!("not run: no right to mount a small disk");
+        return;
+    };
+    let controller = bench.controller();
+    let full = bench.worker("w1", Some(&controller), json!({}));
+    let mut other = bench.worker("w2", Some(&controller), json!({}));
+    until("both workers", || {
+        controller.get("/api/v1/workers").as_array().unwrap().len() == 2
+    });
+    controller.is_warm();
+    disk.fill();
+    // Nobody asks it for a session: it finds out by itself.
+    until("the controller to know", || {
+        problems(&controller).contains("w1 takes no sessions")
+    });
+    let ids: Vec<String> = (0..4).map(|_| controller.session()).collect();
+    assert_eq!(other.sessions().len(), 4);
+    assert!(
+        !full.log().contains("POST /api/v1/sessions"),
+        "{}",
+        full.log()
+    );
+    assert_eq!(other.stop().code(), Some(0));
+    let refused = controller.create();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    disk.empty();
+    until("it to take sessions again", || {
+        !problems(&controller).contains("w1 takes")
+    });
+    let id = controller.session();
+    assert!(!full.view(&id).is_null());
+    assert_eq!(controller.delete(&id), 204);
+    assert_eq!(ids.len(), 4);
+    drop((full, disk));
+}
+
+#[test]
+fn what_ends_on_a_full_disk_is_recorded_once_there_is_room_also_by_the_next_process() {
+    let bench = Bench::new();
+    let at = bench.dir.join("w1/state");
+    let Some(disk) = SmallDisk::mount(&at) else {
+        eprintln!("not run: no right to mount a small disk");
+        return;
+    };
+    let mut worker = bench.worker("w1", None, json!({}));
+    let (first, second, watched) = (worker.session(), worker.session(), worker.session());
+    let process = worker.stream_process(&watched);
+    disk.fill();
+    assert_eq!(worker.delete(&first), 204);
+    assert!(worker.view(&first).is_null());
+    assert!(!worker.entry(&first).is_null(), "its entry stays");
+    assert!(bench.records(&first).is_empty());
+    disk.empty();
+    assert_eq!(bench.one_record(&first)["end_reason"], "deleted");
+    until("its entry to be gone", || worker.entry(&first).is_null());
+
+    disk.fill();
+    assert_eq!(worker.delete(&second), 204);
+    worker.kill();
+    worker.restart();
+    assert_eq!(worker.stream_process(&watched), process, "the same process");
+    assert_eq!(worker.view(&watched)["status"], "ready");
+    assert!(bench.records(&second).is_empty());
+    disk.empty();
+    bench.one_record(&second);
+    assert_eq!(worker.delete(&watched), 204);
+    bench.one_record(&watched);
+    worker.has_nothing_left();
+    assert_eq!(bench.body.ratings().len(), 3, "nothing is told twice");
+    drop((worker, disk));
 }
 
 #[test]

@@ -194,6 +194,62 @@ fn a_torn_ledger_file_costs_its_own_session_and_nothing_else() {
     });
 }
 
+/// A directory, or one entry in it, on which this worker has no right: what cannot be read may name
+/// any process. root may read everything, unless it gives that up.
+#[test]
+fn a_ledger_that_cannot_be_read_stops_the_sweep_and_unpairs_nobody() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let is_root = rustix::process::geteuid().is_root();
+    at_once(2, |n| {
+        let is_directory = n == 0;
+        let bench = Bench::new();
+        let mut worker = bench.worker("w1", None, json!({}));
+        let ids = [worker.session(), worker.session()];
+        let pids = ids.each_ref().map(|id| worker.stream_process(id));
+        let paired = bench.body.clients().len();
+        worker.kill();
+        let hidden = if is_directory {
+            worker.ledger()
+        } else {
+            worker.ledger().join(format!("{}.json", ids[0]))
+        };
+        let allow = |mode| fs::set_permissions(&hidden, fs::Permissions::from_mode(mode)).unwrap();
+        allow(0o300);
+        if is_root {
+            let less = "--bounding-set=-dac_override,-dac_read_search";
+            worker.wrapper = ["setpriv", less].map(str::to_owned).into();
+        }
+        worker.restart();
+        let problems = worker.get("/api/v1/health")["extra"]["problems"].to_string();
+        assert!(problems.contains(hidden.to_str().unwrap()), "{problems}");
+        assert_eq!(worker.view(&ids[1]).is_null(), is_directory);
+        // Its bodies are looked at in the first session at the latest.
+        let answer = worker.create();
+        if is_directory {
+            // Nor could it be written for good: its own entry has to be synced.
+            assert_eq!(answer.reason(), "disk_full", "{}", answer.text());
+            assert_eq!(worker.call("GET", "/readyz", None).reason(), "disk_full");
+        } else {
+            assert_eq!(answer.status, 201, "{}", answer.text());
+            let other = answer.json()["session_id"].as_str().unwrap().to_owned();
+            assert_eq!(worker.delete(&other), 204);
+        }
+        assert!(pids.iter().all(|pid| is_running(*pid)), "{}", worker.log());
+        assert_eq!(entries(&worker.sessions_dir()).len(), 2);
+        assert_eq!(bench.body.clients().len(), paired);
+        assert!(ids.iter().all(|id| bench.records(id).is_empty()));
+        worker.kill();
+        allow(if is_directory { 0o700 } else { 0o600 });
+        worker.restart();
+        for (id, pid) in ids.iter().zip(pids) {
+            assert_eq!(worker.stream_process(id), pid);
+            assert_eq!(worker.delete(id), 204);
+            bench.one_record(id);
+        }
+        worker.has_nothing_left();
+    });
+}
+
 #[test]
 fn a_worker_whose_ports_have_moved_ends_and_records_what_it_cannot_adopt() {
     let bench = Bench::new();

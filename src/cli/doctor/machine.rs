@@ -6,10 +6,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::Finding;
 use crate::body::interfaces;
-use crate::clock;
 use crate::config::{Config, WebServer};
 use crate::http::server::listen_address;
 use crate::session::program::{Program, TESTCARD};
+use crate::{clock, descriptors};
 
 /// A peer that WireGuard has not heard for so long is gone: it shakes hands every two minutes
 /// while there is traffic.
@@ -157,6 +157,24 @@ pub(super) fn ports(config: &Config) -> Finding {
         ),
         "running sessions hold theirs; for others see `ss -tlnp`",
     )
+}
+
+/// Whether the limit of open files is high enough: of the unit's, which `doctor` may not have.
+pub(super) fn open_files(config: &Config) -> Finding {
+    const CHECK: &str = "open files";
+    descriptors::raise();
+    let slots = match config.mode {
+        Some(crate::config::Role::Controller) => 0,
+        _ => config.sessions.max.into(),
+    };
+    match descriptors::plan(slots, config.server.connections_max) {
+        None => Finding::ok(CHECK, format!("{} may be open here", descriptors::limit())),
+        Some(misfit) => Finding::warn(
+            CHECK,
+            misfit,
+            "that is the limit of this shell; the units set LimitNOFILE=65536",
+        ),
+    }
 }
 
 pub(super) fn disk(config: &Config) -> Vec<Finding> {

@@ -145,6 +145,7 @@ async fn examine(loaded: &Loaded, wish: Wish) -> Vec<Finding> {
         findings.extend(peers::controller(config).await);
     }
     findings.extend(machine::disk(config));
+    findings.push(machine::open_files(config));
     if let Some(ip) = wish.body {
         findings.extend(body::check(config, ip, wish.unpair).await);
     }

@@ -19,6 +19,7 @@ pub(super) fn beat(worker: &str, process: &str, sequence: u64) -> Heartbeat {
         max_sessions: 15,
         wireguard: true,
         draining: false,
+        refuses: None,
         sequence,
         replaces: Vec::new(),
         drain_ordered: false,

@@ -66,7 +66,7 @@ pub(super) struct Worker {
     was_draining: bool,
     /// A drain ordered through the controller, with its deadline.
     pub(super) drain: Option<Option<String>>,
-    /// Why it takes nothing until its next heartbeat.
+    /// Why it takes nothing until its next heartbeat, by its own word or a refusal.
     pub(super) shunned: Option<String>,
     pub(super) sessions: HashMap<SessionId, Session>,
     ended: VecDeque<SessionId>,
@@ -170,10 +170,11 @@ impl Worker {
         self.held = 0;
     }
 
-    /// Heard again, it may take sessions, if it said where it is reached.
+    /// Heard again, it may take sessions, if it said where it is reached and does not refuse.
     pub(super) fn stop_shunning(&mut self) {
         let is_nowhere = self.last.url.is_empty();
-        self.shunned = is_nowhere.then(|| "its heartbeats have no url".to_owned());
+        let nowhere = is_nowhere.then(|| "its heartbeats have no url".to_owned());
+        self.shunned = nowhere.or_else(|| self.last.refuses.clone());
     }
 
     /// Says once that the worker is there, and once that it drains or no longer does.
@@ -409,6 +410,7 @@ impl Worker {
             wireguard: self.last.wireguard,
             last_heartbeat: clock::rfc3339(self.heard_wall),
             drain_deadline: self.drain.clone().flatten(),
+            refuses: self.last.refuses.clone(),
             load: if max == 0 {
                 1.0
             } else {

@@ -236,6 +236,7 @@ pub(super) fn is_old_news(known: &Heartbeat, beat: &Heartbeat) -> bool {
         && known.max_sessions == beat.max_sessions
         && known.wireguard == beat.wireguard
         && known.draining == beat.draining
+        && known.refuses == beat.refuses
         && known.replaces == beat.replaces
         && known.drain_ordered == beat.drain_ordered
         && known.drain_deadline == beat.drain_deadline

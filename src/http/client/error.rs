@@ -6,9 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::answer::ANSWER_MAX;
+use crate::descriptors;
 use crate::tls::TlsError;
 use crate::wire::BodyError;
 
@@ -69,17 +68,8 @@ impl ClientError {
         let (Self::Resolve(_, error) | Self::Connect(_, error) | Self::Io(error)) = self else {
             return false;
         };
-        is_own_shortage(error)
+        descriptors::is_shortage(error)
     }
-}
-
-/// Whether the system call failed for want of this process's or machine's own resources.
-#[must_use]
-pub(super) fn is_own_shortage(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ADDRNOTAVAIL)
-    )
 }
 
 /// An answer whose content could not be read.

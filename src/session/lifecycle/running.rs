@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::protocol::{EndReason, Phase};
 
-use super::words::{Action, Failure, Input, Notice, ProbeNumber, Run};
+use super::words::{Action, Failure, Input, Notice, Run};
 use super::{HANG_PROBES, Lifecycle, PROBE_INTERVAL, RETRY_INTERVAL, Stage, later};
 
 impl Lifecycle {
@@ -51,16 +51,15 @@ impl Lifecycle {
             (Stage::Launching, Input::LaunchFailed(run, why)) if run == self.run => {
                 self.fail(now, Failure::Launch(why));
             }
-            (Stage::Up, Input::ProbeOk(run, probe)) if self.is_open(run, probe) => {
-                self.probe_open = false;
-                self.misses = 0;
+            (Stage::Up, Input::ProbeOk(run, probe)) if run == self.run => {
+                self.probes.answered(probe);
             }
-            (Stage::Up, Input::ProbeFailed(run, probe)) if self.is_open(run, probe) => {
-                self.probe_open = false;
-                self.missed(now);
+            (Stage::Up, Input::ProbeUnsent(run, probe)) if run == self.run => {
+                self.probes.unsent(probe);
             }
-            (Stage::Up, Input::ProbeUnsent(run, probe)) if self.is_open(run, probe) => {
-                self.probe_open = false;
+            (Stage::Up, Input::ProbeFailed(run, probe)) if run == self.run => {
+                self.probes.failed(probe);
+                self.look_for_hang(now);
             }
             (Stage::Clearing, Input::TreeGone(run)) if run == self.run => {
                 self.spawn();
@@ -102,16 +101,9 @@ impl Lifecycle {
         self.stage = Stage::Up;
         self.stage_until = None;
         self.is_ready_once = true;
-        self.misses = 0;
-        self.probe_open = false;
+        self.probes.clear();
         self.probe_at = Some(later(now, PROBE_INTERVAL));
         self.presence.become_ready(now, &self.limits);
-    }
-
-    /// Whether this is the probe that has not been answered yet. The failure of a probe that was
-    /// counted as a miss when it was overdue must not count again.
-    fn is_open(&self, run: Run, probe: ProbeNumber) -> bool {
-        self.probe_open && run == self.run && probe == self.probe
     }
 
     /// Asks whether the process still answers; a probe without an answer by now is a miss.
@@ -120,19 +112,16 @@ impl Lifecycle {
             return;
         }
         self.probe_at = Some(later(now, PROBE_INTERVAL));
-        if self.probe_open {
-            self.missed(now);
-        }
+        self.probes.overdue();
+        self.look_for_hang(now);
         if self.stage == Stage::Up {
-            self.probe_open = true;
-            self.probe = self.probe.wrapping_add(1);
-            self.out.push(Action::ProbeProgram(self.run, self.probe));
+            self.out
+                .push(Action::ProbeProgram(self.run, self.probes.ask()));
         }
     }
 
-    fn missed(&mut self, now: Instant) {
-        self.misses += 1;
-        if self.misses >= HANG_PROBES {
+    fn look_for_hang(&mut self, now: Instant) {
+        if self.probes.is_hang() {
             self.run_died(now, format!("it left {HANG_PROBES} probes unanswered"));
         }
     }

@@ -19,6 +19,8 @@ pub struct Node {
     pub at: SocketAddr,
     pub dir: PathBuf,
     pub config: Value,
+    /// A program and its arguments that becomes the role: prlimit, setpriv.
+    pub wrapper: Vec<String>,
     /// Variables that it finds besides the test's own.
     pub env: Vec<(&'static str, OsString)>,
     /// Where it logs, in place of the file that [`Node::log`] reads.
@@ -41,6 +43,7 @@ impl Node {
             at: loopback(port),
             dir,
             config,
+            wrapper: Vec::new(),
             env: Vec::new(),
             stderr: None,
             role,
@@ -65,8 +68,10 @@ impl Node {
             .append(true)
             .open(self.log_file())
             .unwrap();
-        let mut command = Command::new(BINARY);
+        let mut words = self.wrapper.iter().map(String::as_str).chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .args(["--config", file.to_str().unwrap(), self.role])
             .args(more);
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());

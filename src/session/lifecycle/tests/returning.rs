@@ -30,7 +30,8 @@ fn a_worker_that_was_paused_blames_neither_a_first_visitor_nor_the_stream_proces
     let mut rig = Rig::ready(LIMITS);
     rig.pass(secs(290));
     rig.now += secs(600);
-    rig.feed(Input::ProbeFailed(1, rig.life.probe))
+    let last = ProbeNumber::try_from(rig.probes()).unwrap();
+    rig.feed(Input::ProbeFailed(1, last))
         .feed(Input::Tick)
         .pass(secs(29));
     assert_eq!(rig.life.status(), Status::Ready);

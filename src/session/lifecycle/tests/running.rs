@@ -66,7 +66,8 @@ fn a_hang_is_found_by_probes_and_cured_by_a_restart() {
             rig.now = rig.life.next_deadline().unwrap();
             rig.feed(Input::Tick);
             if rig.life.is_up() && !silent {
-                rig.feed(Input::ProbeFailed(1, rig.life.probe));
+                let (run, probe) = rig.probe().unwrap();
+                rig.feed(Input::ProbeFailed(run, probe));
             }
         }
         assert_eq!(rig.asked(&Action::KillTree(1)), 1, "silent: {silent}");
@@ -115,40 +116,65 @@ fn a_probe_that_is_overdue_and_then_fails_is_one_miss() {
     assert_eq!(rig.asked(&Action::KillTree(1)), 0);
 }
 
+/// It is given up when its time is over, which is when the next one is due: in either order.
 #[test]
 fn a_probe_that_this_worker_could_not_send_is_no_miss() {
+    for is_late in [false, true] {
+        let mut rig = Rig::connected(LIMITS);
+        let mut open = None;
+        for _ in 0..20 {
+            rig.now = rig.life.next_deadline().unwrap();
+            rig.feed(Input::Tick);
+            let next = rig.probe().unwrap();
+            let said = if is_late {
+                open.replace(next)
+            } else {
+                Some(next)
+            };
+            if let Some((run, probe)) = said {
+                rig.feed(Input::ProbeUnsent(run, probe));
+            }
+        }
+        assert!(rig.life.is_up(), "late: {is_late}");
+    }
+}
+
+/// It is no answer either.
+#[test]
+fn probes_that_could_not_be_sent_do_not_hide_a_hang() {
     let mut rig = Rig::connected(LIMITS);
-    for _ in 0..20 {
+    for unsent in [false, true, true, false, true, false] {
+        assert!(rig.life.is_up());
         rig.now = rig.life.next_deadline().unwrap();
         rig.feed(Input::Tick);
         let (run, probe) = rig.probe().unwrap();
-        rig.feed(Input::ProbeUnsent(run, probe));
+        rig.feed(if unsent {
+            Input::ProbeUnsent(run, probe)
+        } else {
+            Input::ProbeFailed(run, probe)
+        });
     }
-    assert!(rig.life.is_up());
+    assert!(!rig.life.is_up(), "three were missed");
 }
 
 #[test]
-fn a_start_that_fails_with_a_kept_identity_is_tried_once_without_it() {
-    let why = || "no".to_owned();
-    let exits = [Input::ProcessExited(1, why())];
-    let never_ready = [Input::ProgramFailed(1, why())];
-    let unknown = [Input::ProgramReady(1), Input::SeedFailed(1, why())];
-    let in_pairing = [Input::ProgramReady(1), Input::ProcessExited(1, why())];
-    let cases: [&[Input]; 4] = [&exits, &never_ready, &unknown, &in_pairing];
-    for inputs in cases {
-        let mut rig = Rig::starting(LIMITS);
-        for input in [Input::BodyReached, Input::Seeded(1), Input::Spawned(1)] {
-            rig.feed(input);
-        }
-        for input in inputs {
-            rig.feed(input.clone());
-        }
-        assert_eq!(rig.life.end_reason(), None, "{inputs:?}");
-        assert_eq!(rig.asked(&Action::KillTree(1)), 1);
-        rig.feed(Input::TreeGone(1));
-        assert!(rig.last.contains(&Action::Spawn(2)), "{:?}", rig.last);
-        rig.feed(Input::Spawned(2))
-            .feed(Input::ProcessExited(2, why()));
-        assert_eq!(rig.life.end_reason(), Some(EndReason::StartFailed));
+fn a_late_answer_counts_for_its_own_probe_and_forgives_those_before() {
+    let mut rig = Rig::connected(LIMITS);
+    let mut probes = Vec::new();
+    for _ in 0..3 {
+        rig.now = rig.life.next_deadline().unwrap();
+        rig.feed(Input::Tick);
+        probes.push(rig.probe().unwrap());
     }
+    // Two are overdue. The second one's answer says nothing of the third.
+    rig.feed(Input::ProbeOk(probes[1].0, probes[1].1));
+    rig.feed(Input::ProbeFailed(probes[2].0, probes[2].1));
+    for _ in 0..2 {
+        assert!(rig.life.is_up());
+        rig.now = rig.life.next_deadline().unwrap();
+        rig.feed(Input::Tick);
+        let (run, probe) = rig.probe().unwrap();
+        rig.feed(Input::ProbeFailed(run, probe));
+    }
+    assert!(!rig.life.is_up(), "the third and two more");
 }

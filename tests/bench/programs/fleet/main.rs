@@ -82,6 +82,7 @@ fn heartbeat(n: usize, url: String, sequence: u64, sessions: Vec<SessionView>) -
         max_sessions: SLOTS,
         wireguard: true,
         draining: false,
+        refuses: None,
         sequence,
         replaces: Vec::new(),
         drain_ordered: false,
