@@ -20,25 +20,34 @@
       vmTest =
         pkgs: name:
         pkgs.testers.runNixOSTest (
-          import (./vm-tests + "/${name}.nix") { module = self.nixosModules.default; }
+          import (./vm-tests + "/${name}.nix") {
+            # The tests stream the test card from a double of a body.
+            module = {
+              imports = [ self.nixosModules.default ];
+              services.hydraneckwebrtc.package =
+                self.packages.${pkgs.stdenv.hostPlatform.system}.hydraneckwebrtc-demo;
+            };
+          }
         );
     in
     {
       packages = forAllSystems (pkgs: rec {
         hydraneckwebrtc = pkgs.callPackage ./nixos-module/package.nix { };
+        hydraneckwebrtc-demo = hydraneckwebrtc.override { withDemo = true; };
         default = hydraneckwebrtc;
       });
 
       # `nix run` shows the whole thing on loopback: controller, worker, a body and a test card.
-      apps = forAllSystems (pkgs: {
-        default = {
+      apps = forAllSystems (pkgs: rec {
+        demo = {
           type = "app";
           meta.description = "Demonstration on loopback, or any command of hydraneckwebrtc";
           program = "${pkgs.writeShellScript "hydraneckwebrtc-demo" ''
             if [ $# -eq 0 ]; then set -- demo; fi
-            exec ${lib.getExe self.packages.${pkgs.stdenv.hostPlatform.system}.default} "$@"
+            exec ${lib.getExe self.packages.${pkgs.stdenv.hostPlatform.system}.hydraneckwebrtc-demo} "$@"
           ''}";
         };
+        default = demo;
       });
 
       overlays.default = final: _prev: {

@@ -5,13 +5,15 @@
   rustPlatform,
   installShellFiles,
   util-linux,
+  # The commands demo, demo-body and testcard, for trials and tests. A release has none of them.
+  withDemo ? false,
 }:
 let
   cargo = lib.importTOML ../Cargo.toml;
   inherit (lib) fileset;
 in
 rustPlatform.buildRustPackage {
-  pname = cargo.package.name;
+  pname = cargo.package.name + lib.optionalString withDemo "-demo";
   inherit (cargo.package) version;
 
   # What cannot change the binary stays out, so that it does not cause a rebuild.
@@ -30,6 +32,8 @@ rustPlatform.buildRustPackage {
     );
   };
   cargoLock.lockFile = ../Cargo.lock;
+  buildNoDefaultFeatures = true;
+  buildFeatures = lib.optional withDemo "demo";
 
   nativeBuildInputs = [ installShellFiles ];
 

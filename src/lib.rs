@@ -5,36 +5,41 @@
 //! browsers to it. `tests/layers.rs` holds the table of which room may import which.
 
 // main
-pub mod cli;
+mod cli;
 // roles
-pub mod controller;
-pub mod demo;
-pub mod testcard;
-pub mod update;
-pub mod worker;
+mod controller;
+#[cfg(feature = "demo")]
+mod demo;
+mod update;
+mod worker;
 // domains
-pub mod body;
-pub mod dashboard;
-pub mod etcd;
-pub mod mic;
-pub mod proxy;
-pub mod records;
-pub mod session;
+mod body;
+mod dashboard;
+mod etcd;
+mod mic;
+mod proxy;
+mod records;
+mod session;
 // being a server and a client
-pub mod acme;
-pub mod http;
-pub mod metrics;
-pub mod page;
-pub mod turn;
+mod acme;
+mod http;
+mod metrics;
+mod page;
+mod turn;
 // bytes and shapes
-pub mod protocol;
-pub mod tls;
-pub mod wire;
+mod protocol;
+mod tls;
+mod wire;
 // ground
-pub mod clock;
-pub mod config;
-pub mod descriptors;
-pub mod exec;
-pub mod ids;
-pub mod log;
-pub mod secret;
+mod clock;
+mod config;
+mod descriptors;
+mod exec;
+mod ids;
+mod log;
+mod secret;
+
+pub use cli::main;
+
+#[doc(hidden)]
+pub mod testing;

@@ -15,7 +15,7 @@ mod word;
 use serde::{Deserialize, Serialize};
 
 pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerStatus, WorkerView};
-pub use health::{Health, HealthExtra, HealthStatus, Standing};
+pub use health::{Health, Standing};
 pub use session::{CreateSession, Created, PageStats, SessionView};
 pub use state::{EndReason, Phase, Status};
 pub use word::OtherWord;

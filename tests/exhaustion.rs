@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_types::Method;
-use hydraneckwebrtc::http::Reply;
-use hydraneckwebrtc::http::auth::Bearer;
-use hydraneckwebrtc::http::router::Router;
-use hydraneckwebrtc::http::server::{Admission, Api, Listener};
-use hydraneckwebrtc::{clock, exec};
+use hydraneckwebrtc::testing::http::Reply;
+use hydraneckwebrtc::testing::http::auth::Bearer;
+use hydraneckwebrtc::testing::http::router::Router;
+use hydraneckwebrtc::testing::http::server::{Admission, Api, Listener};
+use hydraneckwebrtc::testing::{clock, exec};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 

@@ -4,16 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use hydraneckwebrtc::config::{Config, Role};
-use hydraneckwebrtc::controller::Controller;
-use hydraneckwebrtc::dashboard::{Board, Page, SessionRow};
-use hydraneckwebrtc::http::openapi::DOCUMENT;
-use hydraneckwebrtc::protocol::{
+use hydraneckwebrtc::testing::config::{Config, Role};
+use hydraneckwebrtc::testing::controller::Controller;
+use hydraneckwebrtc::testing::dashboard::{Board, Page, SessionRow};
+use hydraneckwebrtc::testing::http::openapi::DOCUMENT;
+use hydraneckwebrtc::testing::protocol::{
     CreateSession, Created, EndReason, ErrorBody, Health, Heartbeat, HeartbeatReply, PageStats,
     Phase, SessionView, Status, WorkerSessions, WorkerView,
 };
-use hydraneckwebrtc::worker::Worker;
-use hydraneckwebrtc::{exec, ids};
+use hydraneckwebrtc::testing::worker::Worker;
+use hydraneckwebrtc::testing::{exec, ids};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};

@@ -263,10 +263,11 @@ fn get(url: &str, path: &str, token: Option<&str>) -> (u16, String) {
 
 /// The answer that has this line, or the last one before patience ends.
 fn once_it_says(line: &str, ask: impl Fn() -> (u16, String)) -> (u16, String) {
-    let patience = hydraneckwebrtc::clock::now() + std::time::Duration::from_secs(10);
+    let patience = hydraneckwebrtc::testing::clock::now() + std::time::Duration::from_secs(10);
     loop {
         let answer = ask();
-        if answer.1.lines().any(|l| l == line) || hydraneckwebrtc::clock::now() > patience {
+        if answer.1.lines().any(|l| l == line) || hydraneckwebrtc::testing::clock::now() > patience
+        {
             return answer;
         }
         std::thread::yield_now();
@@ -356,7 +357,10 @@ fn metrics_count_what_happened_and_name_no_session() {
 
 #[test]
 fn doctor_names_what_is_wrong_and_exits_with_it() {
-    let dir = std::env::temp_dir().join(format!("neck-doctor-{}", hydraneckwebrtc::ids::label()));
+    let dir = std::env::temp_dir().join(format!(
+        "neck-doctor-{}",
+        hydraneckwebrtc::testing::ids::label()
+    ));
     std::fs::create_dir(&dir).expect("a directory");
     let path = dir.join("config.yaml");
     let doctor = |yaml: &str, more: &[&str]| {

@@ -74,12 +74,6 @@ impl Bodies {
         }
     }
 
-    /// The rules.
-    #[must_use]
-    pub fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// The body at that address.
     ///
     /// # Errors
@@ -92,10 +86,5 @@ impl Bodies {
     /// Bodies that this worker has met: only there it can have left something.
     pub async fn met(&self) -> Vec<IpAddr> {
         self.pins.bodies().await
-    }
-
-    /// Bodies on which this worker has a kept identity.
-    pub async fn kept(&self) -> Vec<IpAddr> {
-        self.identities.bodies().await
     }
 }

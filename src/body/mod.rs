@@ -24,5 +24,4 @@ mod visit;
 
 pub use bodies::{Bodies, Ports, Rules};
 pub use leave::{Departure, Neighbours, Traces};
-pub use tidy::Tidied;
-pub use visit::{Body, Paired, StreamTarget, TargetError};
+pub use visit::{Body, Paired};

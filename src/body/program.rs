@@ -135,12 +135,6 @@ impl Program {
         })
     }
 
-    /// The user name that the proxy has to send on this session's behalf.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-
     /// Waits until the program answers and is the one we mean. The caller watches the process:
     /// one that ends never becomes ready.
     ///
@@ -280,19 +274,6 @@ impl Program {
         let id = value.pointer("/host/current_game").and_then(Value::as_u64);
         id.and_then(|id| u32::try_from(id).ok())
             .ok_or_else(|| ProgramError::Garbled(CALL, "there is no current_game".into()))
-    }
-
-    /// Quits the app that runs on the host.
-    ///
-    /// # Errors
-    /// See [`ProgramError`].
-    pub async fn cancel(&self, host: u32) -> Result<(), ProgramError> {
-        let call = self
-            .outgoing(Method::Post, "/api/host/cancel")
-            .json(&json!({"host_id": host}));
-        self.ask::<Value>("POST /api/host/cancel", call)
-            .await
-            .map(drop)
     }
 
     fn outgoing(&self, method: Method, path: &str) -> Outgoing {

@@ -360,7 +360,7 @@ impl Body {
         }
     }
 
-    pub(super) async fn identity(&self) -> Option<Identity> {
+    pub(crate) async fn identity(&self) -> Option<Identity> {
         match self.bodies.identities.load(self.ip).await {
             Ok(identity) => identity,
             Err(error) => {

@@ -37,6 +37,7 @@ pub(super) enum Command {
         keep_sessions: Option<bool>,
     },
     /// See it run: controller, worker and a demo body on this machine
+    #[cfg(feature = "demo")]
     Demo {
         /// Print one JSON line when the first session is ready
         #[arg(long)]
@@ -51,7 +52,8 @@ pub(super) enum Command {
         /// What the worker wrote for it
         file: PathBuf,
     },
-    /// Serve a body that is none, for tests
+    /// Serve a double of a body, for tests
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
     DemoBody {
         /// Address to listen on

@@ -25,7 +25,9 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use self::args::{Cli, Command, ConfigCommand};
 use crate::config::Role;
-use crate::{demo, descriptors, log as lines, testcard};
+#[cfg(feature = "demo")]
+use crate::{demo, descriptors};
+use crate::log as lines;
 
 /// sysexits(3): a service that is needed is not there.
 pub const EX_UNAVAILABLE: u8 = 69;
@@ -39,12 +41,13 @@ pub const EX_RESTART: u8 = 75;
 #[must_use]
 pub fn main() -> ExitCode {
     let raw: Vec<OsString> = std::env::args_os().collect();
-    // The test card speaks the stream program's own command line.
+    // The test card has the stream program's own command line.
+    #[cfg(feature = "demo")]
     if raw
         .get(1)
         .is_some_and(|verb| verb == crate::session::program::TESTCARD)
     {
-        return testcard::run(raw.into_iter().skip(2).collect());
+        return demo::testcard::run(raw.into_iter().skip(2).collect());
     }
     let matches = match Cli::command().try_get_matches_from(&raw) {
         Ok(matches) => matches,
@@ -71,6 +74,7 @@ fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Controller => role::run(Role::Controller, config),
         Command::Worker { keep_sessions } => role::run_worker(config, keep_sessions),
+        #[cfg(feature = "demo")]
         Command::Demo { json, port } => {
             descriptors::raise();
             demo::run(&demo::Options {
@@ -82,6 +86,7 @@ fn run(cli: Cli) -> ExitCode {
             Ok(servers) => print(&servers),
             Err(why) => fail(&why, 1),
         },
+        #[cfg(feature = "demo")]
         Command::DemoBody { address } => demo::run_body(address),
         Command::Doctor { body, unpair } => doctor::run(
             config,

@@ -29,11 +29,8 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-pub use kinds::{Auto, Listen, VideoSize};
-pub use model::{
-    Acme, Bodies, Config, Controller, Defaults, Etcd, IceServer, Log, Metrics, Mic, Peer, Role,
-    Server, Sessions, Sunshine, Tls, Turn, Update, WebServer, Worker, Workers,
-};
+pub use kinds::{Auto, VideoSize};
+pub use model::{Acme, Config, Etcd, IceServer, Peer, Role, Tls, Turn, Update, WebServer};
 pub use problem::{ConfigError, Problem, Problems};
 pub use surroundings::SecretFiles;
 

@@ -33,8 +33,8 @@ pub use event::{Change, FleetEvent};
 pub(in crate::controller) use outcomes::announced;
 use roster::Roster;
 pub use seats::Reservation;
+pub use views::Route;
 pub(in crate::controller) use views::Seating;
-pub use views::{Route, Totals};
 use worker::Worker;
 
 /// Intervals of silence after which a worker gets no new sessions and may lose its name to another

@@ -27,7 +27,7 @@ use crate::http::router::Router;
 use crate::http::{Call, Exchange, Failure, Handler, Reply};
 use crate::secret::Secret;
 
-pub use board::{Board, Counts, Page, SessionCounts, SessionRow};
+pub use board::{Board, Page, SessionRow};
 use pass::{Pass, Passes};
 pub use query::Query;
 use tries::Tries;

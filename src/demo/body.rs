@@ -33,7 +33,9 @@ mod sunshine;
 #[cfg(test)]
 mod tests;
 
-pub use faults::{Answers, Faults};
+#[cfg(test)]
+use faults::Answers;
+pub use faults::Faults;
 pub use state::Recorded;
 use state::State;
 

@@ -5,6 +5,7 @@
 
 pub mod body;
 mod chain;
+pub mod testcard;
 
 use std::io::Write as _;
 use std::net::IpAddr;

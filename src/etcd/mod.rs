@@ -10,8 +10,7 @@ mod fields;
 mod txn;
 mod watch;
 
-pub use client::{Etcd, Lease, Page};
+pub use client::{Etcd, Lease};
 pub use error::EtcdError;
 pub use fields::{Change, Kv, Revision};
 pub use txn::{Outcome, Txn};
-pub use watch::{News, Watch};

@@ -39,7 +39,7 @@ pub use self::answer::Answer;
 pub use self::error::{MicError, PeerError};
 use self::handshake::Identity;
 use self::line::Line;
-pub use self::offer::{OFFER_MAX, Offer, OfferError};
+pub use self::offer::Offer;
 use self::owner::Owner;
 use self::peer::Peer;
 pub use self::settings::MicSettings;

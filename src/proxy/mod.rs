@@ -21,7 +21,6 @@ mod tests;
 mod tunnel;
 mod upload;
 
-pub use counters::Counters;
 pub use forward::Proxy;
-pub use policy::{Admission, Pass, Policy};
+pub use policy::{Pass, Policy};
 pub use pool::Upstream;

@@ -192,12 +192,6 @@ impl Ports {
         Ok(self.slot(index))
     }
 
-    /// How many slots have a session.
-    #[must_use]
-    pub fn claimed(&self) -> usize {
-        self.lock().iter().filter(|s| s.is_claimed).count()
-    }
-
     fn slot(&self, index: usize) -> Slot {
         Slot {
             ports: self.clone(),
@@ -284,7 +278,6 @@ mod tests {
         assert_eq!(udp, [40_000..=40_019, 40_020..=40_039, 40_040..=40_059]);
         assert_eq!(ports.claim().unwrap_err(), PortError::Full { slots: 3 });
         drop(slots);
-        assert_eq!(ports.claimed(), 0);
         assert_eq!(ports.claim().unwrap().port(), start);
     }
 

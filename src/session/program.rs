@@ -33,12 +33,6 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// Whether the streamer can be told to use relays only; where not, `relay_only` is ignored.
-    #[must_use]
-    pub fn can_force_relay(self) -> bool {
-        self == Self::Fork
-    }
-
     /// `web-server 2.6.0` -> the generation that this version belongs to.
     fn of_version(text: &str) -> Result<Option<Self>, String> {
         let version = text.split_whitespace().nth(1).unwrap_or_default();
@@ -77,6 +71,8 @@ pub enum ProgramError {
         /// What is wrong.
         error: io::Error,
     },
+    /// `testcard`, in a build without it.
+    NoTestCard,
     /// A version that speaks otherwise.
     Unsupported {
         /// The program.
@@ -93,6 +89,10 @@ impl fmt::Display for ProgramError {
                 f,
                 "cannot run stream program {}: {error}, set sessions.web_server to an executable moonlight-web-stream web-server or to {TESTCARD}",
                 path.display()
+            ),
+            Self::NoTestCard => write!(
+                f,
+                "sessions.web_server is {TESTCARD}, which only the demo build has: set it to moonlight-web-stream's web-server, or install the demo build"
             ),
             Self::Unsupported { path, version } => write!(
                 f,
@@ -159,6 +159,9 @@ impl Program {
 
     /// The program built into this binary.
     fn testcard() -> Result<Self, ProgramError> {
+        if !cfg!(feature = "demo") {
+            return Err(ProgramError::NoTestCard);
+        }
         let unusable = |error| ProgramError::Unusable {
             path: PathBuf::from(TESTCARD),
             error,
@@ -282,7 +285,6 @@ mod tests {
         assert_eq!(found.generation, Generation::Roles);
         assert_eq!(found.streamer, program.with_file_name("streamer"));
         assert_eq!(found.static_dir, Some(program.with_file_name("static")));
-        assert!(!found.generation.can_force_relay());
     }
 
     #[test]

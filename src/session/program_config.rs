@@ -39,8 +39,6 @@ pub enum Reach {
     Direct,
     /// Its own addresses, shown as this public one (1:1 NAT).
     PublicAddress(IpAddr),
-    /// Through the TURN server only (the fork only, see [`Generation::can_force_relay`]).
-    Relay,
 }
 
 /// The picture's size.
@@ -172,7 +170,7 @@ impl Settings {
             "port_range": { "min": self.udp_ports.start(), "max": self.udp_ports.end() },
             "network_types": ["udp4"],
             "include_loopback_candidates": self.include_loopback_candidates,
-            "relay_only": self.reach == Reach::Relay,
+            "relay_only": false,
             "ice_disconnected_timeout_seconds": self.ice_disconnected_timeout.as_secs(),
         });
         if let Reach::PublicAddress(address) = self.reach {
@@ -255,7 +253,6 @@ mod tests {
     fn relay_and_one_to_one_nat_never_meet() {
         for (reach, relay, nat) in [
             (Reach::Direct, false, None),
-            (Reach::Relay, true, None),
             (
                 Reach::PublicAddress([192, 0, 2, 7].into()),
                 false,

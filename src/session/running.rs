@@ -105,12 +105,6 @@ impl Running {
         })
     }
 
-    /// The session.
-    #[must_use]
-    pub fn id(&self) -> &SessionId {
-        &self.id
-    }
-
     /// Which process it is, for the ledger.
     #[must_use]
     pub fn identity(&self) -> Identity {

@@ -77,12 +77,6 @@ impl Tree {
         Killed { killed, left }
     }
 
-    /// Whether anything of the tree lives. Blocking.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        !self.members().is_empty()
-    }
-
     /// Sends SIGKILL to all that live; answers who lived.
     fn strike(&self, killed: &mut BTreeSet<u32>) -> Vec<u32> {
         let members = self.members();

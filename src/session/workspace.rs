@@ -81,12 +81,6 @@ impl SessionsDir {
         Ok(Self { path, owner })
     }
 
-    /// Where it is, absolute and without symlinks.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Makes the directory of a new session; nothing is left of one that cannot be completed.
     ///
     /// # Errors
@@ -331,10 +325,10 @@ mod tests {
         let workspace = sessions.create(&id).unwrap();
         let text = sessions.create(&id).unwrap_err().to_string();
         assert!(text.contains(id.as_str()), "{text}");
-        assert_eq!(fs::read_dir(sessions.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&sessions.path).unwrap().count(), 1);
         workspace.remove().unwrap();
 
-        fs::remove_dir(sessions.path()).unwrap();
+        fs::remove_dir(&sessions.path).unwrap();
         let text = sessions.create(&id).unwrap_err().to_string();
         assert!(text.contains("sessions.dir"), "{text}");
         let link = scratch.path().join("link");
@@ -362,11 +356,11 @@ mod tests {
         let ours = scratch.sessions();
         let theirs_state = scratch.path().join("their-state");
         fs::create_dir(&theirs_state).unwrap();
-        let theirs = SessionsDir::open(ours.path(), &theirs_state).unwrap();
+        let theirs = SessionsDir::open(&ours.path, &theirs_state).unwrap();
         let (a, b) = (SessionId::random().unwrap(), SessionId::random().unwrap());
         let workspace = ours.create(&a).unwrap();
         theirs.create(&b).unwrap();
-        fs::create_dir(ours.path().join("something-else")).unwrap();
+        fs::create_dir(ours.path.join("something-else")).unwrap();
         assert_eq!(ours.leftovers(), [workspace]);
     }
 }

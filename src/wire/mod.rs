@@ -21,11 +21,10 @@ pub mod socket;
 pub mod target;
 pub mod tcp;
 
-pub use alarm::Alarm;
 pub use body::{Body, BodyError};
 pub use conn::Conn;
 pub use fields::Fields;
 pub use framing::Framing;
-pub use head::{Limits, Method, Refusal, RequestHead, ResponseHead, Version};
+pub use head::{Limits, Method, RequestHead, ResponseHead, Version};
 pub use read_head::HeadError;
 pub use socket::Socket;

@@ -265,9 +265,9 @@ fn bytes_beyond_an_answer_are_nobodys_answer() {
                 assert_eq!(got.answers[0].text(), "ok", "{role} {name} {n}");
                 if name == "too-long-later" {
                     // Give the late bytes time to lie in wait on a pooled connection.
-                    hydraneckwebrtc::exec::block_on(hydraneckwebrtc::clock::sleep(
-                        Duration::from_millis(100),
-                    ));
+                    hydraneckwebrtc::testing::exec::block_on(
+                        hydraneckwebrtc::testing::clock::sleep(Duration::from_millis(100)),
+                    );
                 }
             }
         }

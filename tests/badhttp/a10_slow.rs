@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use hydraneckwebrtc::{clock, exec};
+use hydraneckwebrtc::testing::{clock, exec};
 
 use crate::client::{self, PATIENCE, connect};
 use crate::program::noted;
@@ -308,7 +308,7 @@ fn a_stalled_tls_hello_is_let_go() {
     let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let config = hydraneckwebrtc::tls::server(&certificate, &key).unwrap();
+    let config = hydraneckwebrtc::testing::tls::server(&certificate, &key).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     let address = tls_listener(config);
     let mut silent = connect(address);
@@ -333,8 +333,8 @@ fn a_stalled_tls_hello_is_let_go() {
 }
 
 fn tls_listener(config: std::sync::Arc<rustls::ServerConfig>) -> SocketAddr {
-    use hydraneckwebrtc::http::router::Router;
-    use hydraneckwebrtc::http::server::{Admission, Api, Certificates, Listener};
+    use hydraneckwebrtc::testing::http::router::Router;
+    use hydraneckwebrtc::testing::http::server::{Admission, Api, Certificates, Listener};
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let listener = listener.with_tls(Certificates::new(config));

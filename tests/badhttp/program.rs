@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hydraneckwebrtc::{clock, exec};
+use hydraneckwebrtc::testing::{clock, exec};
 
 use crate::a09_upstream::script;
 use crate::client::{find, latin1};

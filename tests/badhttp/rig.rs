@@ -8,10 +8,10 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hydraneckwebrtc::clock;
-use hydraneckwebrtc::demo::body::{DemoBody, Options};
-use hydraneckwebrtc::exec;
-use hydraneckwebrtc::secret::Secret;
+use hydraneckwebrtc::testing::clock;
+use hydraneckwebrtc::testing::demo::body::{DemoBody, Options};
+use hydraneckwebrtc::testing::exec;
+use hydraneckwebrtc::testing::secret::Secret;
 
 use crate::client::{self, latin1};
 use crate::program::{BINARY, RECORD};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hydraneckwebrtc::config::{Config, Etcd as Settings};
-use hydraneckwebrtc::etcd::{Change, Etcd, EtcdError, Txn};
-use hydraneckwebrtc::exec::block_on;
+use hydraneckwebrtc::testing::config::{Config, Etcd as Settings};
+use hydraneckwebrtc::testing::etcd::{Change, Etcd, EtcdError, Txn};
+use hydraneckwebrtc::testing::exec::block_on;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hydraneckwebrtc::ids;
+use hydraneckwebrtc::testing::ids;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;

@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hydraneckwebrtc::clock;
-use hydraneckwebrtc::config::Config;
-use hydraneckwebrtc::ids::SessionId;
-use hydraneckwebrtc::mic::offer::Offer;
-use hydraneckwebrtc::mic::rebase::{Rebase, Stamp, Verdict};
-use hydraneckwebrtc::mic::{MicSettings, Microphones};
-use hydraneckwebrtc::proxy::inject::Injector;
+use hydraneckwebrtc::testing::clock;
+use hydraneckwebrtc::testing::config::Config;
+use hydraneckwebrtc::testing::ids::SessionId;
+use hydraneckwebrtc::testing::mic::offer::Offer;
+use hydraneckwebrtc::testing::mic::rebase::{Rebase, Stamp, Verdict};
+use hydraneckwebrtc::testing::mic::{MicSettings, Microphones};
+use hydraneckwebrtc::testing::proxy::inject::Injector;
 use webrtc_util::marshal::{Marshal as _, MarshalSize as _, Unmarshal as _};
 
 const SNIPPET: &str = "<script src=\"/neck-fuzz.js\"></script>";

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use hydraneckwebrtc::clock;
+use hydraneckwebrtc::testing::clock;
 use serde_json::json;
 
 use crate::support::*;

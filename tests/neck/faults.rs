@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hydraneckwebrtc::demo::body::Faults;
+use hydraneckwebrtc::testing::demo::body::Faults;
 use serde_json::json;
 
 use crate::support::*;

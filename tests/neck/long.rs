@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use hydraneckwebrtc::clock;
+use hydraneckwebrtc::testing::clock;
 use serde_json::{Value, json};
 
 use crate::support::*;

@@ -309,8 +309,8 @@ fn an_adopted_session_streams_with_the_turn_secret_of_today() {
     let (expiry, name) = user.split_once(':').unwrap();
     let expiry = std::time::Duration::from_secs(expiry.parse().unwrap());
     let now = std::time::SystemTime::UNIX_EPOCH + expiry;
-    let secret = hydraneckwebrtc::secret::Secret::new("of today");
-    let made = hydraneckwebrtc::turn::mint(&secret, name, now, std::time::Duration::ZERO);
+    let secret = hydraneckwebrtc::testing::secret::Secret::new("of today");
+    let made = hydraneckwebrtc::testing::turn::mint(&secret, name, now, std::time::Duration::ZERO);
     assert_eq!(servers[0]["credential"], made.password.expose());
 }
 

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use hydraneckwebrtc::tls::{self, Fingerprint, Trust};
+use hydraneckwebrtc::testing::tls::{self, Fingerprint, Trust};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::json;

@@ -5,6 +5,7 @@ import os
 
 ADDRESS = "192.168.1.1"
 PROGRAM = "/usr/local/bin/hydraneckwebrtc"
+DEMO = "/etc/tests/demo/hydraneckwebrtc"
 # Another build of the same program, with this version.
 NEXT, VERSION = "/tmp/next", "0.9.9"
 WORKER = "/etc/hydraneckwebrtc/worker.yaml"
@@ -47,7 +48,12 @@ name = f"hydraneckwebrtc-linux-{arch}"
 
 with subtest("a machine as docs/debian.md makes it"):
     machine.succeed(
-        f"sed -i 's/203.0.113.20/{ADDRESS}/; s,/opt/moonlight-web-stream/web-server,testcard,' /etc/tests/debian.sh"
+        f"sed -i 's/203.0.113.20/{ADDRESS}/' /etc/tests/debian.sh",
+        # The test card, where the document's stream program would be.
+        "mkdir -p /opt/moonlight-web-stream/static",
+        f"printf '#!/bin/sh\nexec {DEMO} testcard \"$@\"\n' > /opt/moonlight-web-stream/web-server",
+        f"printf '#!/bin/sh\nexec {DEMO} testcard streamer\n' > /opt/moonlight-web-stream/streamer",
+        "chmod 0755 /opt/moonlight-web-stream/web-server /opt/moonlight-web-stream/streamer",
     )
     # As on any Debian; the layers of this machine come from a store that nobody writes to.
     machine.succeed("chmod 0755 /usr/local /usr/local/bin")
@@ -58,7 +64,7 @@ with subtest("a machine as docs/debian.md makes it"):
     machine.succeed("cd /etc/tests/release; apt-get() { :; }; source /etc/tests/debian.sh")
     machine.succeed("mkdir -p /srv/releases/production")
     machine.succeed("systemd-run --unit=releases python3 -m http.server --bind 127.0.0.1 --directory /srv/releases 8000")
-    machine.succeed(f"systemd-run --unit=body {PROGRAM} demo-body --address 127.0.0.1")
+    machine.succeed(f"systemd-run --unit=body {DEMO} demo-body --address 127.0.0.1")
     machine.succeed(
         f"sed -i 's,enabled: false.*,enabled: false\\n  when_idle: false\\n  interval: 5s\\n"
         f"  base_url: http://127.0.0.1:8000,' {WORKER}",

@@ -7,7 +7,8 @@ let
   names = map (lib.removeSuffix ".py") (
     lib.filter (lib.hasSuffix ".py") (lib.attrNames (builtins.readDir directory))
   );
-  package = pkgs.callPackage ../../nixos-module/package.nix { };
+  release = pkgs.callPackage ../../nixos-module/package.nix { };
+  package = pkgs.callPackage ../../nixos-module/package.nix { withDemo = true; };
   module = {
     imports = [ ../../nixos-module ];
     services.hydraneckwebrtc.package = lib.mkDefault package;
@@ -38,5 +39,10 @@ in
 lib.genAttrs names (name: plan name (import (directory + "/${name}.nix") { inherit module; }).nodes)
 // {
   debian = plan "debian" (import ./debian.nix { inherit package; });
-  operations = plan "operations" (import ./operations.nix { inherit package; });
+  operations = plan "operations" (
+    import ./operations.nix {
+      inherit release;
+      demo = package;
+    }
+  );
 }

@@ -30,6 +30,7 @@ const LEAVE: Duration = Duration::from_secs(10);
 struct Stage {
     demo: DemoBody,
     bodies: Bodies,
+    rules: Rules,
     dir: PathBuf,
 }
 
@@ -66,8 +67,12 @@ fn with(options: Options, change: impl FnOnce(&mut Rules)) -> Stage {
         close_foreign_app: false,
     };
     change(&mut rules);
-    let bodies = Bodies::new(rules, Kind::Moonlight);
-    Stage { demo, bodies, dir }
+    Stage {
+        demo,
+        bodies: Bodies::new(rules.clone(), Kind::Moonlight),
+        rules,
+        dir,
+    }
 }
 
 impl Stage {
@@ -83,9 +88,8 @@ impl Stage {
 
     /// The worker starts again with other rules.
     fn change(&mut self, change: impl FnOnce(&mut Rules)) {
-        let mut rules = self.bodies.rules().clone();
-        change(&mut rules);
-        self.bodies = Bodies::new(rules, Kind::Moonlight);
+        change(&mut self.rules);
+        self.bodies = Bodies::new(self.rules.clone(), Kind::Moonlight);
     }
 
     fn program(&self, kept: Option<Identity>) -> (StreamProgram, Program) {

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use hydraneckwebrtc::tls::{self, Trust};
-use hydraneckwebrtc::{clock, exec};
+use hydraneckwebrtc::testing::tls::{self, Trust};
+use hydraneckwebrtc::testing::{clock, exec};
 use rustls::{ClientConnection, StreamOwned};
 use smol::Async;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};

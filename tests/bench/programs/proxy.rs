@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hydraneckwebrtc::exec;
-use hydraneckwebrtc::http::client::Client;
-use hydraneckwebrtc::http::server::{Admission, Certificates, Listener, Service, listen_address};
-use hydraneckwebrtc::http::{Done, Exchange};
-use hydraneckwebrtc::proxy::{Policy, Proxy, Upstream};
-use hydraneckwebrtc::tls::{self, Trust};
+use hydraneckwebrtc::testing::exec;
+use hydraneckwebrtc::testing::http::client::Client;
+use hydraneckwebrtc::testing::http::server::{
+    Admission, Certificates, Listener, Service, listen_address,
+};
+use hydraneckwebrtc::testing::http::{Done, Exchange};
+use hydraneckwebrtc::testing::proxy::{Policy, Proxy, Upstream};
+use hydraneckwebrtc::testing::tls::{self, Trust};
 
 struct Through {
     proxy: Proxy,
@@ -43,9 +45,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => (None, rest),
     };
-    hydraneckwebrtc::log::init(
+    hydraneckwebrtc::testing::log::init(
         log::LevelFilter::Warn,
-        hydraneckwebrtc::log::Format::default(),
+        hydraneckwebrtc::testing::log::Format::default(),
     );
     let mut listener = Listener::bind(listen_address(listen)?)?;
     if let Some(certificates) = tls {

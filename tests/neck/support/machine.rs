@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use hydraneckwebrtc::ids;
+use hydraneckwebrtc::testing::ids;
 
 /// Ports that nothing else on the machine is given by chance: below the kernel's ephemeral range.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;

@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hydraneckwebrtc::clock;
-use hydraneckwebrtc::demo::body::{DemoBody, Options};
-use hydraneckwebrtc::ids;
-use hydraneckwebrtc::secret::Secret;
+use hydraneckwebrtc::testing::clock;
+use hydraneckwebrtc::testing::demo::body::{DemoBody, Options};
+use hydraneckwebrtc::testing::ids;
+use hydraneckwebrtc::testing::secret::Secret;
 use serde_json::{Value, json};
 
 pub use link::*;

@@ -231,6 +231,7 @@ let
           lib.attrNames outputs.packages.${s} == [
             "default"
             "hydraneckwebrtc"
+            "hydraneckwebrtc-demo"
           ]
         ) systems;
       modules =

@@ -215,7 +215,9 @@ lib.genAttrs names stub
     a:
     let
       args = if builtins.isFunction a then lib.fix a else a;
-      dir = builtins.getEnv "HYDRANECKWEBRTC_BIN_DIR";
+      # The programs that cargo built before: one with the demo, one without.
+      programs = builtins.getEnv "HYDRANECKWEBRTC_BIN_DIR";
+      dir = programs + (if lib.elem "demo" (args.buildFeatures or [ ]) then "/demo" else "/release");
     in
     mk {
       inherit (args) pname version;
@@ -227,7 +229,7 @@ lib.genAttrs names stub
       buildCommand =
         "mkdir -p $out/bin; "
         +
-          lib.optionalString (dir != "")
+          lib.optionalString (programs != "")
             "cp -r ${
               builtins.path {
                 path = dir;

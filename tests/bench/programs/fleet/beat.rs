@@ -5,8 +5,8 @@ use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hydraneckwebrtc::clock;
-use hydraneckwebrtc::protocol::SessionView;
+use hydraneckwebrtc::testing::clock;
+use hydraneckwebrtc::testing::protocol::SessionView;
 use serde_json::{Value, json};
 
 use super::caller::Caller;

@@ -5,8 +5,8 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hydraneckwebrtc::clock;
-use hydraneckwebrtc::protocol::Heartbeat;
+use hydraneckwebrtc::testing::clock;
+use hydraneckwebrtc::testing::protocol::Heartbeat;
 use serde_json::{Value, json};
 
 use super::caller::Caller;

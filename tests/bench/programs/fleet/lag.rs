@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hydraneckwebrtc::clock;
+use hydraneckwebrtc::testing::clock;
 use serde_json::{Value, json};
 
 use super::caller::Caller;

@@ -26,8 +26,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hydraneckwebrtc::ids::SessionId;
-use hydraneckwebrtc::protocol::{Heartbeat, SessionView};
+use hydraneckwebrtc::testing::ids::SessionId;
+use hydraneckwebrtc::testing::protocol::{Heartbeat, SessionView};
 use serde_json::{Value, json};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hydraneckwebrtc::clock;
-use hydraneckwebrtc::controller::fleet::{Fleet, Pace};
-use hydraneckwebrtc::controller::placement::Placement;
-use hydraneckwebrtc::ids::SessionId;
-use hydraneckwebrtc::protocol::{CreateSession, Created, Status};
+use hydraneckwebrtc::testing::clock;
+use hydraneckwebrtc::testing::controller::fleet::{Fleet, Pace};
+use hydraneckwebrtc::testing::controller::placement::Placement;
+use hydraneckwebrtc::testing::ids::SessionId;
+use hydraneckwebrtc::testing::protocol::{CreateSession, Created, Status};
 use serde_json::{Value, json};
 
 use super::{INTERVAL, Outcome, SLOTS, heartbeat};

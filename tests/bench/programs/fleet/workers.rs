@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use hydraneckwebrtc::protocol::{CreateSession, SessionView};
+use hydraneckwebrtc::testing::protocol::{CreateSession, SessionView};
 use serde_json::json;
 
 use super::caller::head;

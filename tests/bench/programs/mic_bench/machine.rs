@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hydraneckwebrtc::demo::body::{DemoBody, Options};
-use hydraneckwebrtc::secret::Secret;
-use hydraneckwebrtc::{clock, ids};
+use hydraneckwebrtc::testing::demo::body::{DemoBody, Options};
+use hydraneckwebrtc::testing::secret::Secret;
+use hydraneckwebrtc::testing::{clock, ids};
 use serde_json::{Value, json};
 
 use super::{Outcome, pause};

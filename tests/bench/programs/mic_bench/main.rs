@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hydraneckwebrtc::clock;
+use hydraneckwebrtc::testing::clock;
 
 use machine::Machine;
 use reference::{Least, Twin};

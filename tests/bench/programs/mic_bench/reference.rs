@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hydraneckwebrtc::clock;
+use hydraneckwebrtc::testing::clock;
 use rtc::crypto::default_provider;
 use rtc::rtp::{Packet, header::Header};
 use rtc::shared::marshal::Marshal as _;
