@@ -24,4 +24,4 @@ mod visit;
 
 pub use bodies::{Bodies, Ports, Rules};
 pub use leave::{Departure, Neighbours, Traces};
-pub use visit::{Body, Paired};
+pub use visit::{Body, Paired, StreamTarget};

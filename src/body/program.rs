@@ -135,6 +135,12 @@ impl Program {
         })
     }
 
+    /// The user name that the proxy has to send on this session's behalf.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
     /// Waits until the program answers and is the one we mean. The caller watches the process:
     /// one that ends never becomes ready.
     ///

@@ -73,7 +73,6 @@ pub struct Lifecycle {
     limits: Limits,
     begun: Instant,
     age: Duration,
-    launches: bool,
     stage: Stage,
     /// When the stream must be up, after admission or after a process died.
     start_by: Instant,
@@ -103,11 +102,10 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Admits a session. `launches`: whether an experience is to be launched on the body.
+    /// Admits a session.
     #[must_use]
-    pub fn new(now: Instant, limits: Limits, launches: bool) -> (Self, Vec<Action>) {
+    pub fn new(now: Instant, limits: Limits) -> (Self, Vec<Action>) {
         let mut life = Self::begin(now, Duration::ZERO, limits, Snapshot::default());
-        life.launches = launches;
         life.stage_until = Some(life.start_by.min(later(now, REACH_TIMEOUT)));
         life.out.push(Action::ReachBody);
         let actions = life.settle();
@@ -146,7 +144,6 @@ impl Lifecycle {
             limits,
             begun: now,
             age,
-            launches: false,
             stage: Stage::Reaching,
             start_by: later(now, limits.start_timeout),
             stage_until: None,
@@ -320,12 +317,6 @@ impl Lifecycle {
     pub fn duration(&self, now: Instant) -> Duration {
         let until = self.ending.as_ref().map_or(now, Ending::since);
         self.age + until.saturating_duration_since(self.begun)
-    }
-
-    /// The current run; 0 before the first spawn.
-    #[must_use]
-    pub fn run(&self) -> Run {
-        self.run
     }
 
     /// What the ledger is to keep.

@@ -130,7 +130,7 @@ async fn admit(
     let tag = snippet(&id, &wish, settings);
     let place = Place::new(slot, worker.sessions_dir.of(&id));
     let (live, inbox) = Live::new(id, wish, place, program_user(), tag, Birth::now());
-    let life = Lifecycle::new(clock::now(), settings.life, false);
+    let life = Lifecycle::new(clock::now(), settings.life);
     let mut driver = Driver::new(worker, &live, life, Stage::new(Some(body.clone())));
     driver
         .begin_ledger()
@@ -200,19 +200,6 @@ fn wish(worker: &Worker, request: CreateSession) -> Result<Wish, Failure> {
 
 /// What hydrabody is to launch for that request; the session is still to be named.
 pub(super) fn launch_of(request: &CreateSession) -> Option<Launch> {
-    let exe_path = request.exe_path.clone().filter(|p| !p.is_empty())?;
-    let named = request.experience.clone();
-    Some(Launch {
-        experience: named.unwrap_or_else(|| title_of(&exe_path)),
-        exe_path,
-        session_id: String::new(),
-    })
-}
-
-/// The file name without its ending, for an experience that has no name.
-fn title_of(exe_path: &str) -> String {
-    let file = exe_path.rsplit(['\\', '/']).next().unwrap_or(exe_path);
-    file.rsplit_once('.')
-        .map_or(file, |(stem, _)| stem)
-        .to_owned()
+    let exe_path = request.exe_path.as_ref().filter(|p| !p.is_empty())?;
+    Some(Launch::new(request.experience.as_deref(), exe_path, ""))
 }

@@ -167,7 +167,6 @@ impl Driver {
                 self.pairing = Some(stopper);
                 exec::spawn(steps::pair(worker, live, self.stage.clone(), run, stop)).detach();
             }
-            Action::LaunchExperience(run) => live.tell(Input::Launched(run)),
             Action::ProbeProgram(run, probe) => {
                 exec::spawn(steps::probe(live, run, probe)).detach();
             }

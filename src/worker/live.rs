@@ -21,7 +21,7 @@ use crate::exec::{self, Stopper};
 use crate::http::bucket::{Bucket, Pace};
 use crate::http::sse::Feed;
 use crate::ids::SessionId;
-use crate::protocol::{CreateSession, PageStats, Phase, SessionView, Status};
+use crate::protocol::{CreateSession, PageStats, SessionView, Status};
 use crate::proxy::Upstream;
 use crate::secret::Secret;
 use crate::session::lifecycle::{Input, Run, ViewerId};
@@ -339,15 +339,10 @@ impl Live {
     pub(super) fn view(&self) -> SessionView {
         let told = self.told();
         let shown = &told.shown;
-        let launching = shown.is_launching && shown.phase == Some(Phase::Pairing);
         SessionView {
             id: self.id.clone(),
             status: shown.status,
-            phase: if launching {
-                Some(Phase::Launching)
-            } else {
-                shown.phase
-            },
+            phase: shown.phase,
             body_ip: Some(self.wish.request.body_ip),
             experience: self.wish.request.experience.clone(),
             district: self.wish.request.district.clone(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use hydraneckwebrtc::demo::body::Faults;
+use hydraneckwebrtc::testing::demo::body::Faults;
 use serde_json::json;
 
 use crate::support::*;

@@ -50,7 +50,7 @@ fn a_lie() -> impl Strategy<Value = Input> {
         4 => Input::Paired(run, why()),
         5 => Input::ProbeFailed(run, run),
         6 => Input::BodyLeft,
-        7 => Input::Launched(run),
+        7 => Input::Launching(run),
         _ => Input::BodyReached,
     })
 }
@@ -119,9 +119,9 @@ struct World {
 }
 
 impl World {
-    fn new(limits: Limits, launches: bool) -> Self {
+    fn new(limits: Limits) -> Self {
         let now = clock::now();
-        let (life, actions) = Lifecycle::new(now, limits, launches);
+        let (life, actions) = Lifecycle::new(now, limits);
         let mut world = Self {
             now,
             life,
@@ -223,8 +223,6 @@ impl World {
             (Action::ProbeProgram(run, probe), false) => Input::ProbeFailed(run, probe),
             (Action::PairBody(run), true) => Input::Paired(run, "/p".to_owned()),
             (Action::PairBody(run), false) => Input::PairingFailed(run, why()),
-            (Action::LaunchExperience(run), true) => Input::Launched(run),
-            (Action::LaunchExperience(run), false) => Input::LaunchFailed(run, why()),
             (Action::KillTree(run), true) => {
                 self.live.retain(|live| *live != run);
                 Input::TreeGone(run)
@@ -245,7 +243,7 @@ impl World {
         match step {
             Step::Answer { pick, well } => self.answer(pick, well),
             Step::Die => {
-                let run = self.life.run();
+                let run = self.life.run;
                 if self.live.contains(&run) {
                     self.feed(Input::ProcessExited(run, "killed".to_owned()));
                 }
@@ -254,7 +252,7 @@ impl World {
                 let killed = |a: &Action| matches!(a, Action::KillTree(_));
                 if self.asked.iter().any(killed) {
                     self.live.clear();
-                    self.feed(Input::TreeGone(self.life.run()));
+                    self.feed(Input::TreeGone(self.life.run));
                 }
             }
             Step::Join(viewer) => {
@@ -343,10 +341,9 @@ proptest! {
     #[test]
     fn every_history_ends_once_recorded_once_and_clean(
         limits in limits(),
-        launches in any::<bool>(),
         steps in a_history(),
     ) {
-        let mut world = World::new(limits, launches);
+        let mut world = World::new(limits);
         for step in steps {
             world.step(step);
         }
@@ -362,7 +359,7 @@ proptest! {
         steps in a_history(),
         age in 0..1_000_u64,
     ) {
-        let mut world = World::new(limits, true);
+        let mut world = World::new(limits);
         for step in kept_steps {
             world.step(step);
         }

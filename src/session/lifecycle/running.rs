@@ -38,18 +38,20 @@ impl Lifecycle {
             (Stage::Awaiting, Input::ProgramFailed(run, why)) if run == self.run => {
                 self.run_died(now, why);
             }
-            (Stage::Pairing, Input::Paired(run, path)) if run == self.run => {
-                self.paired(now, path);
+            (Stage::Pairing, Input::Launching(run)) if run == self.run => {
+                self.stage = Stage::Launching;
+            }
+            (Stage::Pairing | Stage::Launching, Input::Paired(run, path)) if run == self.run => {
+                self.stream_path = Some(path);
+                self.enter_up(now);
             }
             (Stage::Pairing, Input::SeedFailed(run, why)) if run == self.run => {
                 self.run_died(now, why);
             }
-            (Stage::Pairing, Input::PairingFailed(run, why)) if run == self.run => {
+            (Stage::Pairing | Stage::Launching, Input::PairingFailed(run, why))
+                if run == self.run =>
+            {
                 self.fail(now, Failure::Pairing(why));
-            }
-            (Stage::Launching, Input::Launched(run)) if run == self.run => self.enter_up(now),
-            (Stage::Launching, Input::LaunchFailed(run, why)) if run == self.run => {
-                self.fail(now, Failure::Launch(why));
             }
             (Stage::Up, Input::ProbeOk(run, probe)) if run == self.run => {
                 self.probes.answered(probe);
@@ -84,17 +86,6 @@ impl Lifecycle {
         self.tree_stands = true;
         self.workspace_stands = true;
         self.out.push(Action::Spawn(self.run));
-    }
-
-    fn paired(&mut self, now: Instant, path: String) {
-        self.stream_path = Some(path);
-        // After a restart the experience still runs on the body.
-        if self.launches && !self.is_ready_once {
-            self.stage = Stage::Launching;
-            self.out.push(Action::LaunchExperience(self.run));
-        } else {
-            self.enter_up(now);
-        }
     }
 
     pub(super) fn enter_up(&mut self, now: Instant) {

@@ -25,7 +25,7 @@ struct Rig {
 impl Rig {
     fn starting(limits: Limits) -> Self {
         let now = clock::now();
-        let (life, last) = Lifecycle::new(now, limits, true);
+        let (life, last) = Lifecycle::new(now, limits);
         let all = last.clone();
         Self {
             now,
@@ -41,7 +41,6 @@ impl Rig {
         rig.feed(Input::Spawned(1));
         rig.feed(Input::ProgramReady(1));
         rig.feed(Input::Paired(1, "/session/x/stream.html".to_owned()));
-        rig.feed(Input::Launched(1));
         assert_eq!(rig.life.status(), Status::Ready);
         rig
     }
@@ -74,7 +73,7 @@ impl Rig {
     }
 
     fn clean_up(&mut self) -> &mut Self {
-        let run = self.life.run();
+        let run = self.life.run;
         self.feed(Input::TreeGone(run));
         self.feed(Input::WorkspaceRemoved);
         self.feed(Input::BodyLeft)
@@ -127,12 +126,8 @@ fn a_session_starts_phase_by_phase() {
             Action::PairBody(1),
             Some(Phase::Pairing),
         ),
-        (
-            Input::Paired(1, "/p".to_owned()),
-            Action::LaunchExperience(1),
-            Some(Phase::Launching),
-        ),
-        (Input::Launched(1), Action::Publish, None),
+        (Input::Launching(1), Action::Publish, Some(Phase::Launching)),
+        (Input::Paired(1, "/p".to_owned()), Action::Publish, None),
     ];
     for (input, action, phase) in steps {
         assert_eq!(rig.life.status(), Status::Starting);
@@ -148,7 +143,7 @@ fn a_session_starts_phase_by_phase() {
 #[test]
 fn a_session_without_an_experience_is_ready_when_paired() {
     let now = clock::now();
-    let (mut life, _) = Lifecycle::new(now, LIMITS, false);
+    let (mut life, _) = Lifecycle::new(now, LIMITS);
     for input in [
         Input::BodyReached,
         Input::Spawned(1),

@@ -49,10 +49,8 @@ pub enum Input {
     /// The ledger does not know what the session is about to do. A session that is starting ends:
     /// after a crash nobody would find it.
     LedgerFailed(String),
-    /// The experience is registered and launched.
-    Launched(Run),
-    /// The experience could not be launched.
-    LaunchFailed(Run, String),
+    /// The stream process is paired; the experience is being registered and launched.
+    Launching(Run),
     /// The stream process is paired; its page is at this path and query.
     Paired(Run, String),
     /// The body or the stream process refused to pair.
@@ -102,13 +100,12 @@ pub enum Action {
     /// End every process of the run, and a spawn in flight: SIGINT, deadline, SIGKILL; always
     /// answered by [`Input::TreeGone`], after which nothing more is said of the run.
     KillTree(Run),
-    /// Register and launch the experience: [`Input::Launched`] or [`Input::LaunchFailed`].
-    LaunchExperience(Run),
     /// Cancel a pairing in flight, close the app, unpair: [`Input::BodyLeft`].
     LeaveBody,
     /// Tell the visitor's page.
     NotifyPage(Notice),
-    /// Pair with the body, unless it still is: [`Input::Paired`] or [`Input::PairingFailed`].
+    /// Pair with the body, unless it still is, and launch the experience, if there is one:
+    /// [`Input::Launching`], then [`Input::Paired`] or [`Input::PairingFailed`].
     PairBody(Run),
     /// Ask once whether the program answers: [`Input::ProbeOk`], [`Input::ProbeFailed`] or
     /// [`Input::ProbeUnsent`] with this number.
@@ -146,8 +143,6 @@ pub enum Failure {
     BodyUnreachable(String),
     /// The ledger could not be written.
     Ledger(String),
-    /// The experience could not be launched.
-    Launch(String),
     /// The body or the stream process refused to pair.
     Pairing(String),
     /// The stream process died, hung or misbehaved.
@@ -164,7 +159,6 @@ impl Failure {
     pub fn slug(&self) -> &'static str {
         match self {
             Self::BodyUnreachable(_) | Self::TimedOut(Phase::Reaching) => "body_unreachable",
-            Self::Launch(_) => "launch_failed",
             Self::Ledger(_) => "disk_full",
             Self::Pairing(_) => "pairing_failed",
             Self::Program(_) => "program_failed",
@@ -179,7 +173,6 @@ impl std::fmt::Display for Failure {
         match self {
             Self::BodyUnreachable(why) => write!(f, "body unreachable: {why}"),
             Self::Ledger(why) => f.write_str(why),
-            Self::Launch(why) => write!(f, "the experience could not be launched: {why}"),
             Self::Pairing(why) => write!(f, "pairing failed: {why}"),
             Self::Program(why) => write!(f, "stream process: {why}"),
             Self::Spawn(why) => write!(f, "the stream process could not be started: {why}"),

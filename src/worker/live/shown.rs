@@ -15,7 +15,6 @@ pub(in crate::worker) struct Shown {
     pub(in crate::worker) status: Status,
     pub(in crate::worker) phase: Option<Phase>,
     pub(in crate::worker) is_up: bool,
-    pub(in crate::worker) is_launching: bool,
     pub(in crate::worker) viewers: u32,
     pub(in crate::worker) disconnect_count: u32,
     pub(in crate::worker) stream_path: Option<String>,
@@ -34,7 +33,6 @@ impl Default for Shown {
             status: Status::Starting,
             phase: Some(Phase::Reaching),
             is_up: false,
-            is_launching: false,
             viewers: 0,
             disconnect_count: 0,
             stream_path: None,
@@ -56,7 +54,6 @@ impl Live {
             status: life.status(),
             phase: life.phase(),
             is_up: life.is_up(),
-            is_launching: before.is_launching,
             viewers: life.viewers(),
             disconnect_count: life.disconnect_count(),
             stream_path: life.stream_path().map(str::to_owned),
@@ -69,9 +66,8 @@ impl Live {
     }
 
     /// Shows it; answers what was shown before. Wakes waiters.
-    pub(in crate::worker) fn show(&self, mut shown: Shown) -> Shown {
+    pub(in crate::worker) fn show(&self, shown: Shown) -> Shown {
         let mut told = self.told();
-        shown.is_launching = told.shown.is_launching;
         told.waiting.clear();
         std::mem::replace(&mut told.shown, shown)
     }
@@ -85,10 +81,6 @@ impl Live {
 
     pub(in crate::worker) fn shown(&self) -> Shown {
         self.told().shown.clone()
-    }
-
-    pub(in crate::worker) fn set_launching(&self, is_launching: bool) {
-        self.told().shown.is_launching = is_launching;
     }
 
     pub(in crate::worker) fn set_ready_at(&self, at: Option<SystemTime>) {

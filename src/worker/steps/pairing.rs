@@ -11,7 +11,6 @@ use crate::body::program::Program as Api;
 use crate::body::{Body, Paired, StreamTarget};
 use crate::clock;
 use crate::exec::{self, Stop};
-use crate::protocol::Phase;
 use crate::session::lifecycle::{Input, Run};
 use crate::session::program_config::{SEED_HOST, path_prefix};
 use crate::worker::live::Live;
@@ -36,9 +35,8 @@ pub(in crate::worker) async fn pair(
     stop: Stop,
 ) {
     let under_way = stage.pairing.lock().await;
-    let outcome = pair_and_target(&worker, &live, &stage, &stop).await;
+    let outcome = pair_and_target(&worker, &live, &stage, run, &stop).await;
     drop(under_way);
-    live.set_launching(false);
     live.report(match outcome {
         Ok(path) => Input::Paired(run, path),
         Err(why) if is_unproved(&live, &stage) => Input::SeedFailed(run, why),
@@ -51,6 +49,7 @@ async fn pair_and_target(
     worker: &Arc<Worker>,
     live: &Arc<Live>,
     stage: &Stage,
+    run: Run,
     stop: &Stop,
 ) -> Result<String, String> {
     let ends = || PairingError::GivenUp.to_string();
@@ -67,7 +66,7 @@ async fn pair_and_target(
             .map_err(|e| e.to_string())?,
     };
     stage.with(|s| s.paired = Some(paired.clone()));
-    let target = stop.or(launch_and_target(worker, live, body, &api, &paired));
+    let target = stop.or(launch_and_target(worker, live, run, body, &api, &paired));
     let target = target.await.ok_or_else(ends)??;
     tidy::visited(worker, body);
     let (host, app) = (target.host_id, target.app_id);
@@ -146,6 +145,7 @@ async fn pair_anew(
 async fn launch_and_target(
     worker: &Arc<Worker>,
     live: &Arc<Live>,
+    run: Run,
     body: &Body,
     api: &Api,
     paired: &Paired,
@@ -157,11 +157,8 @@ async fn launch_and_target(
     let is_new = !traces.launched && !traces.streamed;
     if let Some(launch) = launch.filter(|_| is_new) {
         live.mark(|traces| traces.launched = true).await;
-        live.set_launching(true);
-        let begun = clock::now();
+        live.report(Input::Launching(run)).await;
         body.launch(launch, is_streaming).await;
-        let span = clock::now().saturating_duration_since(begun);
-        worker.counters.passed(Phase::Launching, span);
     }
     let app = live.wish.request.app.as_deref();
     let target = body.target(api, paired, app, launch, is_streaming).await;

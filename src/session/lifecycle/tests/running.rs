@@ -20,7 +20,17 @@ fn a_process_that_dies_under_a_viewer_is_restarted_in_place() {
     rig.feed(Input::Spawned(2)).feed(Input::ProgramReady(2));
     rig.feed(Input::Paired(2, "/p".to_owned()));
     assert!(rig.life.is_up());
-    assert_eq!(rig.asked(&Action::LaunchExperience(2)), 0);
+}
+
+#[test]
+fn a_launch_that_hangs_is_told_as_a_launch() {
+    let mut rig = Rig::starting(LIMITS);
+    rig.feed(Input::BodyReached).feed(Input::Spawned(1));
+    rig.feed(Input::ProgramReady(1)).feed(Input::Launching(1));
+    rig.pass(LIMITS.start_timeout);
+    let failure = rig.life.failure().unwrap();
+    assert_eq!(*failure, Failure::TimedOut(Phase::Launching));
+    assert!(failure.to_string().contains("launching"), "{failure}");
 }
 
 #[test]
