@@ -18,7 +18,6 @@ pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerStatus, WorkerV
 pub use health::{Health, Standing};
 pub use session::{CreateSession, Created, PageStats, SessionView};
 pub use state::{EndReason, Phase, Status};
-pub use word::OtherWord;
 
 /// The `service` of every health answer.
 pub const SERVICE: &str = "hydraneckwebrtc";
