@@ -99,14 +99,14 @@ pub mod mic {
     //! The microphone.
     pub use crate::mic::{MicSettings, Microphones};
 
-    pub mod offer {
+    pub mod sdp_offer {
         //! What a browser offers.
-        pub use crate::mic::offer::Offer;
+        pub use crate::mic::sdp_offer::SdpOffer;
     }
 
-    pub mod rebase {
+    pub mod rtp_rewriter {
         //! RTP on its way to the body.
-        pub use crate::mic::rebase::{Rebase, Stamp, Verdict};
+        pub use crate::mic::rtp_rewriter::{Rewrite, RtpHeader, RtpRewriter};
     }
 }
 

@@ -161,9 +161,9 @@ fn sans_io_files_import_no_runtime_and_no_clock_is_read_outside_its_room() {
         "wire/target",
         "http/bucket",
         "mic/datagram",
-        "mic/offer",
-        "mic/peer",
-        "mic/rebase",
+        "mic/sdp_offer",
+        "mic/webrtc_peer",
+        "mic/rtp_rewriter",
         "http/idempotency",
     ];
     let mut all = Vec::new();

@@ -2,17 +2,17 @@
 
 /// What a datagram is by its first bytes (RFC 7983, RFC 5761).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum DatagramKind {
     Dtls,
-    Noise,
+    Unknown,
     /// SRTCP of the sender with this number.
-    Report(u32),
+    Rtcp(u32),
     /// SRTP of the stream with this number.
-    Sound(u32),
+    Rtp(u32),
     Stun,
 }
 
-impl Kind {
+impl DatagramKind {
     pub(super) fn of(datagram: &[u8]) -> Self {
         let number = |at: usize| {
             let bytes = datagram.get(at..at + 4)?.try_into().ok()?;
@@ -22,10 +22,10 @@ impl Kind {
             [0..=3, ..] => Self::Stun,
             [20..=63, ..] => Self::Dtls,
             [128..=191, second, ..] if (64..96).contains(&(second & 0x7f)) => {
-                number(4).map_or(Self::Noise, Self::Report)
+                number(4).map_or(Self::Unknown, Self::Rtcp)
             }
-            [128..=191, _, ..] => number(8).map_or(Self::Noise, Self::Sound),
-            _ => Self::Noise,
+            [128..=191, _, ..] => number(8).map_or(Self::Unknown, Self::Rtp),
+            _ => Self::Unknown,
         }
     }
 }
@@ -39,19 +39,19 @@ mod tests {
         let with = |first: &[u8]| {
             let mut datagram = first.to_vec();
             datagram.extend([0, 0, 0, 0, 0, 7, 0, 0, 0, 9]);
-            Kind::of(&datagram)
+            DatagramKind::of(&datagram)
         };
         for (first, kind) in [
-            ([0, 1], Kind::Stun),
-            ([3, 1], Kind::Stun),
-            ([4, 1], Kind::Noise),
-            ([22, 254], Kind::Dtls),
-            ([64, 0], Kind::Noise),
-            ([0x80, 111], Kind::Sound(9)),
-            ([0x90, 111 | 0x80], Kind::Sound(9)),
-            ([0x81, 200], Kind::Report(7)),
-            ([0xbf, 207], Kind::Report(7)),
-            ([0xc0, 111], Kind::Noise),
+            ([0, 1], DatagramKind::Stun),
+            ([3, 1], DatagramKind::Stun),
+            ([4, 1], DatagramKind::Unknown),
+            ([22, 254], DatagramKind::Dtls),
+            ([64, 0], DatagramKind::Unknown),
+            ([0x80, 111], DatagramKind::Rtp(9)),
+            ([0x90, 111 | 0x80], DatagramKind::Rtp(9)),
+            ([0x81, 200], DatagramKind::Rtcp(7)),
+            ([0xbf, 207], DatagramKind::Rtcp(7)),
+            ([0xc0, 111], DatagramKind::Unknown),
         ] {
             assert_eq!(with(&first), kind, "{first:?}");
         }
@@ -61,7 +61,7 @@ mod tests {
             &[0x80, 111, 0, 0, 0, 0, 0, 0],
             &[0x80, 200, 0],
         ] {
-            assert_eq!(Kind::of(short), Kind::Noise, "{short:?}");
+            assert_eq!(DatagramKind::of(short), DatagramKind::Unknown, "{short:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::offer::OFFER_MAX;
+use super::sdp_offer::OFFER_MAX;
 
 /// Why there is no microphone.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub enum MicError {
     /// Too many offers of this session; the next is heard after this time.
     TooMany(Duration),
     /// The body's address cannot be sent to.
-    Uplink(SocketAddr, io::Error),
+    Unreachable(SocketAddr, io::Error),
 }
 
 impl MicError {
@@ -35,7 +35,7 @@ impl MicError {
             Self::Offer(e) => e.reason(),
             Self::Peer(_) => "mic_failed",
             Self::TooMany(_) => "too_many_requests",
-            Self::Uplink(..) => "body_unreachable",
+            Self::Unreachable(..) => "body_unreachable",
         }
     }
 
@@ -48,7 +48,7 @@ impl MicError {
             Self::Offer(e) => e.status(),
             Self::Peer(_) => 500,
             Self::TooMany(_) => 429,
-            Self::Uplink(..) => 502,
+            Self::Unreachable(..) => 502,
         }
     }
 
@@ -74,7 +74,7 @@ impl fmt::Display for MicError {
                 "too many offers of this session, try again in {} ms",
                 after.as_millis()
             ),
-            Self::Uplink(target, e) => write!(
+            Self::Unreachable(target, e) => write!(
                 f,
                 "cannot send to the body at {target}: {e}, check the route and the source address"
             ),
@@ -94,7 +94,7 @@ pub enum PeerError {
     /// The WebRTC stack failed on our own side.
     Stack(String),
     /// The thread that serves microphones cannot be started.
-    Switchboard(io::Error),
+    EventLoop(io::Error),
 }
 
 impl fmt::Display for PeerError {
@@ -111,7 +111,7 @@ impl fmt::Display for PeerError {
                 range.end()
             ),
             Self::Stack(why) => write!(f, "the webrtc stack failed: {why}"),
-            Self::Switchboard(e) => write!(
+            Self::EventLoop(e) => write!(
                 f,
                 "cannot start the microphones' thread: {e}, raise the limit of processes or descriptors"
             ),

@@ -7,26 +7,24 @@
 //! `rebase` and `uplink` are the body's side; `switchboard` is the thread that serves them all, and
 //! this file knows which session has what.
 
-pub mod offer;
-pub mod peer;
-pub mod rebase;
-pub mod uplink;
+pub mod rtp_rewriter;
+pub mod rtp_sender;
+pub mod sdp_offer;
+pub mod webrtc_peer;
 
-mod answer;
 mod datagram;
+mod dtls;
 mod error;
-mod handshake;
-mod line;
-mod owner;
-mod path;
-mod reception;
-mod settings;
-mod slots;
-mod socket;
-#[cfg(test)]
-mod speaker;
+mod event_loop;
+mod ice;
+mod mic_settings;
+mod peer_connection;
+mod port_range;
+mod rtcp;
+mod rtp_forwarder;
+mod sdp_answer;
+mod session_table;
 mod srtp;
-mod switchboard;
 #[cfg(test)]
 mod tests;
 
@@ -35,18 +33,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub use self::answer::Answer;
+use self::dtls::DtlsIdentity;
 pub use self::error::{MicError, PeerError};
-use self::handshake::Identity;
-use self::line::Line;
-pub use self::offer::Offer;
-use self::owner::Owner;
-use self::peer::Peer;
-pub use self::settings::MicSettings;
-use self::slots::{Live, Slot, Slots, locked};
-use self::socket::bound;
-use self::switchboard::Switchboard;
-pub use self::uplink::{Counters, Uplink, source_towards};
+use self::event_loop::EventLoop;
+pub use self::mic_settings::MicSettings;
+use self::peer_connection::PeerConnection;
+use self::port_range::bound;
+use self::rtp_forwarder::RtpForwarder;
+pub use self::rtp_sender::{MicCounters, RtpSender, source_towards};
+pub use self::sdp_answer::SdpAnswer;
+pub use self::sdp_offer::SdpOffer;
+use self::session_table::{ActivePeer, SessionEntry, SessionTable, locked};
+use self::webrtc_peer::WebRtcPeer;
 use crate::clock;
 use crate::http::bucket::Pace;
 use crate::ids::{self, SessionId};
@@ -62,14 +60,14 @@ const OFFERS: Pace = Pace {
 pub struct Microphones {
     shared: Arc<Shared>,
     /// Started with the first microphone.
-    exchange: Mutex<Option<Exchange>>,
+    exchange: Mutex<Option<Stack>>,
 }
 
 /// What all microphones share.
 #[derive(Clone)]
-struct Exchange {
-    switchboard: Arc<Switchboard>,
-    identity: Arc<Identity>,
+struct Stack {
+    switchboard: Arc<EventLoop>,
+    identity: Arc<DtlsIdentity>,
 }
 
 type OnChange = dyn Fn(&SessionId, bool) + Send + Sync;
@@ -79,7 +77,7 @@ struct Shared {
     on_change: Box<OnChange>,
     /// Keeps calls of `on_change` in the order of the changes.
     announcing: Mutex<()>,
-    slots: Mutex<Slots>,
+    slots: Mutex<SessionTable>,
     /// Peers that are not yet released.
     open: AtomicUsize,
     next: AtomicU64,
@@ -117,7 +115,7 @@ impl Microphones {
         session: &SessionId,
         target: SocketAddr,
         body: &[u8],
-    ) -> Result<Answer, MicError> {
+    ) -> Result<SdpAnswer, MicError> {
         let answer = self.answer(session, target, body);
         match &answer {
             // Refusals by the rate are what a flood makes; they do not flood the log.
@@ -138,11 +136,11 @@ impl Microphones {
         session: &SessionId,
         target: SocketAddr,
         body: &[u8],
-    ) -> Result<Answer, MicError> {
+    ) -> Result<SdpAnswer, MicError> {
         let settings = &self.shared.settings;
         let now = clock::now();
         self.admit(session, now)?;
-        let offer = Offer::parse(body).map_err(MicError::Offer)?;
+        let offer = SdpOffer::parse(body).map_err(MicError::Offer)?;
         let socket = bound(settings.bind, settings.ports.as_ref()).map_err(MicError::Peer)?;
         let local = socket
             .local_addr()
@@ -150,7 +148,7 @@ impl Microphones {
         let exchange = self.exchange()?;
         let identity = &exchange.identity;
         let (peer, answer) =
-            Peer::answering(identity, offer, local, settings.idle, random_u32(), now)
+            WebRtcPeer::answering(identity, offer, local, settings.idle, random_u32(), now)
                 .map_err(MicError::Peer)?;
         let line = (peer, socket);
         self.install(session, target, line, &exchange.switchboard)?;
@@ -172,7 +170,7 @@ impl Microphones {
         self.room(&slots, session)
     }
 
-    fn room(&self, slots: &Slots, session: &SessionId) -> Result<(), MicError> {
+    fn room(&self, slots: &SessionTable, session: &SessionId) -> Result<(), MicError> {
         let max = self.shared.settings.max;
         if slots.others(session) >= max {
             return Err(MicError::NoCapacity(max));
@@ -185,8 +183,8 @@ impl Microphones {
         &self,
         session: &SessionId,
         target: SocketAddr,
-        (peer, socket): (Peer, UdpSocket),
-        switchboard: &Switchboard,
+        (peer, socket): (WebRtcPeer, UdpSocket),
+        switchboard: &EventLoop,
     ) -> Result<(), MicError> {
         let mut slots = locked(&self.shared.slots);
         // The session may have ended while the answer was made.
@@ -198,38 +196,42 @@ impl Microphones {
         let uplink = self.uplink(slot, target)?;
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         locked(&uplink).hand_over(id);
-        let owner = Owner::new(&self.shared, session, id, uplink);
-        slot.live = Some(Live {
+        let owner = RtpForwarder::new(&self.shared, session, id, uplink);
+        slot.live = Some(ActivePeer {
             peer: id,
             connected: false,
-            _plug: switchboard.plug(id, Line::new(peer, socket, owner)),
+            _plug: switchboard.plug(id, PeerConnection::new(peer, socket, owner)),
         });
         Ok(())
     }
 
     /// The slot's stream to `target`: the one there is, or a new one.
-    fn uplink(&self, slot: &mut Slot, target: SocketAddr) -> Result<Arc<Mutex<Uplink>>, MicError> {
-        let fits = |u: &&Arc<Mutex<Uplink>>| locked(u).target() == target;
+    fn uplink(
+        &self,
+        slot: &mut SessionEntry,
+        target: SocketAddr,
+    ) -> Result<Arc<Mutex<RtpSender>>, MicError> {
+        let fits = |u: &&Arc<Mutex<RtpSender>>| locked(u).target() == target;
         if let Some(uplink) = slot.uplink.as_ref().filter(fits) {
             return Ok(uplink.clone());
         }
         let settings = &self.shared.settings;
-        let fresh = Uplink::open(target, settings.source, settings.payload_type, random_u32())
-            .map_err(|e| MicError::Uplink(target, e))?;
+        let fresh = RtpSender::open(target, settings.source, settings.payload_type, random_u32())
+            .map_err(|e| MicError::Unreachable(target, e))?;
         slot.past = slot.counters();
         Ok(slot.uplink.insert(Arc::new(Mutex::new(fresh))).clone())
     }
 
-    fn exchange(&self) -> Result<Exchange, MicError> {
+    fn exchange(&self) -> Result<Stack, MicError> {
         let mut exchange = locked(&self.exchange);
         if let Some(started) = &*exchange {
             return Ok(started.clone());
         }
         let identity =
-            Identity::new().map_err(|e| MicError::Peer(PeerError::Stack(e.to_string())))?;
+            DtlsIdentity::new().map_err(|e| MicError::Peer(PeerError::Stack(e.to_string())))?;
         let switchboard =
-            Switchboard::start().map_err(|e| MicError::Peer(PeerError::Switchboard(e)))?;
-        let started = Exchange {
+            EventLoop::start().map_err(|e| MicError::Peer(PeerError::EventLoop(e)))?;
+        let started = Stack {
             switchboard: Arc::new(switchboard),
             identity: Arc::new(identity),
         };
@@ -246,7 +248,7 @@ impl Microphones {
 
     /// Forgets the session: closes its microphone and returns what it carried. Later offers of
     /// the session are refused.
-    pub fn end(&self, session: &SessionId) -> Counters {
+    pub fn end(&self, session: &SessionId) -> MicCounters {
         self.stop(session);
         locked(&self.shared.slots).end(session)
     }
@@ -255,7 +257,7 @@ impl Microphones {
     #[must_use]
     pub fn is_on(&self, session: &SessionId) -> bool {
         let slots = locked(&self.shared.slots);
-        slots.of.get(session).is_some_and(Slot::is_on)
+        slots.of.get(session).is_some_and(SessionEntry::is_on)
     }
 
     /// Connected microphones.
@@ -267,16 +269,16 @@ impl Microphones {
 
     /// What the session's microphone has carried.
     #[must_use]
-    pub fn counters(&self, session: &SessionId) -> Option<Counters> {
+    pub fn counters(&self, session: &SessionId) -> Option<MicCounters> {
         locked(&self.shared.slots)
             .of
             .get(session)
-            .map(Slot::counters)
+            .map(SessionEntry::counters)
     }
 
     /// What all microphones have carried since the start.
     #[must_use]
-    pub fn total(&self) -> Counters {
+    pub fn total(&self) -> MicCounters {
         locked(&self.shared.slots).total()
     }
 
@@ -312,7 +314,12 @@ impl Shared {
     }
 
     /// Changes the session's peer when it is still this one.
-    fn with_peer(&self, session: &SessionId, peer: u64, change: impl FnOnce(&mut Option<Live>)) {
+    fn with_peer(
+        &self,
+        session: &SessionId,
+        peer: u64,
+        change: impl FnOnce(&mut Option<ActivePeer>),
+    ) {
         if let Some(slot) = locked(&self.slots).of.get_mut(session)
             && slot.live.as_ref().is_some_and(|live| live.peer == peer)
         {

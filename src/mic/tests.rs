@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use rtp::packet::Packet;
 use webrtc_util::marshal::Unmarshal as _;
 
-use super::offer::tests::{BROWSER, body};
-use super::speaker::Speaker;
+use self::browser::TestBrowser;
+use super::sdp_offer::tests::{BROWSER, body};
 use super::*;
 use std::time::Duration;
+
+pub(super) mod browser;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Longest wait for something that must come; never met unless it is broken.
@@ -46,13 +48,13 @@ fn stage() -> Stage {
 }
 
 impl Stage {
-    fn offer(&self, session: &SessionId, body: &[u8]) -> Result<Answer, MicError> {
+    fn offer(&self, session: &SessionId, body: &[u8]) -> Result<SdpAnswer, MicError> {
         self.microphones.offer(session, self.target, body)
     }
 
     /// A connected speaker.
-    fn speaker(&self, session: &SessionId, ssrc: u32) -> Speaker {
-        let (mut speaker, offer) = Speaker::offering(LOOPBACK, ssrc, clock::now()).unwrap();
+    fn speaker(&self, session: &SessionId, ssrc: u32) -> TestBrowser {
+        let (mut speaker, offer) = TestBrowser::offering(LOOPBACK, ssrc, clock::now()).unwrap();
         let answer = self.offer(session, &offer).unwrap();
         speaker.take(&answer.sdp, clock::now()).unwrap();
         eventually("no connection", || {
@@ -96,7 +98,7 @@ fn pause(millis: u64) {
 }
 
 /// Says frames with these sequence numbers, 20 ms of stream time apart and faster than life.
-fn say(speaker: &mut Speaker, numbers: std::ops::Range<u16>) {
+fn say(speaker: &mut TestBrowser, numbers: std::ops::Range<u16>) {
     for n in numbers {
         let (frame, now) = (n.to_be_bytes().to_vec(), clock::now());
         speaker.say(n, u32::from(n) * 960, frame, now).unwrap();
@@ -105,7 +107,7 @@ fn say(speaker: &mut Speaker, numbers: std::ops::Range<u16>) {
     }
 }
 
-fn hang_up(speaker: &mut Speaker) {
+fn hang_up(speaker: &mut TestBrowser) {
     speaker.close().unwrap();
     speaker.flush();
 }

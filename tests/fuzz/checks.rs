@@ -7,8 +7,8 @@ use std::time::Duration;
 use hydraneckwebrtc::testing::clock;
 use hydraneckwebrtc::testing::config::Config;
 use hydraneckwebrtc::testing::ids::SessionId;
-use hydraneckwebrtc::testing::mic::offer::Offer;
-use hydraneckwebrtc::testing::mic::rebase::{Rebase, Stamp, Verdict};
+use hydraneckwebrtc::testing::mic::rtp_rewriter::{Rewrite, RtpHeader, RtpRewriter};
+use hydraneckwebrtc::testing::mic::sdp_offer::SdpOffer;
 use hydraneckwebrtc::testing::mic::{MicSettings, Microphones};
 use hydraneckwebrtc::testing::proxy::inject::Injector;
 use webrtc_util::marshal::{Marshal as _, MarshalSize as _, Unmarshal as _};
@@ -57,7 +57,7 @@ pub(crate) fn config(data: &[u8]) {
 
 /// An offer is refused or has no address left in it.
 pub(crate) fn offer(data: &[u8]) {
-    if let Ok(offer) = Offer::parse(data) {
+    if let Ok(offer) = SdpOffer::parse(data) {
         assert_eq!(candidates(offer.sdp()).count(), 0, "{}", offer.sdp());
         let mut connections = offer.sdp().lines().filter(|line| line.starts_with("c="));
         assert!(
@@ -108,11 +108,11 @@ pub(crate) fn rtp(data: &[u8]) {
         let again = rtp::packet::Packet::unmarshal(&mut &*bytes);
         assert_eq!(again.ok().as_ref(), Some(&packet));
     }
-    let mut rebase = Rebase::new(SSRC);
+    let mut rebase = RtpRewriter::new(SSRC);
     let mut now = clock::now();
     for bytes in data.chunks_exact(8) {
         now += Duration::from_millis(u64::from(bytes[7]));
-        let packet = Stamp {
+        let packet = RtpHeader {
             ssrc: u32::from(bytes[0] & 3),
             sequence: u16::from_be_bytes([bytes[1], bytes[2]]),
             timestamp: u32::from_be_bytes([bytes[3], bytes[4], bytes[5], bytes[6]]),
@@ -121,10 +121,10 @@ pub(crate) fn rtp(data: &[u8]) {
         if bytes[0] & 0x80 > 0 {
             rebase.cut();
         }
-        if let Verdict::Pass { stamp, missing } = rebase.pass(packet, now) {
+        if let Rewrite::Pass { stamp, missing } = rebase.pass(packet, now) {
             assert_eq!(stamp.ssrc, SSRC);
             assert!(missing >= -1);
-            assert_eq!(rebase.pass(packet, now), Verdict::Duplicate);
+            assert_eq!(rebase.pass(packet, now), Rewrite::Duplicate);
         }
     }
 }

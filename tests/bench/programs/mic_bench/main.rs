@@ -6,10 +6,10 @@
 //! same at the same pace through the least that a relay can be, and both are counted in the same
 //! seconds.
 
+#[path = "../../../../src/mic/tests/browser.rs"]
+mod browser;
 mod machine;
 mod reference;
-#[path = "../../../../src/mic/speaker.rs"]
-mod speaker;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use hydraneckwebrtc::testing::clock;
 
+use browser::{Outcome, TestBrowser};
 use machine::Machine;
 use reference::{Least, Twin};
-use speaker::{Outcome, Speaker};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// One Opus frame.
@@ -75,14 +75,14 @@ fn measure(
 ) -> Outcome<()> {
     let mut voices = Vec::new();
     for (n, session) in machine.sessions.iter().take(count).enumerate() {
-        let (mut voice, offer) = Speaker::offering(LOOPBACK, 1_000 + n as u32, clock::now())?;
+        let (mut voice, offer) = TestBrowser::offering(LOOPBACK, 1_000 + n as u32, clock::now())?;
         voice.take(&machine.offer(session, &offer)?, clock::now())?;
         voices.push(voice);
         // The first would lose patience while the last offer.
         serve(&mut voices)?;
     }
     let deadline = clock::now() + CONNECT;
-    while !voices.iter().all(Speaker::is_connected) {
+    while !voices.iter().all(TestBrowser::is_connected) {
         if clock::now() > deadline {
             return Err("not all microphones came up".into());
         }
@@ -123,7 +123,7 @@ fn measure(
     Ok(())
 }
 
-fn serve(voices: &mut [Speaker]) -> Outcome<()> {
+fn serve(voices: &mut [TestBrowser]) -> Outcome<()> {
     let now = clock::now();
     voices.iter_mut().try_for_each(|voice| voice.serve(now))
 }
@@ -163,7 +163,7 @@ impl Said {
 
 /// All voices and their twins say all frames. They are spread over the frame's time, as visitors
 /// are.
-fn speak(voices: &mut [Speaker], twins: &mut [Twin], said: &Said) -> Outcome<()> {
+fn speak(voices: &mut [TestBrowser], twins: &mut [Twin], said: &Said) -> Outcome<()> {
     let (count, start) = (voices.len(), clock::now());
     let until = |due| pause(Instant::saturating_duration_since(&due, clock::now()));
     let turn = FRAME / count as u32;

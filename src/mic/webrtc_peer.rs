@@ -13,13 +13,13 @@ use bytes::BytesMut;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtp::Packet;
 
-use super::answer::{Answer, Credentials};
-use super::datagram::Kind;
+use super::datagram::DatagramKind;
+use super::dtls::{DtlsEvent, DtlsIdentity, DtlsServer};
 use super::error::PeerError;
-use super::handshake::{Handshake, Identity, Step};
-use super::offer::Offer;
-use super::path::Path;
-use super::reception::Reception;
+use super::ice::IceAgent;
+use super::rtcp::ReceptionStats;
+use super::sdp_answer::{LocalParameters, SdpAnswer};
+use super::sdp_offer::SdpOffer;
 use super::srtp::Srtp;
 
 /// Longest time from the answer to a connected peer: browsers give up after 15 s as well.
@@ -47,14 +47,14 @@ pub(super) enum Taken {
     /// It was dropped, or only counts.
     Nothing,
     /// It is sound.
-    Sound(Heard),
+    Rtp(Heard),
     /// Anything may have changed: the peer wants to be settled.
     Changed,
 }
 
 /// Why a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum CloseReason {
     /// The browser closed it.
     Closed,
     /// The browser went silent or failed.
@@ -69,7 +69,7 @@ pub(super) enum Ending {
     Stopped,
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "closed by the browser",
@@ -83,12 +83,12 @@ impl fmt::Display for Ending {
 }
 
 /// One connection.
-pub(super) struct Peer {
-    identity: Arc<Identity>,
-    path: Path,
-    handshake: Handshake,
+pub(super) struct WebRtcPeer {
+    identity: Arc<DtlsIdentity>,
+    path: IceAgent,
+    handshake: DtlsServer,
     srtp: Option<Box<Srtp>>,
-    reception: Reception,
+    reception: ReceptionStats,
     opus: Vec<u8>,
     idle: Duration,
     connected: bool,
@@ -102,34 +102,34 @@ pub(super) struct Peer {
     streams: Vec<u32>,
 }
 
-impl Peer {
+impl WebRtcPeer {
     /// Takes an offer and gives the peer, which listens on `local`, with the answer. `number` is
     /// random: it names the description and the peer's reports.
     pub(super) fn answering(
-        identity: &Arc<Identity>,
-        offer: Offer,
+        identity: &Arc<DtlsIdentity>,
+        offer: SdpOffer,
         local: SocketAddr,
         idle: Duration,
         number: u32,
         now: Instant,
-    ) -> Result<(Self, Answer), PeerError> {
+    ) -> Result<(Self, SdpAnswer), PeerError> {
         let ours = |e: rtc::shared::error::Error| PeerError::Stack(e.to_string());
-        let path = Path::new(&offer, local, identity.provider(), now).map_err(ours)?;
+        let path = IceAgent::new(&offer, local, identity.provider(), now).map_err(ours)?;
         let (ufrag, pwd) = path.credentials();
-        let own = Credentials {
+        let own = LocalParameters {
             ufrag,
             pwd,
             fingerprint: &identity.fingerprint(),
             candidate: path.candidate(),
         };
-        let answer = Answer::to(&offer, &own, local, number);
-        let handshake = Handshake::new(identity, offer.fingerprints).map_err(ours)?;
+        let answer = SdpAnswer::to(&offer, &own, local, number);
+        let handshake = DtlsServer::new(identity, offer.fingerprints).map_err(ours)?;
         let peer = Self {
             identity: identity.clone(),
             path,
             handshake,
             srtp: None,
-            reception: Reception::new(number, now),
+            reception: ReceptionStats::new(number, now),
             opus: offer.opus,
             idle,
             connected: false,
@@ -146,8 +146,8 @@ impl Peer {
     /// Takes one datagram. DTLS and media count only from addresses that were answered, which
     /// they are when a check carried the password.
     pub(super) fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Taken {
-        let kind = Kind::of(datagram);
-        if kind == Kind::Stun {
+        let kind = DatagramKind::of(datagram);
+        if kind == DatagramKind::Stun {
             self.path.take(datagram, from, now);
             return Taken::Changed;
         }
@@ -155,17 +155,17 @@ impl Peer {
             return Taken::Nothing;
         }
         match kind {
-            Kind::Sound(stream) if self.admits(stream) => self.sound(datagram, now),
-            Kind::Report(stream) if self.admits(stream) => {
+            DatagramKind::Rtp(stream) if self.admits(stream) => self.sound(datagram, now),
+            DatagramKind::Rtcp(stream) if self.admits(stream) => {
                 self.reports(datagram, now);
                 Taken::Nothing
             }
             // The handshake is one with whom the browser has nominated.
-            Kind::Dtls if !self.hung_up && self.path.remote().is_some() => {
+            DatagramKind::Dtls if !self.hung_up && self.path.remote().is_some() => {
                 match self.handshake.take(&self.identity, datagram, now) {
-                    Step::Closed => self.hung_up = true,
-                    Step::Secured(srtp) => self.srtp = Some(srtp),
-                    Step::Nothing => {}
+                    DtlsEvent::Closed => self.hung_up = true,
+                    DtlsEvent::Secured(srtp) => self.srtp = Some(srtp),
+                    DtlsEvent::Nothing => {}
                 }
                 Taken::Changed
             }
@@ -189,12 +189,12 @@ impl Peer {
             return Taken::Nothing;
         };
         if !self.opus.contains(&packet.header.payload_type) {
-            return Taken::Sound(Heard::Stray);
+            return Taken::Rtp(Heard::Stray);
         }
         self.deadline = now + self.idle;
         self.heard = Some(now);
         self.reception.packet(&packet.header, now);
-        Taken::Sound(Heard::Packet(packet))
+        Taken::Rtp(Heard::Packet(packet))
     }
 
     fn reports(&mut self, datagram: &[u8], now: Instant) {
@@ -207,18 +207,18 @@ impl Peer {
     }
 
     /// Serves timers and looks at what has changed. Whether it has just connected.
-    pub(super) fn settle(&mut self, now: Instant) -> Result<bool, Ending> {
+    pub(super) fn settle(&mut self, now: Instant) -> Result<bool, CloseReason> {
         let beats = self.beat <= now;
         if beats || !self.connected {
             self.path.tick(now).map_err(|e| broken("ICE", &e))?;
         }
         self.handshake.tick(now).map_err(|e| broken("DTLS", &e))?;
         if self.hung_up {
-            return Err(Ending::Closed);
+            return Err(CloseReason::Closed);
         }
         let is_heard = self.heard.is_some_and(|at| now < at + HEARD_WITHIN);
         if self.path.is_lost() && !is_heard {
-            return Err(self.gone(Ending::Disconnected));
+            return Err(self.gone(CloseReason::Disconnected));
         }
         let connects = !self.connected && self.srtp.is_some();
         if connects {
@@ -226,7 +226,7 @@ impl Peer {
             self.deadline = now + self.idle;
         }
         if self.deadline <= now {
-            return Err(self.gone(Ending::Idle));
+            return Err(self.gone(CloseReason::Idle));
         }
         if beats && self.connected {
             self.beat = now + BEAT;
@@ -244,11 +244,11 @@ impl Peer {
         }
     }
 
-    fn gone(&self, how: Ending) -> Ending {
+    fn gone(&self, how: CloseReason) -> CloseReason {
         if self.connected {
             how
         } else {
-            Ending::NeverConnected
+            CloseReason::NeverConnected
         }
     }
 
@@ -286,11 +286,11 @@ impl Peer {
 }
 
 /// A protocol that cannot go on, which is named as the peer ends with it.
-fn broken(protocol: &str, error: &rtc::shared::error::Error) -> Ending {
+fn broken(protocol: &str, error: &rtc::shared::error::Error) -> CloseReason {
     log::warn!(target: "mic", "{protocol} failed, its microphone is closed: {error}");
-    Ending::Broken
+    CloseReason::Broken
 }
 
 #[cfg(test)]
-#[path = "peer_tests.rs"]
+#[path = "webrtc_peer_tests.rs"]
 mod tests;

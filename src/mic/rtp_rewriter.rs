@@ -18,7 +18,7 @@ const FRAME: u32 = 960;
 
 /// What counts of a packet's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct RtpHeader {
     /// The stream it belongs to.
     pub ssrc: u32,
     /// Its sequence number.
@@ -31,15 +31,15 @@ pub struct Stamp {
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Rewrite {
     /// It was here before.
     Duplicate,
     /// It is older than the window or the leg.
     Late,
     /// It goes out with this stamp; `missing` is how the count of lost packets changes.
     Pass {
-        /// The stamp to send; the SSRC is the one given to [`Rebase::new`].
-        stamp: Stamp,
+        /// The stamp to send; the SSRC is the one given to [`RtpRewriter::new`].
+        stamp: RtpHeader,
         /// Gap before it, or -1 when it fills one.
         missing: i32,
     },
@@ -48,7 +48,7 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Leg {
+struct InputStream {
     ssrc: u32,
     /// Newest sequence number, as received.
     newest: u16,
@@ -71,13 +71,13 @@ struct Newest {
 
 /// The rebasing core of one session's uplink.
 #[derive(Clone, Debug)]
-pub struct Rebase {
+pub struct RtpRewriter {
     ssrc: u32,
-    leg: Option<Leg>,
+    leg: Option<InputStream>,
     sent: Option<Newest>,
 }
 
-impl Rebase {
+impl RtpRewriter {
     /// A stream that goes out under `ssrc`.
     #[must_use]
     pub fn new(ssrc: u32) -> Self {
@@ -94,32 +94,32 @@ impl Rebase {
     }
 
     /// Judges one packet that came at `now`.
-    pub fn pass(&mut self, packet: Stamp, now: Instant) -> Verdict {
+    pub fn pass(&mut self, packet: RtpHeader, now: Instant) -> Rewrite {
         let Some(leg) = &mut self.leg else {
             return self.open(packet, now);
         };
         if leg.ssrc != packet.ssrc {
-            return Verdict::Stray;
+            return Rewrite::Stray;
         }
         let ahead = packet.sequence.wrapping_sub(leg.newest);
         let behind = leg.newest.wrapping_sub(packet.sequence);
         if behind < WINDOW {
             if (leg.seen >> behind) & 1 == 1 {
-                return Verdict::Duplicate;
+                return Rewrite::Duplicate;
             }
             if behind > leg.reach {
                 // Its place in the outgoing sequence belongs to the leg before.
-                return Verdict::Late;
+                return Rewrite::Late;
             }
             leg.seen |= 1 << behind;
             let leg = *leg;
-            return Verdict::Pass {
+            return Rewrite::Pass {
                 stamp: self.shifted(&leg, packet),
                 missing: -1,
             };
         }
         if behind <= STEP_MAX {
-            return Verdict::Late;
+            return Rewrite::Late;
         }
         if ahead > STEP_MAX {
             // Two packets in sequence far off are a restarted source, one is noise (RFC 3550 A.1).
@@ -127,7 +127,7 @@ impl Rebase {
                 return self.open(packet, now);
             }
             leg.suspect = Some(packet.sequence.wrapping_add(1));
-            return Verdict::Late;
+            return Rewrite::Late;
         }
         leg.suspect = None;
         leg.seen = leg.seen.checked_shl(u32::from(ahead)).unwrap_or(0) | 1;
@@ -136,13 +136,13 @@ impl Rebase {
         let leg = *leg;
         let stamp = self.shifted(&leg, packet);
         self.sent = Some(newest(stamp, now));
-        Verdict::Pass {
+        Rewrite::Pass {
             stamp,
             missing: i32::from(ahead) - 1,
         }
     }
 
-    fn open(&mut self, packet: Stamp, now: Instant) -> Verdict {
+    fn open(&mut self, packet: RtpHeader, now: Instant) -> Rewrite {
         let (sequence_shift, timestamp_shift) = self.sent.map_or((0, 0), |sent| {
             let pause = samples(now.saturating_duration_since(sent.at)).max(FRAME);
             (
@@ -152,7 +152,7 @@ impl Rebase {
                     .wrapping_sub(packet.timestamp),
             )
         });
-        let leg = Leg {
+        let leg = InputStream {
             ssrc: packet.ssrc,
             newest: packet.sequence,
             seen: 1,
@@ -166,11 +166,11 @@ impl Rebase {
         stamp.marker |= self.sent.is_some();
         self.leg = Some(leg);
         self.sent = Some(newest(stamp, now));
-        Verdict::Pass { stamp, missing: 0 }
+        Rewrite::Pass { stamp, missing: 0 }
     }
 
-    fn shifted(&self, leg: &Leg, packet: Stamp) -> Stamp {
-        Stamp {
+    fn shifted(&self, leg: &InputStream, packet: RtpHeader) -> RtpHeader {
+        RtpHeader {
             ssrc: self.ssrc,
             sequence: packet.sequence.wrapping_add(leg.sequence_shift),
             timestamp: packet.timestamp.wrapping_add(leg.timestamp_shift),
@@ -179,7 +179,7 @@ impl Rebase {
     }
 }
 
-fn newest(stamp: Stamp, at: Instant) -> Newest {
+fn newest(stamp: RtpHeader, at: Instant) -> Newest {
     Newest {
         sequence: stamp.sequence,
         timestamp: stamp.timestamp,
@@ -198,8 +198,8 @@ mod tests {
     use crate::clock;
     use proptest::prelude::*;
 
-    fn stamp(ssrc: u32, sequence: u16, timestamp: u32) -> Stamp {
-        Stamp {
+    fn stamp(ssrc: u32, sequence: u16, timestamp: u32) -> RtpHeader {
+        RtpHeader {
             ssrc,
             sequence,
             timestamp,
@@ -207,16 +207,16 @@ mod tests {
         }
     }
 
-    fn sent(verdict: Verdict) -> Stamp {
+    fn sent(verdict: Rewrite) -> RtpHeader {
         match verdict {
-            Verdict::Pass { stamp, .. } => stamp,
+            Rewrite::Pass { stamp, .. } => stamp,
             other => panic!("expected a packet, got {other:?}"),
         }
     }
 
     #[test]
     fn a_new_leg_continues_sequence_and_time() {
-        let mut rebase = Rebase::new(7);
+        let mut rebase = RtpRewriter::new(7);
         let start = clock::now();
         let first = sent(rebase.pass(stamp(1, 65_535, u32::MAX - 959), start));
         assert_eq!(
@@ -237,39 +237,39 @@ mod tests {
 
     #[test]
     fn what_came_before_the_legs_first_packet_never_takes_the_place_of_an_older_one() {
-        let mut rebase = Rebase::new(7);
+        let mut rebase = RtpRewriter::new(7);
         let now = clock::now();
         sent(rebase.pass(stamp(1, 10, 0), now));
         rebase.cut();
         assert_eq!(sent(rebase.pass(stamp(2, 500, 0), now)).sequence, 11);
-        assert_eq!(rebase.pass(stamp(2, 499, 0), now), Verdict::Late);
-        assert_eq!(rebase.pass(stamp(1, 11, 960), now), Verdict::Stray);
+        assert_eq!(rebase.pass(stamp(2, 499, 0), now), Rewrite::Late);
+        assert_eq!(rebase.pass(stamp(1, 11, 960), now), Rewrite::Stray);
     }
 
     #[test]
     fn one_packet_far_off_is_dropped_and_two_in_sequence_open_a_leg() {
-        let mut rebase = Rebase::new(7);
+        let mut rebase = RtpRewriter::new(7);
         let now = clock::now();
         sent(rebase.pass(stamp(1, 10, 0), now));
-        assert_eq!(rebase.pass(stamp(1, 30_000, 0), now), Verdict::Late);
+        assert_eq!(rebase.pass(stamp(1, 30_000, 0), now), Rewrite::Late);
         assert_eq!(sent(rebase.pass(stamp(1, 11, 960), now)).sequence, 11);
-        assert_eq!(rebase.pass(stamp(1, 50_000, 0), now), Verdict::Late);
+        assert_eq!(rebase.pass(stamp(1, 50_000, 0), now), Rewrite::Late);
         assert_eq!(sent(rebase.pass(stamp(1, 50_001, 960), now)).sequence, 12);
     }
 
     #[test]
     fn gaps_stay_and_are_counted_until_they_are_filled() {
-        let mut rebase = Rebase::new(7);
+        let mut rebase = RtpRewriter::new(7);
         let now = clock::now();
         let missing: Vec<i32> = [65_533_u16, 65_534, 2, 65_535, 1]
             .into_iter()
             .map(|n| match rebase.pass(stamp(1, n, 0), now) {
-                Verdict::Pass { missing, .. } => missing,
+                Rewrite::Pass { missing, .. } => missing,
                 other => panic!("{n}: {other:?}"),
             })
             .collect();
         assert_eq!(missing, [0, 0, 3, -1, -1]);
-        assert_eq!(rebase.pass(stamp(1, 1, 0), now), Verdict::Duplicate);
+        assert_eq!(rebase.pass(stamp(1, 1, 0), now), Rewrite::Duplicate);
     }
 
     /// One leg: where its numbers start, and which packets arrive in which order.
@@ -281,7 +281,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_sequence_number_goes_out_twice_and_each_leg_keeps_its_distances(legs in legs()) {
-            let mut rebase = Rebase::new(7);
+            let mut rebase = RtpRewriter::new(7);
             let mut now = clock::now();
             let mut out: std::collections::HashSet<u16> = Default::default();
             let mut newest: Option<u16> = None;
@@ -299,7 +299,7 @@ mod tests {
                     );
                     let again = passed.contains(n);
                     match rebase.pass(packet, now) {
-                        Verdict::Pass { stamp, missing } => {
+                        Rewrite::Pass { stamp, missing } => {
                             prop_assert!(!again, "a duplicate passed");
                             prop_assert!(out.insert(stamp.sequence), "{} twice", stamp.sequence);
                             passed.insert(*n);
@@ -315,9 +315,9 @@ mod tests {
                             let ahead = newest.is_none_or(|m| stamp.sequence.wrapping_sub(m) < 1_000);
                             if ahead { newest = Some(stamp.sequence); }
                         }
-                        Verdict::Duplicate => prop_assert!(again),
-                        Verdict::Late => {}
-                        Verdict::Stray => prop_assert!(false, "a leg's own packet is no stray"),
+                        Rewrite::Duplicate => prop_assert!(again),
+                        Rewrite::Late => {}
+                        Rewrite::Stray => prop_assert!(false, "a leg's own packet is no stray"),
                     }
                 }
                 let (low, high) = (passed.iter().min().unwrap(), passed.iter().max().unwrap());
@@ -329,7 +329,7 @@ mod tests {
         fn any_packets_are_judged_without_a_panic(
             packets in proptest::collection::vec((0_u32..3, any::<u16>(), any::<u32>(), any::<bool>()), 0..400),
         ) {
-            let mut rebase = Rebase::new(7);
+            let mut rebase = RtpRewriter::new(7);
             for (ssrc, sequence, timestamp, cut) in packets {
                 if cut && sequence % 7 == 0 { rebase.cut(); }
                 let _ = rebase.pass(stamp(ssrc, sequence, timestamp), clock::now());

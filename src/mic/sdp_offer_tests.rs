@@ -22,7 +22,7 @@ pub(crate) fn body(kind: &str, sdp: &str) -> Vec<u8> {
 #[test]
 fn a_browsers_offer_passes_without_its_addresses() {
     for sdp in [BROWSER.to_owned(), BROWSER.replace("\r\n", "\n")] {
-        let offer = Offer::parse(&body("offer", &sdp)).unwrap();
+        let offer = SdpOffer::parse(&body("offer", &sdp)).unwrap();
         assert_eq!(offer.opus, [111]);
         for gone in ["candidate", "a=rtcp:", "abc.local", "203.0.113.9"] {
             assert!(!offer.sdp().contains(gone), "{gone} is left");
@@ -37,7 +37,7 @@ fn offers_as_chromium_and_firefox_make_them_pass_under_their_own_payload_types()
         (include_str!("../../tests/fuzz/offers/chromium.json"), 111),
         (include_str!("../../tests/fuzz/offers/firefox.json"), 109),
     ] {
-        let offer = Offer::parse(recorded.as_bytes()).unwrap();
+        let offer = SdpOffer::parse(recorded.as_bytes()).unwrap();
         assert_eq!(offer.opus, [opus]);
         assert!(!offer.sdp().contains("candidate"));
     }
@@ -48,7 +48,7 @@ fn what_the_session_says_holds_for_the_section_unless_it_says_otherwise() {
     let ours = format!("a=fingerprint:sha-256 {}", ["AB"; 32].join(":"));
     let for_all = format!("a=group:BUNDLE 0\r\na=ice-ufrag:session\r\n{ours}\r\n");
     let with_both = BROWSER.replace("a=group:BUNDLE 0\r\n", &for_all);
-    let offer = Offer::parse(&body("offer", &with_both)).unwrap();
+    let offer = SdpOffer::parse(&body("offer", &with_both)).unwrap();
     assert_eq!(
         (offer.ufrag.as_str(), offer.fingerprints[0][1]),
         ("abcd", 0x11)
@@ -56,7 +56,7 @@ fn what_the_session_says_holds_for_the_section_unless_it_says_otherwise() {
     let kept = |line: &&str| *line == ours || !line.starts_with("a=fingerprint");
     let alone: Vec<&str> = with_both.lines().filter(kept).collect();
     let alone = alone.join("\r\n").replace("a=ice-ufrag:abcd\r\n", "") + "\r\n";
-    let offer = Offer::parse(&body("offer", &alone)).unwrap();
+    let offer = SdpOffer::parse(&body("offer", &alone)).unwrap();
     assert_eq!(
         (offer.ufrag.as_str(), &offer.fingerprints[..]),
         ("session", &[[0xab; 32]][..])
@@ -66,7 +66,7 @@ fn what_the_session_says_holds_for_the_section_unless_it_says_otherwise() {
 #[test]
 fn fingerprints_of_other_hashes_stand_beside_the_one_that_counts() {
     let more = "a=fingerprint:sha-1 00:11\r\na=fingerprint:sha-256";
-    let offer = Offer::parse(&body(
+    let offer = SdpOffer::parse(&body(
         "offer",
         &BROWSER.replace("a=fingerprint:sha-256", more),
     ));
@@ -177,7 +177,7 @@ fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
         ("5 MB", body("offer", &BROWSER.repeat(6_000)), "too_large"),
     ];
     for (name, body, reason) in cases {
-        let error = Offer::parse(&body).err();
+        let error = SdpOffer::parse(&body).err();
         assert_eq!(
             error.as_ref().map(OfferError::reason),
             Some(reason),
@@ -197,7 +197,7 @@ proptest! {
 
     #[test]
     fn any_body_is_answered_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
-        let _ = Offer::parse(&bytes);
+        let _ = SdpOffer::parse(&bytes);
     }
 
     #[test]
@@ -210,7 +210,7 @@ proptest! {
             let to = (at + length).min(sdp.len());
             sdp.replace_range(at..to, &with);
         }
-        if let Ok(offer) = Offer::parse(&body("offer", &sdp)) {
+        if let Ok(offer) = SdpOffer::parse(&body("offer", &sdp)) {
             let key = |line: &str| line.strip_prefix("a=").map(|a| a.split(':').next().unwrap_or(a).to_owned());
             let left: Vec<_> = offer.sdp().lines().filter_map(key).collect();
             prop_assert!(!left.iter().any(|key| STRIPPED.contains(&key.as_str())), "{left:?}");

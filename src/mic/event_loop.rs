@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-use super::line::{DATAGRAM_MAX, Line};
-use super::peer::Ending;
-use super::slots::locked;
+use super::peer_connection::{DATAGRAM_MAX, PeerConnection};
+use super::session_table::locked;
+use super::webrtc_peer::CloseReason;
 use crate::clock;
 
 /// Events taken from the kernel at once: a frame's time of a hundred microphones in two goes.
@@ -32,36 +32,36 @@ const TICK: Duration = Duration::from_millis(5);
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Starts and ends lines. Dropping it ends them all, and the thread.
-pub(super) struct Switchboard(Arc<Inbox>);
+pub(super) struct EventLoop(Arc<CommandQueue>);
 
 /// A line's place on the switchboard. Dropping it ends the line.
-pub(super) struct Plug {
+pub(super) struct Registration {
     peer: u64,
-    inbox: Arc<Inbox>,
+    inbox: Arc<CommandQueue>,
 }
 
-enum Order {
+enum Command {
     Close,
-    Plug(u64, Box<Line>),
-    Unplug(u64),
+    Register(u64, Box<PeerConnection>),
+    Deregister(u64),
 }
 
-struct Inbox {
+struct CommandQueue {
     epoll: OwnedFd,
     bell: OwnedFd,
     /// As many as peers were made and ended since the thread last looked.
-    orders: Mutex<Vec<Order>>,
+    orders: Mutex<Vec<Command>>,
 }
 
-impl Inbox {
-    fn post(&self, order: Order) {
+impl CommandQueue {
+    fn post(&self, order: Command) {
         locked(&self.orders).push(order);
         // A counter at its limit still rings.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 }
 
-impl Switchboard {
+impl EventLoop {
     /// A switchboard without lines.
     pub(super) fn start() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -69,7 +69,7 @@ impl Switchboard {
         // Edge-triggered: every ring is an event, nobody has to read the counter.
         let flags = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), flags)?;
-        let inbox = Arc::new(Inbox {
+        let inbox = Arc::new(CommandQueue {
             epoll,
             bell,
             orders: Mutex::default(),
@@ -86,36 +86,36 @@ impl Switchboard {
     }
 
     /// Serves `line` until its plug is dropped or it ends by itself.
-    pub(super) fn plug(&self, peer: u64, line: Line) -> Plug {
-        self.0.post(Order::Plug(peer, Box::new(line)));
-        Plug {
+    pub(super) fn plug(&self, peer: u64, line: PeerConnection) -> Registration {
+        self.0.post(Command::Register(peer, Box::new(line)));
+        Registration {
             peer,
             inbox: self.0.clone(),
         }
     }
 }
 
-impl Drop for Switchboard {
+impl Drop for EventLoop {
     fn drop(&mut self) {
-        self.0.post(Order::Close);
+        self.0.post(Command::Close);
     }
 }
 
-impl Drop for Plug {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.inbox.post(Order::Unplug(self.peer));
+        self.inbox.post(Command::Deregister(self.peer));
     }
 }
 
 struct Entry {
-    line: Box<Line>,
+    line: Box<PeerConnection>,
     /// Its alarm; rings too early rather than being set anew for every packet.
     alarm: Instant,
 }
 
 /// What the thread works on.
 struct Desk {
-    inbox: Arc<Inbox>,
+    inbox: Arc<CommandQueue>,
     lines: HashMap<u64, Entry>,
     alarms: BTreeSet<(Instant, u64)>,
 }
@@ -157,12 +157,12 @@ impl Desk {
         let orders = std::mem::take(&mut *locked(&self.inbox.orders));
         for order in orders {
             match order {
-                Order::Plug(peer, line) => self.plug(peer, line, now),
-                Order::Unplug(peer) => self.hang_up(peer, Ending::Stopped),
-                Order::Close => {
+                Command::Register(peer, line) => self.plug(peer, line, now),
+                Command::Deregister(peer) => self.hang_up(peer, CloseReason::Stopped),
+                Command::Close => {
                     let peers: Vec<u64> = self.lines.keys().copied().collect();
                     for peer in peers {
-                        self.hang_up(peer, Ending::Stopped);
+                        self.hang_up(peer, CloseReason::Stopped);
                     }
                     return false;
                 }
@@ -171,7 +171,7 @@ impl Desk {
         true
     }
 
-    fn plug(&mut self, peer: u64, line: Box<Line>, now: Instant) {
+    fn plug(&mut self, peer: u64, line: Box<PeerConnection>, now: Instant) {
         // Level-triggered: one datagram of each line in turn, and no call that only would block.
         let key = EventData::new_u64(peer);
         let added = epoll::add(&self.inbox.epoll, line.socket(), key, EventFlags::IN);
@@ -180,7 +180,7 @@ impl Desk {
         self.lines.insert(peer, Entry { line, alarm });
         if let Err(error) = added {
             log::error!(target: "mic", "cannot wait for a microphone: {error}");
-            self.hang_up(peer, Ending::Broken);
+            self.hang_up(peer, CloseReason::Broken);
         }
     }
 
@@ -201,7 +201,7 @@ impl Desk {
         &mut self,
         peer: u64,
         now: Instant,
-        step: impl FnOnce(&mut Line) -> Result<Option<Instant>, Ending>,
+        step: impl FnOnce(&mut PeerConnection) -> Result<Option<Instant>, CloseReason>,
     ) {
         let Some(entry) = self.lines.get_mut(&peer) else {
             return;
@@ -220,7 +220,7 @@ impl Desk {
         }
     }
 
-    fn hang_up(&mut self, peer: u64, ending: Ending) {
+    fn hang_up(&mut self, peer: u64, ending: CloseReason) {
         if let Some(entry) = self.lines.remove(&peer) {
             self.alarms.remove(&(entry.alarm, peer));
             let _ = guarded(|| {
@@ -232,10 +232,10 @@ impl Desk {
 }
 
 /// Runs a step of one line, whose panic ends that line and no other.
-fn guarded<T>(step: impl FnOnce() -> Result<T, Ending>) -> Result<T, Ending> {
+fn guarded<T>(step: impl FnOnce() -> Result<T, CloseReason>) -> Result<T, CloseReason> {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
         log::error!(target: "mic", "the webrtc stack panicked, its microphone is closed");
-        Err(Ending::Broken)
+        Err(CloseReason::Broken)
     })
 }
 
@@ -254,8 +254,8 @@ mod tests {
 
     #[test]
     fn a_step_that_panics_ends_its_line_and_not_the_thread() {
-        let outcome: Result<(), Ending> = guarded(|| panic!("on purpose"));
-        assert_eq!(outcome, Err(Ending::Broken));
+        let outcome: Result<(), CloseReason> = guarded(|| panic!("on purpose"));
+        assert_eq!(outcome, Err(CloseReason::Broken));
         assert_eq!(guarded(|| Ok(7)), Ok(7));
     }
 }

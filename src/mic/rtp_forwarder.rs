@@ -5,26 +5,26 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::Shared;
-use super::peer::{Ending, Heard};
-use super::rebase::Stamp;
-use super::slots::locked;
-use super::uplink::Uplink;
+use super::rtp_rewriter::RtpHeader;
+use super::rtp_sender::RtpSender;
+use super::session_table::locked;
+use super::webrtc_peer::{CloseReason, Heard};
 use crate::ids::SessionId;
 
 /// The one that releases a peer, also when it panics.
-pub(super) struct Owner {
+pub(super) struct RtpForwarder {
     shared: Arc<Shared>,
     session: SessionId,
     peer: u64,
-    uplink: Arc<Mutex<Uplink>>,
+    uplink: Arc<Mutex<RtpSender>>,
 }
 
-impl Owner {
+impl RtpForwarder {
     pub(super) fn new(
         shared: &Arc<Shared>,
         session: &SessionId,
         peer: u64,
-        uplink: Arc<Mutex<Uplink>>,
+        uplink: Arc<Mutex<RtpSender>>,
     ) -> Self {
         shared.open.fetch_add(1, Ordering::AcqRel);
         Self {
@@ -51,7 +51,7 @@ impl Owner {
             Heard::Packet(packet) => packet,
             Heard::Stray => return locked(&self.uplink).stray(),
         };
-        let stamp = Stamp {
+        let stamp = RtpHeader {
             ssrc: packet.header.ssrc,
             sequence: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
@@ -67,7 +67,7 @@ impl Owner {
     }
 
     /// Says in the log why it ended and what it had carried. Dropping this releases the peer.
-    pub(super) fn ended(self, ending: Ending) {
+    pub(super) fn ended(self, ending: CloseReason) {
         let c = locked(&self.uplink).counters();
         log::info!(
             target: "mic", session = self.session.as_str(), packets = c.packets, bytes = c.bytes,
@@ -77,7 +77,7 @@ impl Owner {
     }
 }
 
-impl Drop for Owner {
+impl Drop for RtpForwarder {
     fn drop(&mut self) {
         self.shared
             .with_peer(&self.session, self.peer, |live| *live = None);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::offer::{Offer, TRANSPORT};
+use super::sdp_offer::{SdpOffer, TRANSPORT};
 
 /// What the browser shall send, as RFC 7587 writes it: mono, with in-band error correction, and
 /// nothing while the visitor is silent.
@@ -12,7 +12,7 @@ pub(super) const OPUS_WISHES: &str = "minptime=10;useinbandfec=1;usedtx=1;stereo
 
 /// What goes back to the browser.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Answer {
+pub struct SdpAnswer {
     /// Always `answer`.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -21,7 +21,7 @@ pub struct Answer {
 }
 
 /// What the peer says of itself.
-pub(super) struct Credentials<'a> {
+pub(super) struct LocalParameters<'a> {
     /// The user name fragment and password that checks must carry (RFC 8445).
     pub(super) ufrag: &'a str,
     pub(super) pwd: &'a str,
@@ -31,11 +31,16 @@ pub(super) struct Credentials<'a> {
     pub(super) candidate: &'a str,
 }
 
-impl Answer {
+impl SdpAnswer {
     /// Accepts the offered section (RFC 9429, section 5.3.1): Opus and nothing else, received
     /// only, on one ICE-lite candidate, with the handshake opened by the browser, whose checks are
     /// what opens the path.
-    pub(super) fn to(offer: &Offer, own: &Credentials<'_>, local: SocketAddr, number: u32) -> Self {
+    pub(super) fn to(
+        offer: &SdpOffer,
+        own: &LocalParameters<'_>,
+        local: SocketAddr,
+        number: u32,
+    ) -> Self {
         let address = match local {
             SocketAddr::V4(v4) => format!("IP4 {}", v4.ip()),
             SocketAddr::V6(v6) => format!("IP6 {}", v6.ip()),

@@ -18,7 +18,7 @@ use rtc::shared::TransportProtocol;
 use rtc::shared::error::Error;
 use rustls::pki_types::CertificateDer;
 
-use super::offer::Fingerprint;
+use super::sdp_offer::Fingerprint;
 use super::srtp::Srtp;
 
 /// What is offered for SRTP, as it is preferred: authenticated ciphers first.
@@ -32,12 +32,12 @@ const PROFILES: [SrtpProtectionProfile; 4] = [
 const BROWSER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9);
 
 /// The worker's certificate, which all its peers show. It is made at the start and never stored.
-pub(super) struct Identity {
+pub(super) struct DtlsIdentity {
     certificate: Certificate,
     provider: Arc<dyn RTCCryptoProvider>,
 }
 
-impl Identity {
+impl DtlsIdentity {
     /// A new one.
     pub(super) fn new() -> Result<Self, Error> {
         let provider = default_provider().map_err(|e| Error::Crypto(e.to_string()))?;
@@ -71,7 +71,7 @@ const RECORD_HEADER: usize = 13;
 const MESSAGE_HEADER: usize = 12;
 
 /// What a datagram brought.
-pub(super) enum Step {
+pub(super) enum DtlsEvent {
     /// The browser has said goodbye.
     Closed,
     /// Nothing that counts.
@@ -81,7 +81,7 @@ pub(super) enum Step {
 }
 
 /// The passive side of one handshake.
-pub(super) struct Handshake {
+pub(super) struct DtlsServer {
     endpoint: Endpoint,
     /// Bytes that are still taken.
     room: usize,
@@ -89,9 +89,12 @@ pub(super) struct Handshake {
     hello: Option<u16>,
 }
 
-impl Handshake {
+impl DtlsServer {
     /// Waits for a browser whose certificate has one of the fingerprints.
-    pub(super) fn new(identity: &Identity, fingerprints: Vec<Fingerprint>) -> Result<Self, Error> {
+    pub(super) fn new(
+        identity: &DtlsIdentity,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Result<Self, Error> {
         let verify = move |chain: &[Vec<u8>], _: &[CertificateDer<'static>]| {
             let leaf = chain.first().ok_or(Error::ErrNonCertificate)?;
             let hash = digest(&SHA256, leaf);
@@ -119,25 +122,30 @@ impl Handshake {
     }
 
     /// Takes a record. Garbage of a stranger is no reason to end.
-    pub(super) fn take(&mut self, identity: &Identity, datagram: &[u8], now: Instant) -> Step {
+    pub(super) fn take(
+        &mut self,
+        identity: &DtlsIdentity,
+        datagram: &[u8],
+        now: Instant,
+    ) -> DtlsEvent {
         if !self.admits(datagram) {
-            return Step::Nothing;
+            return DtlsEvent::Nothing;
         }
         let record = BytesMut::from(datagram);
         let events = match self.endpoint.read(now, BROWSER, None, record) {
             Ok(events) => events,
             Err(error) => {
                 log::debug!(target: "mic", "a DTLS record came to nothing: {error}");
-                return Step::Nothing;
+                return DtlsEvent::Nothing;
             }
         };
         for event in events {
             match event {
-                EndpointEvent::PeerClosed => return Step::Closed,
+                EndpointEvent::PeerClosed => return DtlsEvent::Closed,
                 EndpointEvent::HandshakeComplete => {
                     let state = self.endpoint.get_connection_state(BROWSER);
                     match state.map(|state| Srtp::new(state, identity.provider.crypto())) {
-                        Some(Ok(srtp)) => return Step::Secured(Box::new(srtp)),
+                        Some(Ok(srtp)) => return DtlsEvent::Secured(Box::new(srtp)),
                         Some(Err(error)) => log::warn!(target: "mic", "no SRTP keys: {error}"),
                         None => {}
                     }
@@ -145,7 +153,7 @@ impl Handshake {
                 _ => {}
             }
         }
-        Step::Nothing
+        DtlsEvent::Nothing
     }
 
     /// Whether the crate below may see a datagram.

@@ -42,7 +42,7 @@ const FINGERPRINTS_MAX: usize = 8;
 
 /// A checked offer of one Opus track, without addresses.
 #[derive(Clone, Debug)]
-pub struct Offer {
+pub struct SdpOffer {
     sdp: String,
     /// The section's identification tag.
     pub(super) mid: String,
@@ -61,13 +61,13 @@ pub(super) type Fingerprint = [u8; 32];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct OfferJson {
     #[serde(rename = "type")]
     kind: String,
     sdp: String,
 }
 
-impl Offer {
+impl SdpOffer {
     /// Reads `{"type": "offer", "sdp": "..."}`.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Offer {
         if body.len() > OFFER_MAX {
             return Err(OfferError::TooLarge(body.len()));
         }
-        let body: Body =
+        let body: OfferJson =
             serde_json::from_slice(body).map_err(|e| OfferError::NotJson(e.to_string()))?;
         if body.kind != "offer" {
             return Err(OfferError::NotAnOffer(body.kind.chars().take(16).collect()));
@@ -278,5 +278,5 @@ fn without_addresses(sdp: &str) -> Result<String, OfferError> {
 }
 
 #[cfg(test)]
-#[path = "offer_tests.rs"]
+#[path = "sdp_offer_tests.rs"]
 pub(super) mod tests;

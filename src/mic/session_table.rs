@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::switchboard::Plug;
-use super::uplink::{Counters, Uplink};
+use super::event_loop::Registration;
+use super::rtp_sender::{MicCounters, RtpSender};
 use crate::http::bucket::Bucket;
 use crate::ids::SessionId;
 
@@ -14,34 +14,34 @@ const ENDED_MAX: usize = 256;
 
 /// The sessions of one worker.
 #[derive(Default)]
-pub(super) struct Slots {
-    pub(super) of: HashMap<SessionId, Slot>,
+pub(super) struct SessionTable {
+    pub(super) of: HashMap<SessionId, SessionEntry>,
     ended: VecDeque<SessionId>,
     /// Of sessions that have ended.
-    past: Counters,
+    past: MicCounters,
 }
 
 /// What one session has.
 #[derive(Default)]
-pub(super) struct Slot {
+pub(super) struct SessionEntry {
     pub(super) offers: Bucket,
-    pub(super) uplink: Option<Arc<Mutex<Uplink>>>,
+    pub(super) uplink: Option<Arc<Mutex<RtpSender>>>,
     /// What earlier uplinks of the session carried.
-    pub(super) past: Counters,
-    pub(super) live: Option<Live>,
+    pub(super) past: MicCounters,
+    pub(super) live: Option<ActivePeer>,
     pub(super) announced: bool,
 }
 
 /// The session's peer.
-pub(super) struct Live {
+pub(super) struct ActivePeer {
     pub(super) peer: u64,
     pub(super) connected: bool,
     /// Dropping it ends the peer.
-    pub(super) _plug: Plug,
+    pub(super) _plug: Registration,
 }
 
-impl Slot {
-    pub(super) fn counters(&self) -> Counters {
+impl SessionEntry {
+    pub(super) fn counters(&self) -> MicCounters {
         let mut sum = self.past;
         if let Some(uplink) = &self.uplink {
             sum += locked(uplink).counters();
@@ -54,10 +54,10 @@ impl Slot {
     }
 }
 
-impl Slots {
+impl SessionTable {
     /// Sessions with a peer, but for one.
     pub(super) fn others(&self, session: &SessionId) -> usize {
-        let live = |(id, slot): &(&SessionId, &Slot)| *id != session && slot.live.is_some();
+        let live = |(id, slot): &(&SessionId, &SessionEntry)| *id != session && slot.live.is_some();
         self.of.iter().filter(live).count()
     }
 
@@ -66,7 +66,7 @@ impl Slots {
     }
 
     /// Forgets the session, but for that it has ended.
-    pub(super) fn end(&mut self, session: &SessionId) -> Counters {
+    pub(super) fn end(&mut self, session: &SessionId) -> MicCounters {
         if self.ended.len() == ENDED_MAX {
             self.ended.pop_front();
         }
@@ -76,13 +76,13 @@ impl Slots {
         let carried = self
             .of
             .remove(session)
-            .map_or_else(Counters::default, |slot| slot.counters());
+            .map_or_else(MicCounters::default, |slot| slot.counters());
         self.past += carried;
         carried
     }
 
     /// What all sessions have carried, the ended ones too.
-    pub(super) fn total(&self) -> Counters {
+    pub(super) fn total(&self) -> MicCounters {
         let mut sum = self.past;
         for slot in self.of.values() {
             sum += slot.counters();

@@ -14,7 +14,7 @@ use rtp::header::Header;
 use rtp::packet::Packet;
 use webrtc_util::marshal::Marshal as _;
 
-use super::rebase::{Rebase, Stamp, Verdict};
+use super::rtp_rewriter::{Rewrite, RtpHeader, RtpRewriter};
 
 /// Largest datagram sent: an Ethernet frame's payload, more than Opus ever fills.
 const DATAGRAM_MAX: usize = 1500;
@@ -23,7 +23,7 @@ const VERSION: u8 = 2;
 
 /// What a microphone has carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct MicCounters {
     /// Packets sent to the body.
     pub packets: u64,
     /// Opus bytes in them.
@@ -40,7 +40,7 @@ pub struct Counters {
     pub unsent: u64,
 }
 
-impl AddAssign for Counters {
+impl AddAssign for MicCounters {
     fn add_assign(&mut self, more: Self) {
         self.packets += more.packets;
         self.bytes += more.bytes;
@@ -54,19 +54,19 @@ impl AddAssign for Counters {
 
 /// One session's stream to its body. It outlives the peers that feed it.
 #[derive(Debug)]
-pub struct Uplink {
+pub struct RtpSender {
     socket: UdpSocket,
     target: SocketAddr,
-    rebase: Rebase,
+    rebase: RtpRewriter,
     payload_type: u8,
     ssrc: u32,
     /// The only peer that may feed it.
     feeder: u64,
     refused: bool,
-    counters: Counters,
+    counters: MicCounters,
 }
 
-impl Uplink {
+impl RtpSender {
     /// A stream to `target`, from `source` when one is given.
     ///
     /// # Errors
@@ -89,12 +89,12 @@ impl Uplink {
         Ok(Self {
             socket,
             target,
-            rebase: Rebase::new(ssrc),
+            rebase: RtpRewriter::new(ssrc),
             payload_type,
             ssrc,
             feeder: 0,
             refused: false,
-            counters: Counters::default(),
+            counters: MicCounters::default(),
         })
     }
 
@@ -106,7 +106,7 @@ impl Uplink {
 
     /// What it has carried.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> MicCounters {
         self.counters
     }
 
@@ -128,7 +128,7 @@ impl Uplink {
     pub fn forward(
         &mut self,
         feeder: u64,
-        stamp: Stamp,
+        stamp: RtpHeader,
         payload: Bytes,
         now: Instant,
     ) -> io::Result<()> {
@@ -137,19 +137,19 @@ impl Uplink {
             return Ok(());
         }
         let stamp = match self.rebase.pass(stamp, now) {
-            Verdict::Pass { stamp, missing } => {
+            Rewrite::Pass { stamp, missing } => {
                 self.counters.lost = self.counters.lost.saturating_add_signed(i64::from(missing));
                 stamp
             }
-            Verdict::Duplicate => {
+            Rewrite::Duplicate => {
                 self.counters.duplicates += 1;
                 return Ok(());
             }
-            Verdict::Late => {
+            Rewrite::Late => {
                 self.counters.late += 1;
                 return Ok(());
             }
-            Verdict::Stray => {
+            Rewrite::Stray => {
                 self.counters.strays += 1;
                 return Ok(());
             }
@@ -162,7 +162,7 @@ impl Uplink {
         self.send(stamp, payload)
     }
 
-    fn send(&mut self, stamp: Stamp, payload: Bytes) -> io::Result<()> {
+    fn send(&mut self, stamp: RtpHeader, payload: Bytes) -> io::Result<()> {
         let bytes = payload.len() as u64;
         let packet = Packet {
             header: Header {
@@ -230,14 +230,14 @@ mod tests {
         (socket, address)
     }
 
-    fn uplink(target: SocketAddr) -> Uplink {
-        let mut uplink = Uplink::open(target, None, 96, 0xfeed).unwrap();
+    fn uplink(target: SocketAddr) -> RtpSender {
+        let mut uplink = RtpSender::open(target, None, 96, 0xfeed).unwrap();
         uplink.hand_over(1);
         uplink
     }
 
-    fn stamp(sequence: u16) -> Stamp {
-        Stamp {
+    fn stamp(sequence: u16) -> RtpHeader {
+        RtpHeader {
             ssrc: 5,
             sequence,
             timestamp: u32::from(sequence) * 960,
@@ -315,7 +315,7 @@ mod tests {
     fn the_socket_is_bound_to_the_given_source() {
         let (sink, target) = sink();
         let source: IpAddr = "127.0.0.7".parse().unwrap();
-        let mut uplink = Uplink::open(target, Some(source), 96, 1).unwrap();
+        let mut uplink = RtpSender::open(target, Some(source), 96, 1).unwrap();
         uplink.hand_over(1);
         uplink
             .forward(1, stamp(1), Bytes::from_static(b"x"), clock::now())

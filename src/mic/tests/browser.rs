@@ -33,7 +33,7 @@ const DATAGRAM_MAX: usize = 2048;
 const OPUS: u8 = 111;
 
 /// One sending connection with its socket. It does nothing but in calls.
-pub struct Speaker {
+pub struct TestBrowser {
     core: RTCPeerConnection,
     socket: UdpSocket,
     local: SocketAddr,
@@ -42,7 +42,7 @@ pub struct Speaker {
     is_connected: bool,
 }
 
-impl Speaker {
+impl TestBrowser {
     /// A speaker on a local address, and its offer as the page would post it.
     pub fn offering(bind: IpAddr, ssrc: u32, now: Instant) -> Outcome<(Self, Vec<u8>)> {
         let socket = UdpSocket::bind((bind, 0))?;
@@ -147,7 +147,7 @@ impl Speaker {
         Some((message.message, message.transport.peer_addr))
     }
 
-    /// Says one frame; what it becomes is to be [`Speaker::said`].
+    /// Says one frame; what it becomes is to be [`TestBrowser::said`].
     pub fn say(
         &mut self,
         sequence_number: u16,

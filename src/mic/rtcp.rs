@@ -41,14 +41,14 @@ struct Source {
 
 /// The reception of one peer's stream.
 #[derive(Debug)]
-pub(super) struct Reception {
+pub(super) struct ReceptionStats {
     /// Who reports.
     ssrc: u32,
     began: Instant,
     source: Option<Source>,
 }
 
-impl Reception {
+impl ReceptionStats {
     /// Nothing received yet; reports will come from `ssrc`.
     pub(super) fn new(ssrc: u32, now: Instant) -> Self {
         Self {
@@ -176,9 +176,9 @@ mod tests {
     const FRAME: Duration = Duration::from_millis(20);
 
     /// A reception that has heard the given numbers, each at its own time and as late as it says.
-    fn heard(numbers: &[(u32, u64)]) -> (Reception, Instant) {
+    fn heard(numbers: &[(u32, u64)]) -> (ReceptionStats, Instant) {
         let start = clock::now();
-        let mut reception = Reception::new(9, start);
+        let mut reception = ReceptionStats::new(9, start);
         let mut now = start;
         for (number, late) in numbers {
             let header = Header {
@@ -193,7 +193,7 @@ mod tests {
         (reception, now)
     }
 
-    fn block(reception: &mut Reception, now: Instant) -> Option<ReceptionReport> {
+    fn block(reception: &mut ReceptionStats, now: Instant) -> Option<ReceptionReport> {
         let reports = reception.reports(now)?;
         let report = reports[0].as_any().downcast_ref::<ReceiverReport>();
         let report = report.map(|report| report.reports[0].clone());

@@ -21,7 +21,7 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use rtc::stun::attributes::ATTR_ICE_CONTROLLED;
 use rtc::stun::message::{CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Message};
 
-use super::offer::Offer;
+use super::sdp_offer::SdpOffer;
 
 /// Remote addresses that may speak DTLS and SRTP: one path, and those it moved to.
 const PATHS_MAX: usize = 8;
@@ -32,7 +32,7 @@ const CANDIDATES_MAX: usize = 32;
 const DISCONNECTED: Duration = Duration::from_secs(8);
 
 /// One component's ICE agent.
-pub(super) struct Path {
+pub(super) struct IceAgent {
     agent: Agent,
     local: SocketAddr,
     candidate: String,
@@ -40,10 +40,10 @@ pub(super) struct Path {
     welcome: Vec<SocketAddr>,
 }
 
-impl Path {
+impl IceAgent {
     /// An agent on `local` that waits for the browser's checks.
     pub(super) fn new(
-        offer: &Offer,
+        offer: &SdpOffer,
         local: SocketAddr,
         provider: Arc<dyn RTCCryptoProvider>,
         now: Instant,

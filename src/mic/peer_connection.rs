@@ -4,22 +4,22 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
-use super::owner::Owner;
-use super::peer::{Ending, Peer, Taken};
+use super::rtp_forwarder::RtpForwarder;
+use super::webrtc_peer::{CloseReason, Taken, WebRtcPeer};
 
 /// Largest datagram received: above every path MTU that DTLS and SRTP use.
 pub(super) const DATAGRAM_MAX: usize = 2048;
 
 /// One microphone that is served.
-pub(super) struct Line {
-    peer: Peer,
+pub(super) struct PeerConnection {
+    peer: WebRtcPeer,
     socket: UdpSocket,
-    owner: Owner,
+    owner: RtpForwarder,
 }
 
-impl Line {
+impl PeerConnection {
     /// `socket` must not block.
-    pub(super) fn new(peer: Peer, socket: UdpSocket, owner: Owner) -> Self {
+    pub(super) fn new(peer: WebRtcPeer, socket: UdpSocket, owner: RtpForwarder) -> Self {
         Self {
             peer,
             socket,
@@ -36,7 +36,7 @@ impl Line {
         &mut self,
         buffer: &mut [u8; DATAGRAM_MAX],
         now: Instant,
-    ) -> Result<Option<Instant>, Ending> {
+    ) -> Result<Option<Instant>, CloseReason> {
         let (n, from) = match self.socket.recv_from(buffer) {
             Ok(datagram) => datagram,
             // Nothing after all, or an ICMP answer to something that was sent: the path may
@@ -45,7 +45,7 @@ impl Line {
         };
         match self.peer.take(&buffer[..n], from, now) {
             Taken::Nothing => Ok(None),
-            Taken::Sound(heard) => {
+            Taken::Rtp(heard) => {
                 self.owner.hear(heard, now);
                 Ok(None)
             }
@@ -54,7 +54,7 @@ impl Line {
     }
 
     /// Serves everything but the socket. Says when the next time is.
-    pub(super) fn settle(&mut self, now: Instant) -> Result<Instant, Ending> {
+    pub(super) fn settle(&mut self, now: Instant) -> Result<Instant, CloseReason> {
         let settled = self.peer.settle(now);
         self.flush();
         if settled? {
@@ -76,20 +76,20 @@ impl Line {
     }
 
     /// Says goodbye and ends.
-    pub(super) fn close(mut self, ending: Ending, now: Instant) {
+    pub(super) fn close(mut self, ending: CloseReason, now: Instant) {
         self.peer.leave(now);
         self.flush();
         self.owner.ended(ending);
     }
 }
 
-fn passing(error: io::Error) -> Result<(), Ending> {
+fn passing(error: io::Error) -> Result<(), CloseReason> {
     match error.kind() {
         io::ErrorKind::WouldBlock
         | io::ErrorKind::Interrupted
         | io::ErrorKind::ConnectionRefused
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable => Ok(()),
-        _ => Err(Ending::Broken),
+        _ => Err(CloseReason::Broken),
     }
 }

@@ -2,27 +2,28 @@
 
 use std::sync::LazyLock;
 
-use super::super::answer::OPUS_WISHES;
-use super::super::offer::tests::{BROWSER, body};
-use super::super::speaker::Speaker;
+use super::super::sdp_answer::OPUS_WISHES;
+use super::super::sdp_offer::tests::{BROWSER, body};
+use super::super::tests::browser::TestBrowser;
 use super::*;
 use crate::clock;
 use proptest::prelude::{ProptestConfig, any};
 
-fn offer() -> Offer {
-    Offer::parse(&body("offer", BROWSER)).unwrap()
+fn offer() -> SdpOffer {
+    SdpOffer::parse(&body("offer", BROWSER)).unwrap()
 }
 
 fn local() -> SocketAddr {
     "127.0.0.1:39000".parse().unwrap()
 }
 
-fn answering_at(offer: Offer, now: Instant) -> (Peer, Answer) {
-    static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::new().unwrap()));
-    Peer::answering(&IDENTITY, offer, local(), IDLE, 7, now).unwrap()
+fn answering_at(offer: SdpOffer, now: Instant) -> (WebRtcPeer, SdpAnswer) {
+    static IDENTITY: LazyLock<Arc<DtlsIdentity>> =
+        LazyLock::new(|| Arc::new(DtlsIdentity::new().unwrap()));
+    WebRtcPeer::answering(&IDENTITY, offer, local(), IDLE, 7, now).unwrap()
 }
 
-fn answering(offer: Offer) -> (Peer, Answer) {
+fn answering(offer: SdpOffer) -> (WebRtcPeer, SdpAnswer) {
     answering_at(offer, clock::now())
 }
 
@@ -44,7 +45,7 @@ fn the_answer_receives_opus_on_one_address_of_ours() {
 #[test]
 fn a_firefox_is_answered_under_its_own_payload_type() {
     let firefox = include_str!("../../tests/fuzz/offers/firefox.json");
-    let (_, answer) = answering(Offer::parse(firefox.as_bytes()).unwrap());
+    let (_, answer) = answering(SdpOffer::parse(firefox.as_bytes()).unwrap());
     assert!(
         answer.sdp.contains("a=rtpmap:109 opus/48000/2"),
         "{}",
@@ -60,7 +61,7 @@ fn a_firefox_is_answered_under_its_own_payload_type() {
 #[test]
 fn the_answer_repeats_the_offers_tag_and_bundle_and_names_the_peers_address() {
     let tagged = BROWSER.replace("a=mid:0", "a=mid:voice");
-    let alone = answering(Offer::parse(&body("offer", &tagged)).unwrap())
+    let alone = answering(SdpOffer::parse(&body("offer", &tagged)).unwrap())
         .1
         .sdp;
     assert!(
@@ -68,7 +69,7 @@ fn the_answer_repeats_the_offers_tag_and_bundle_and_names_the_peers_address() {
         "{alone}"
     );
     let bundled = tagged.replace("BUNDLE 0", "BUNDLE voice");
-    let both = answering(Offer::parse(&body("offer", &bundled)).unwrap())
+    let both = answering(SdpOffer::parse(&body("offer", &bundled)).unwrap())
         .1
         .sdp;
     for line in [
@@ -119,17 +120,17 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// A peer and a browser on a path of no length, in virtual time.
 struct Call {
-    peer: Peer,
-    speaker: Speaker,
+    peer: WebRtcPeer,
+    speaker: TestBrowser,
     now: Instant,
 }
 
 impl Call {
     /// Answered, but for what `change` does to what the worker reads.
-    fn answered(change: impl FnOnce(&mut Offer)) -> Self {
+    fn answered(change: impl FnOnce(&mut SdpOffer)) -> Self {
         let now = clock::now();
-        let (mut speaker, offer) = Speaker::offering(local().ip(), 7, now).unwrap();
-        let mut offer = Offer::parse(&offer).unwrap();
+        let (mut speaker, offer) = TestBrowser::offering(local().ip(), 7, now).unwrap();
+        let mut offer = SdpOffer::parse(&offer).unwrap();
         change(&mut offer);
         let (peer, answer) = answering_at(offer, now);
         speaker.take(&answer.sdp, now).unwrap();
@@ -147,12 +148,12 @@ impl Call {
     }
 
     /// Both sides do what is due. Whether the peer has just connected.
-    fn step(&mut self) -> Result<bool, Ending> {
+    fn step(&mut self) -> Result<bool, CloseReason> {
         self.step_losing(|_| false)
     }
 
     /// The same, on a path that loses some of what the peer says.
-    fn step_losing(&mut self, mut loses: impl FnMut(&[u8]) -> bool) -> Result<bool, Ending> {
+    fn step_losing(&mut self, mut loses: impl FnMut(&[u8]) -> bool) -> Result<bool, CloseReason> {
         self.now += STEP;
         // A browser that was refused fails, and that is its own affair.
         let _ = self.speaker.settle(self.now);
@@ -170,7 +171,7 @@ impl Call {
     }
 
     /// Steps until the peer ends, and how long that took.
-    fn runs_out(&mut self) -> (Ending, Duration) {
+    fn runs_out(&mut self) -> (CloseReason, Duration) {
         let start = self.now;
         loop {
             if let Err(ending) = self.step() {
@@ -192,7 +193,7 @@ fn sound_is_only_heard_and_moves_the_end_away() {
             .unwrap();
         let (datagram, _) = call.speaker.said().unwrap();
         let from = call.speaker.local();
-        let Taken::Sound(Heard::Packet(packet)) = call.peer.take(&datagram, from, call.now) else {
+        let Taken::Rtp(Heard::Packet(packet)) = call.peer.take(&datagram, from, call.now) else {
             panic!("packet {sequence} is not heard");
         };
         assert_eq!(packet.header.sequence_number, sequence);
@@ -204,7 +205,7 @@ fn sound_is_only_heard_and_moves_the_end_away() {
         );
     }
     let (ending, after) = call.runs_out();
-    assert_eq!(ending, Ending::Idle);
+    assert_eq!(ending, CloseReason::Idle);
     assert!((IDLE..=IDLE + 2 * STEP).contains(&after), "{after:?}");
 }
 
@@ -212,7 +213,7 @@ fn sound_is_only_heard_and_moves_the_end_away() {
 fn a_certificate_that_the_offer_did_not_announce_gets_no_connection() {
     let mut call = Call::answered(|offer| offer.fingerprints[0][31] ^= 1);
     let (ending, _) = call.runs_out();
-    assert_eq!(ending, Ending::NeverConnected);
+    assert_eq!(ending, CloseReason::NeverConnected);
     assert!(call.peer.path.remote().is_some(), "the path was there");
     assert!(call.peer.srtp.is_none(), "and no keys");
 }
@@ -276,7 +277,7 @@ fn a_flood_of_fragments_neither_ends_the_process_nor_hides_a_goodbye() {
     }
     call.step().unwrap();
     call.speaker.close().unwrap();
-    assert_eq!(call.runs_out().0, Ending::Closed);
+    assert_eq!(call.runs_out().0, CloseReason::Closed);
 }
 
 #[test]
@@ -310,7 +311,7 @@ fn a_browser_that_is_heard_but_does_not_check_stays() {
 fn checks_with_another_password_open_no_path() {
     let mut call = Call::answered(|offer| offer.ufrag.push('x'));
     let (ending, _) = call.runs_out();
-    assert_eq!(ending, Ending::NeverConnected);
+    assert_eq!(ending, CloseReason::NeverConnected);
     assert!(call.peer.path.remote().is_none());
 }
 
@@ -331,7 +332,7 @@ fn the_browser_is_told_of_its_reception_once_a_second_while_it_speaks() {
         }
         call.peer.settle(call.now).unwrap();
         while let Some((datagram, _)) = call.peer.said() {
-            reports += usize::from(matches!(Kind::of(&datagram), Kind::Report(7)));
+            reports += usize::from(matches!(DatagramKind::of(&datagram), DatagramKind::Rtcp(7)));
             call.speaker.hear(&datagram, local(), call.now);
         }
     }
@@ -342,7 +343,7 @@ fn the_browser_is_told_of_its_reception_once_a_second_while_it_speaks() {
 fn a_goodbye_ends_it_at_once() {
     let mut call = Call::up();
     call.speaker.close().unwrap();
-    assert_eq!(call.runs_out(), (Ending::Closed, STEP));
+    assert_eq!(call.runs_out(), (CloseReason::Closed, STEP));
 }
 
 #[test]
@@ -356,7 +357,7 @@ fn a_browser_that_falls_silent_is_gone_within_ten_seconds() {
             break ending;
         }
     };
-    assert_eq!(ending, Ending::Disconnected);
+    assert_eq!(ending, CloseReason::Disconnected);
     assert!(call.now - start < Duration::from_secs(10));
 }
 
@@ -366,7 +367,7 @@ fn a_browser_that_never_comes_is_waited_for_fifteen_seconds() {
     let mut now = clock::now();
     assert_eq!(peer.settle(now + CONNECT_WITHIN / 2), Ok(false));
     now += CONNECT_WITHIN + STEP;
-    assert_eq!(peer.settle(now), Err(Ending::NeverConnected));
+    assert_eq!(peer.settle(now), Err(CloseReason::NeverConnected));
 }
 
 proptest::proptest! {
@@ -391,7 +392,7 @@ proptest::proptest! {
             datagram.extend(rest);
             let now = clock::now();
             let taken = peer.take(&datagram, from, now);
-            proptest::prop_assert!(!matches!(taken, Taken::Sound(_)));
+            proptest::prop_assert!(!matches!(taken, Taken::Rtp(_)));
             while peer.said().is_some() {}
             let _ = peer.settle(now);
         }
