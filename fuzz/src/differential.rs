@@ -18,9 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-use crate::wire::chunked::{self, Step};
+use crate::wire::chunked::{self, ChunkEvent};
 use crate::wire::framing::Framing;
-use crate::wire::head::{Limits, RequestHead, Scanner, Version};
+use crate::wire::head::{HeadLimits, RequestHead, HeadScanner, Version};
 
 /// Turns that the reference gets to read a stream of at most some kilobytes.
 const TURNS: usize = 10_000;
@@ -63,12 +63,12 @@ pub fn ours(bytes: &[u8]) -> Vec<Heard> {
 }
 
 fn head(bytes: &[u8]) -> Option<(RequestHead, usize)> {
-    let whole = Scanner::default().scan(bytes, &Limits::REQUEST);
+    let whole = HeadScanner::default().scan(bytes, &HeadLimits::REQUEST);
     // However the bytes arrive, the verdict is the same.
-    let mut scanner = Scanner::default();
+    let mut scanner = HeadScanner::default();
     let mut pieces = Ok(None);
     for end in 1..=bytes.len() {
-        pieces = scanner.scan(&bytes[..end], &Limits::REQUEST);
+        pieces = scanner.scan(&bytes[..end], &HeadLimits::REQUEST);
         if !matches!(pieces, Ok(None)) {
             break;
         }
@@ -80,7 +80,7 @@ fn head(bytes: &[u8]) -> Option<(RequestHead, usize)> {
         show(bytes)
     );
     let n = whole.ok()??;
-    let head = RequestHead::parse(&bytes[..n], &Limits::REQUEST).ok()?;
+    let head = RequestHead::parse(&bytes[..n], &HeadLimits::REQUEST).ok()?;
     Some((head, n))
 }
 
@@ -104,18 +104,18 @@ fn body(bytes: &[u8], framing: Framing) -> Option<(Vec<u8>, usize)> {
 
 /// Content and length of a chunked body whose bytes arrive `piece` by `piece`.
 fn dechunk(bytes: &[u8], piece: usize) -> Option<(Vec<u8>, usize)> {
-    let (mut scanner, mut body) = (chunked::Scanner::default(), Vec::new());
+    let (mut scanner, mut body) = (chunked::ChunkScanner::default(), Vec::new());
     let (mut at, mut there) = (0, 0);
     loop {
         match scanner.step(&bytes[at..there]).ok()? {
-            Step::Skip(n) => at += n,
-            Step::Data(n) => {
+            ChunkEvent::Skip(n) => at += n,
+            ChunkEvent::Data(n) => {
                 body.extend_from_slice(&bytes[at..at + n]);
                 at += n;
             }
-            Step::End(n, _) => return Some((body, at + n)),
-            Step::More if there == bytes.len() => return None,
-            Step::More => there = there.saturating_add(piece).min(bytes.len()),
+            ChunkEvent::End(n, _) => return Some((body, at + n)),
+            ChunkEvent::More if there == bytes.len() => return None,
+            ChunkEvent::More => there = there.saturating_add(piece).min(bytes.len()),
         }
     }
 }

@@ -18,7 +18,7 @@ pub use self::outgoing::Outgoing;
 use self::outgoing::encode;
 use crate::clock;
 use crate::tls::{self, Trust};
-use crate::wire::{Body, Conn, HeadError, Limits, framing};
+use crate::wire::{Conn, HeadError, HeadLimits, MessageBody, framing};
 
 /// Interim responses that are skipped before a final one.
 const INTERIM_MAX: usize = 8;
@@ -77,7 +77,7 @@ impl Client {
             .await
             .map_err(ClientError::Io)?;
         for _ in 0..INTERIM_MAX {
-            let head = match conn.read_response(&Limits::RESPONSE, call.within).await {
+            let head = match conn.read_response(&HeadLimits::RESPONSE, call.within).await {
                 Ok(Some(head)) => head,
                 Ok(None) => return Err(ClientError::Io(io::ErrorKind::UnexpectedEof.into())),
                 Err(HeadError::Io(error)) => return Err(ClientError::Io(error)),
@@ -94,7 +94,7 @@ impl Client {
                 status: head.status,
                 fields: head.fields,
                 conn,
-                body: Body::new(framing),
+                body: MessageBody::new(framing),
                 line: Vec::new(),
             });
         }

@@ -17,7 +17,7 @@ use smol::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Cursor};
 use super::reply::{Content, Reply};
 use crate::wire::digits;
 use crate::wire::fields::write_line;
-use crate::wire::{Limits, RequestHead, ResponseHead};
+use crate::wire::{HeadLimits, RequestHead, ResponseHead};
 
 /// What goes into `async-h1` and comes out of it in memory.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ fn settle(
         .position(|w| w == b"\r\n\r\n")
         .ok_or_else(broken)?
         + 4;
-    let head = ResponseHead::parse(&encoded[..end], &Limits::RESPONSE)?;
+    let head = ResponseHead::parse(&encoded[..end], &HeadLimits::RESPONSE)?;
     let bodiless = head.status == 204 || head.status == 304 || head.status < 200;
     let mut out = Vec::with_capacity(encoded.len() + 256);
     status_line(&mut out, head.status);
@@ -229,7 +229,7 @@ mod tests {
     fn a_request_keeps_its_fields_but_not_its_way_of_framing() {
         let text =
             &b"POST /api?x=1 HTTP/1.1\r\nHost: a\r\nX: y\r\nExpect: 100-continue\r\n\r\n"[..];
-        let mut head = RequestHead::parse(text, &Limits::REQUEST).unwrap();
+        let mut head = RequestHead::parse(text, &HeadLimits::REQUEST).unwrap();
         head.fields.push(b"X-Bytes", b"caf\xc3\xa9");
         head.fields.push(b"Content-Type", b"application/json");
         head.fields.push(b"X-Long", &[b'y'; 12_000]);

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::exec::Stop;
 use crate::ids::{self, RequestId};
 use crate::wire::tcp::Accepted;
-use crate::wire::{Body, Conn, HeadError, Limits, RequestHead, Socket, digits};
+use crate::wire::{Conn, HeadError, HeadLimits, MessageBody, RequestHead, Socket, digits};
 
 /// Wait for the next request on an idle connection: longer than browsers and proxies keep theirs.
 const IDLE: Duration = Duration::from_secs(75);
@@ -72,7 +72,7 @@ pub(super) async fn serve(
             Err(error) => return Box::pin(refuse(conn, error)).await,
         };
         let id = name(head.fields.get("x-request-id"));
-        let body = Body::new(head.framing);
+        let body = MessageBody::new(head.framing);
         let keep = head.keep_alive;
         let done = service
             .serve(Exchange {
@@ -107,7 +107,7 @@ async fn next_head(
     if conn.unread().is_empty() && !begins(conn, stop, place).await {
         return Ok(None);
     }
-    conn.read_request(&Limits::REQUEST, HEAD).await
+    conn.read_request(&HeadLimits::REQUEST, HEAD).await
 }
 
 /// Waits for the first byte of a request; `false` when the connection is better closed. One that
@@ -115,7 +115,7 @@ async fn next_head(
 /// for either itself would cost every connection a registration for every request.
 async fn begins(conn: &mut Conn, stop: &Stop, place: &Place) -> bool {
     let since = clock::now();
-    conn.alarm().arm(IDLE);
+    conn.deadline().arm(IDLE);
     let mut fill = pin!(conn.fill());
     poll_fn(|cx| match fill.as_mut().poll(cx) {
         Poll::Pending if stop.is_wished() => Poll::Ready(false),

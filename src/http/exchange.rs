@@ -15,7 +15,7 @@ use super::reply::{Content, Failure, Reply, Source, Upgraded};
 use crate::clock;
 use crate::ids::RequestId;
 use crate::wire::fields::write_line;
-use crate::wire::{Body, BodyError, Conn, Framing, RequestHead, Version};
+use crate::wire::{BodyError, Conn, Framing, MessageBody, RequestHead, Version};
 
 /// Largest content of an API request. The largest legal one is a heartbeat: 1,000 sessions of
 /// about 600 bytes.
@@ -39,7 +39,7 @@ pub struct Exchange {
     /// The head.
     pub head: RequestHead,
     /// The content, unread so far.
-    pub body: Body,
+    pub body: MessageBody,
     /// The connection.
     pub conn: Conn,
     /// The client, or the proxy before it.

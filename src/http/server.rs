@@ -102,7 +102,7 @@ impl Listener {
                 roused = clock::now();
                 rouses = rouses.saturating_sub(1);
                 descriptors::look();
-                wire::alarm::rouse();
+                wire::deadline::wake_all();
             }
             if !descriptors::admit() {
                 // Who waits is let in, in turn, as soon as idle connections have given way.
@@ -144,7 +144,7 @@ impl Listener {
         }
         drop(self);
         let deadline = clock::now() + grace;
-        wire::alarm::rouse();
+        wire::deadline::wake_all();
         while !doors.is_empty() && clock::now() < deadline {
             clock::sleep(EXHAUSTED_PAUSE).await;
         }

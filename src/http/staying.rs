@@ -165,7 +165,7 @@ fn the_end_waits_for_what_is_being_answered_and_for_nothing_else() {
 
 #[test]
 fn the_end_comes_at_the_deadline_whatever_is_being_answered() {
-    let server = serve(Admission::default(), wire::alarm::TICK);
+    let server = serve(Admission::default(), wire::deadline::TICK);
     let mut slow = connect(server.address);
     slow.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();

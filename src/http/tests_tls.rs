@@ -13,7 +13,7 @@ use super::server::Certificates;
 use super::tests::{client, serve};
 use crate::exec;
 use crate::tls::{self, Trust};
-use crate::wire::{Socket, relay};
+use crate::wire::{Socket, tunnel};
 
 /// A new one each time.
 fn certificate() -> Arc<ServerConfig> {
@@ -68,8 +68,8 @@ fn a_tunnel_between_tls_and_plain_passes_every_byte_both_ways() {
     let a = Socket::Tls(Box::new(futures_rustls::TlsStream::Server(a.unwrap())));
     let mut far = far.unwrap();
     let tunnel = exec::spawn(async move {
-        let traffic = relay::Traffic::default();
-        relay::run(a, b"early", b, b"", &traffic, std::future::pending()).await;
+        let traffic = tunnel::Traffic::default();
+        tunnel::run(a, b"early", b, b"", &traffic, std::future::pending()).await;
         (traffic.forth.into_inner(), traffic.back.into_inner())
     });
     let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();

@@ -11,7 +11,7 @@ use super::upload::Upload;
 use crate::http::Exchange;
 use crate::http::client::ClientError;
 use crate::http::exchange::STALL;
-use crate::wire::{BodyError, HeadError, Limits, ResponseHead, Version};
+use crate::wire::{BodyError, HeadError, HeadLimits, ResponseHead, Version};
 
 /// Wait for the head of an upstream's answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -152,7 +152,7 @@ fn is_final(answer: &ResponseHead) -> bool {
 }
 
 async fn next_head(leg: &mut Leg) -> Result<ResponseHead, Fault> {
-    match leg.read_response(&Limits::RESPONSE, ANSWER).await {
+    match leg.read_response(&HeadLimits::RESPONSE, ANSWER).await {
         Ok(Some(head)) => Ok(head),
         Ok(None) => Err(Fault::Upstream(io::ErrorKind::UnexpectedEof.into())),
         Err(HeadError::Io(error)) => Err(Fault::Upstream(error)),

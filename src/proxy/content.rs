@@ -6,7 +6,7 @@
 use crate::clock;
 use crate::http::Exchange;
 use crate::http::exchange::STALL;
-use crate::wire::{Body, BodyError, Framing};
+use crate::wire::{BodyError, Framing, MessageBody};
 
 /// Largest request content that is sent in one piece with its head, and again when a reused
 /// connection turns out to be stale.
@@ -70,7 +70,7 @@ pub(super) async fn gather(exchange: &mut Exchange) -> Result<Content, BodyError
 pub(super) fn settle(exchange: &mut Exchange, content: &Content) {
     if let Content::Here(n) = content {
         exchange.conn.consume(*n);
-        exchange.body = Body::new(Framing::Empty);
+        exchange.body = MessageBody::new(Framing::Empty);
     }
 }
 

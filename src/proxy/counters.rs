@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::Sheet;
-use crate::wire::relay::Traffic;
+use crate::wire::tunnel::Traffic;
 
 /// Counts of one proxy.
 #[derive(Debug, Default)]

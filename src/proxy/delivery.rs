@@ -12,7 +12,7 @@ use super::policy::Policy;
 use super::pool::{Leg, Upstream};
 use crate::http::exchange::STALL;
 use crate::wire::fields::write_line;
-use crate::wire::{Body, BodyError, Conn, Fields, Framing, ResponseHead};
+use crate::wire::{BodyError, Conn, Fields, Framing, MessageBody, ResponseHead};
 
 /// Silence inside an upstream's answer: event streams send a sign of life every 15 s.
 const UPSTREAM_STALL: Duration = Duration::from_secs(120);
@@ -42,7 +42,7 @@ pub(super) async fn deliver(
     client: &mut Conn,
     out: &mut Final,
     upstream: &mut Leg,
-    body: &mut Body,
+    body: &mut MessageBody,
     mut injector: Option<Box<Injector>>,
 ) -> Result<(), Broken> {
     if upstream.unread().is_empty() && !body.is_done() {

@@ -17,7 +17,7 @@ use crate::http::client::Client;
 use crate::http::exchange::content_failure;
 use crate::http::reply::{Failure, Reply};
 use crate::http::{Done, Exchange};
-use crate::wire::{Body, BodyError, Framing, Method, framing};
+use crate::wire::{BodyError, Framing, MessageBody, Method, framing};
 
 /// Forwards exchanges, keeping upstream connections.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Proxy {
         let changed =
             injector.is_some() || (policy.snippet.is_some() && to_head && is_document(&answer));
         let mut out = heads::answer(&exchange.head, &answer, framing, changed);
-        let mut body = Body::new(framing);
+        let mut body = MessageBody::new(framing);
         let sent = deliver(&mut exchange.conn, &mut out, &mut leg, &mut body, injector).await;
         if let Err(broken) = sent {
             log::debug!(target: "proxy", "{upstream}: answer broke off: {broken}");

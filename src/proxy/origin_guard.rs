@@ -46,13 +46,13 @@ pub fn guard(head: &RequestHead) -> Result<Option<Reply>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Limits;
+    use crate::wire::HeadLimits;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 
     fn head(method: &str, target: &str, fields: &str) -> RequestHead {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-        RequestHead::parse(text.as_bytes(), &Limits::REQUEST).unwrap()
+        RequestHead::parse(text.as_bytes(), &HeadLimits::REQUEST).unwrap()
     }
 
     #[test]

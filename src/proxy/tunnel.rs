@@ -9,7 +9,7 @@ use super::pool::Leg;
 use crate::http::exchange::STALL;
 use crate::http::{Done, Exchange, Rest};
 use crate::wire::ResponseHead;
-use crate::wire::relay::{self, Traffic};
+use crate::wire::tunnel::{self, Traffic};
 
 /// Whether an upstream switched to the one protocol that it was asked for (RFC 9110 section 7.8).
 pub(super) fn is_websocket(answer: &ResponseHead) -> bool {
@@ -46,7 +46,7 @@ pub(super) async fn tunnel(
                 None => std::future::pending().await,
             }
         };
-        relay::run(
+        tunnel::run(
             client,
             &client_early,
             upstream,

@@ -24,10 +24,10 @@ impl std::error::Error for BadChunk {}
 
 /// What the bytes at the start of the buffer are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ChunkEvent {
     /// Framing: drop this many bytes and ask again.
     Skip(usize),
-    /// Body data: this many bytes, then ask again.
+    /// MessageBody data: this many bytes, then ask again.
     Data(usize),
     /// More bytes are needed.
     More,
@@ -44,30 +44,30 @@ enum State {
     Done,
 }
 
-/// Walks a chunked body. The caller shows the unread bytes to [`Scanner::step`] and drops what it
+/// Walks a chunked body. The caller shows the unread bytes to [`ChunkScanner::step`] and drops what it
 /// is told to.
 #[derive(Clone, Debug)]
-pub struct Scanner {
+pub struct ChunkScanner {
     state: State,
 }
 
-impl Default for Scanner {
+impl Default for ChunkScanner {
     fn default() -> Self {
         Self { state: State::Size }
     }
 }
 
-impl Scanner {
+impl ChunkScanner {
     /// Says what `unread` starts with.
     ///
     /// # Errors
     /// As soon as the bytes cannot become a valid chunked body, or a line is over its limit.
-    pub fn step(&mut self, unread: &[u8]) -> Result<Step, BadChunk> {
+    pub fn step(&mut self, unread: &[u8]) -> Result<ChunkEvent, BadChunk> {
         match self.state {
             State::Size => self.size_line(unread),
             State::Data(left) => {
                 if unread.is_empty() {
-                    return Ok(Step::More);
+                    return Ok(ChunkEvent::More);
                 }
                 let n = usize::try_from(left)
                     .unwrap_or(usize::MAX)
@@ -78,27 +78,27 @@ impl Scanner {
                 } else {
                     State::Data(left)
                 };
-                Ok(Step::Data(n))
+                Ok(ChunkEvent::Data(n))
             }
             State::DataEnd => match unread {
-                [] | [b'\r'] => Ok(Step::More),
+                [] | [b'\r'] => Ok(ChunkEvent::More),
                 [b'\r', b'\n', ..] => {
                     self.state = State::Size;
-                    Ok(Step::Skip(2))
+                    Ok(ChunkEvent::Skip(2))
                 }
                 _ => Err(BadChunk("chunk data is not followed by CRLF")),
             },
             State::Trailers => self.trailers(unread),
-            State::Done => Ok(Step::End(0, Fields::new())),
+            State::Done => Ok(ChunkEvent::End(0, Fields::new())),
         }
     }
 
-    fn size_line(&mut self, unread: &[u8]) -> Result<Step, BadChunk> {
+    fn size_line(&mut self, unread: &[u8]) -> Result<ChunkEvent, BadChunk> {
         let Some(line) = line(unread, SIZE_LINE_MAX, "chunk-size line too long")? else {
             // Refuse what can never become a size before its line is complete.
             return match unread.first() {
                 Some(b) if !b.is_ascii_hexdigit() => Err(BadChunk("chunk size is not hexadecimal")),
-                _ => Ok(Step::More),
+                _ => Ok(ChunkEvent::More),
             };
         };
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
@@ -117,21 +117,21 @@ impl Scanner {
         } else {
             State::Data(size)
         };
-        Ok(Step::Skip(line.len() + 2))
+        Ok(ChunkEvent::Skip(line.len() + 2))
     }
 
-    fn trailers(&mut self, unread: &[u8]) -> Result<Step, BadChunk> {
+    fn trailers(&mut self, unread: &[u8]) -> Result<ChunkEvent, BadChunk> {
         let mut fields = Fields::new();
         let mut at = 0;
         loop {
             let room = TRAILERS_MAX.saturating_sub(at);
             let Some(text) = line(&unread[at..], room, "trailer section too large")? else {
-                return Ok(Step::More);
+                return Ok(ChunkEvent::More);
             };
             at += text.len() + 2;
             if text.is_empty() {
                 self.state = State::Done;
-                return Ok(Step::End(at, fields));
+                return Ok(ChunkEvent::End(at, fields));
             }
             let colon = text.iter().position(|b| *b == b':');
             let (name, value) = text.split_at(colon.ok_or(BadChunk("trailer without a colon"))?);
@@ -234,17 +234,17 @@ mod tests {
 
     /// Feeds `wire` in pieces of `piece` bytes; the body and what was left unread.
     fn decode(wire: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<u8>), &'static str> {
-        let (mut scanner, mut unread, mut body) = (Scanner::default(), Vec::new(), Vec::new());
+        let (mut scanner, mut unread, mut body) = (ChunkScanner::default(), Vec::new(), Vec::new());
         let mut pieces = wire.chunks(piece.max(1));
         loop {
             match scanner.step(&unread).map_err(|e| e.0)? {
-                Step::Skip(n) => drop(unread.drain(..n)),
-                Step::Data(n) => body.extend(unread.drain(..n)),
-                Step::More => match pieces.next() {
+                ChunkEvent::Skip(n) => drop(unread.drain(..n)),
+                ChunkEvent::Data(n) => body.extend(unread.drain(..n)),
+                ChunkEvent::More => match pieces.next() {
                     Some(p) => unread.extend_from_slice(p),
                     None => return Err("truncated"),
                 },
-                Step::End(n, _) => {
+                ChunkEvent::End(n, _) => {
                     unread.drain(..n);
                     unread.extend(pieces.flatten());
                     return Ok((body, unread));

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use smol::io::{AsyncRead as _, AsyncWriteExt as _};
 
-use super::alarm::Alarm;
 use super::buffer::{Buffer, SIZES};
+use super::deadline::Deadline;
 use super::digits;
 use super::socket::Socket;
 
 /// Reads in a row after which a connection that always has more lets other tasks of its thread
 /// run: a MiB of a bulk body.
-const TURN: u32 = 16;
+const YIELD_AFTER: u32 = 16;
 
 /// Room for a chunk-size line: 16 hex digits and CRLF.
 const CHUNK_LINE: usize = 18;
@@ -33,8 +33,8 @@ pub struct Conn {
     /// Class of the buffer that the next bytes are read into.
     class: usize,
     /// Reads since there was last nothing to read.
-    turn: u32,
-    alarm: Alarm,
+    reads: u32,
+    deadline: Deadline,
 }
 
 impl Conn {
@@ -47,8 +47,8 @@ impl Conn {
             start: 0,
             end: 0,
             class: 0,
-            turn: 0,
-            alarm: Alarm::new(),
+            reads: 0,
+            deadline: Deadline::new(),
         }
     }
 
@@ -68,8 +68,8 @@ impl Conn {
 
     /// The deadline of what is read and written next.
     #[must_use]
-    pub fn alarm(&self) -> &Alarm {
-        &self.alarm
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
     }
 
     /// Bytes received but not yet used.
@@ -144,15 +144,15 @@ impl Conn {
     /// leave unread. There is no buffer while nothing is there to be read.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when the alarm goes off, else as the kernel says.
+    /// [`io::ErrorKind::TimedOut`] when the deadline goes off, else as the kernel says.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        let alarm = self.alarm.clone();
-        alarm.guard(poll_fn(|cx| self.poll_fill(cx))).await
+        let deadline = self.deadline.clone();
+        deadline.guard(poll_fn(|cx| self.poll_fill(cx))).await
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.turn == TURN {
-            self.turn = 0;
+        if self.reads == YIELD_AFTER {
+            self.reads = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -161,7 +161,7 @@ impl Conn {
                 self.buffer = None;
             }
             if self.socket.poll_readable(cx).is_pending() {
-                self.turn = 0;
+                self.reads = 0;
                 return Poll::Pending;
             }
         }
@@ -174,11 +174,11 @@ impl Conn {
         match read {
             Poll::Ready(Ok(n)) => {
                 self.end += n;
-                self.turn += 1;
+                self.reads += 1;
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                self.turn = 0;
+                self.reads = 0;
                 self.rest();
             }
         }
@@ -203,19 +203,21 @@ impl Conn {
         stall: Duration,
     ) -> io::Result<()> {
         IoSlice::advance_slices(&mut parts, 0);
-        let Self { socket, alarm, .. } = self;
+        let Self {
+            socket, deadline, ..
+        } = self;
         while !parts.is_empty() {
-            alarm.arm(stall);
-            let n = alarm.guard(socket.write_vectored(parts)).await?;
+            deadline.arm(stall);
+            let n = deadline.guard(socket.write_vectored(parts)).await?;
             if n == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             IoSlice::advance_slices(&mut parts, n);
         }
         if matches!(socket, Socket::Tls(_)) {
-            alarm.guard(socket.flush()).await?;
+            deadline.guard(socket.flush()).await?;
         }
-        alarm.disarm();
+        deadline.disarm();
         Ok(())
     }
 
@@ -249,9 +251,11 @@ impl Conn {
     /// what still comes, up to `bytes` and `span`, because closing with unread bytes would make
     /// the kernel throw the answer away (RFC 9112 section 9.6).
     pub async fn linger(mut self, bytes: usize, span: Duration) {
-        self.alarm.arm(span);
-        let Self { socket, alarm, .. } = &mut self;
-        let _ = alarm.guard(socket.close()).await;
+        self.deadline.arm(span);
+        let Self {
+            socket, deadline, ..
+        } = &mut self;
+        let _ = deadline.guard(socket.close()).await;
         let mut taken = self.unread().len();
         self.consume(taken);
         while taken < bytes {
@@ -295,7 +299,7 @@ mod tests {
                     (in_a_row, read) = (in_a_row + 1, read + 1);
                 }
             }
-            assert!(in_a_row <= TURN);
+            assert!(in_a_row <= YIELD_AFTER);
         }
         drop(conn);
         writer.join().unwrap();

@@ -1,7 +1,7 @@
 //! How long a message body is (RFC 9112 section 6.3), decided once and strictly.
 
 use super::fields::Fields;
-use super::head::{Refusal, Version};
+use super::head::{HeadRefusal, Version};
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Framing {
 ///
 /// # Errors
 /// 400 where two readings are possible, 501 for a transfer coding before `chunked`.
-pub fn of_request(fields: &Fields, version: Version) -> Result<Framing, Refusal> {
+pub fn of_request(fields: &Fields, version: Version) -> Result<Framing, HeadRefusal> {
     match explicit(fields, version)? {
         Some(framing) => Ok(framing),
         None => Ok(Framing::Empty),
@@ -37,7 +37,7 @@ pub fn of_response(
     version: Version,
     status: u16,
     to_head: bool,
-) -> Result<Framing, Refusal> {
+) -> Result<Framing, HeadRefusal> {
     let explicit = explicit(fields, version)?;
     if to_head || status < 200 || status == 204 || status == 304 {
         return Ok(Framing::Empty);
@@ -45,35 +45,35 @@ pub fn of_response(
     Ok(explicit.unwrap_or(Framing::UntilClose))
 }
 
-fn explicit(fields: &Fields, version: Version) -> Result<Option<Framing>, Refusal> {
+fn explicit(fields: &Fields, version: Version) -> Result<Option<Framing>, HeadRefusal> {
     let codings = fields.count("transfer-encoding");
     let lengths = fields.count("content-length");
     if codings > 0 {
         if lengths > 0 {
-            return Err(Refusal::BadRequest(
+            return Err(HeadRefusal::BadRequest(
                 "both Transfer-Encoding and Content-Length",
             ));
         }
         if version == Version::Http10 {
-            return Err(Refusal::BadRequest(
+            return Err(HeadRefusal::BadRequest(
                 "Transfer-Encoding in an HTTP/1.0 message",
             ));
         }
         if codings > 1 {
-            return Err(Refusal::BadRequest("more than one Transfer-Encoding"));
+            return Err(HeadRefusal::BadRequest("more than one Transfer-Encoding"));
         }
         return codings_of(fields.get("transfer-encoding").unwrap_or_default()).map(Some);
     }
     match lengths {
         0 => Ok(None),
         1 => length(fields.get("content-length").unwrap_or_default()).map(Some),
-        _ => Err(Refusal::BadRequest("more than one Content-Length")),
+        _ => Err(HeadRefusal::BadRequest("more than one Content-Length")),
     }
 }
 
 /// `chunked` and nothing else. Codings that end with one `chunked` have an end that can be found
 /// but are not implemented; with any others it cannot be found at all (RFC 9112 sections 6.1, 6.3).
-fn codings_of(value: &[u8]) -> Result<Framing, Refusal> {
+fn codings_of(value: &[u8]) -> Result<Framing, HeadRefusal> {
     let is_chunked = |c: &[u8]| c.eq_ignore_ascii_case(b"chunked");
     if is_chunked(value) {
         return Ok(Framing::Chunked);
@@ -81,17 +81,18 @@ fn codings_of(value: &[u8]) -> Result<Framing, Refusal> {
     let mut codings = value.rsplit(|b| *b == b',').map(<[u8]>::trim_ascii);
     let ends_with_chunked = codings.next().is_some_and(is_chunked);
     if ends_with_chunked && codings.all(|c| super::fields::is_token(c) && !is_chunked(c)) {
-        return Err(Refusal::NotImplemented(
+        return Err(HeadRefusal::NotImplemented(
             "a transfer coding other than chunked",
         ));
     }
-    Err(Refusal::BadRequest(
+    Err(HeadRefusal::BadRequest(
         "Transfer-Encoding is not exactly chunked",
     ))
 }
 
-fn length(value: &[u8]) -> Result<Framing, Refusal> {
-    const BAD: Refusal = Refusal::BadRequest("Content-Length is not a plain decimal number");
+fn length(value: &[u8]) -> Result<Framing, HeadRefusal> {
+    const BAD: HeadRefusal =
+        HeadRefusal::BadRequest("Content-Length is not a plain decimal number");
     // Leading zeros are legal, but some readers take them for octal.
     if value.is_empty()
         || !value.iter().all(u8::is_ascii_digit)

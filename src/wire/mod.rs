@@ -5,26 +5,26 @@
 //! is written is built from the parsed model, raw header bytes are never copied through. Every
 //! read has a limit and a deadline. `proxy` and `http` enter; nobody else needs to.
 
-pub mod alarm;
-pub mod body;
 mod buffer;
 pub mod chunked;
 pub mod conn;
+pub mod deadline;
 pub mod digits;
 pub mod fields;
 pub mod framing;
 pub mod head;
+pub mod message_body;
 mod pipe;
 mod read_head;
-pub mod relay;
 pub mod socket;
 pub mod target;
 pub mod tcp;
+pub mod tunnel;
 
-pub use body::{Body, BodyError};
 pub use conn::Conn;
 pub use fields::Fields;
 pub use framing::Framing;
-pub use head::{Limits, Method, RequestHead, ResponseHead, Version};
+pub use head::{HeadLimits, Method, RequestHead, ResponseHead, Version};
+pub use message_body::{BodyError, MessageBody};
 pub use read_head::HeadError;
 pub use socket::Socket;

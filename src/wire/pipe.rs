@@ -36,11 +36,11 @@ pub(super) struct Pipe {
 
 /// Why nothing was spliced.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(super) enum SpliceError {
     /// The connection is broken.
     Broken(io::Error),
     /// The kernel does not splice these; copying works.
-    Unfit,
+    Unsupported,
 }
 
 impl Pipe {
@@ -83,9 +83,9 @@ impl Pipe {
         &mut self,
         from: &Tcp,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<usize, Refused>> {
+    ) -> Poll<Result<usize, SpliceError>> {
         let Some((_, inlet)) = &self.ends else {
-            return Poll::Ready(Err(Refused::Unfit));
+            return Poll::Ready(Err(SpliceError::Unsupported));
         };
         // The pipe is empty: what would block is the socket.
         let moved = from.source().poll_call(Direction::Read, cx, || {
@@ -96,8 +96,8 @@ impl Pipe {
                 self.held = n;
                 Ok(n)
             }
-            Err(error) if is_unfit(&error) => Err(Refused::Unfit),
-            Err(error) => Err(Refused::Broken(error)),
+            Err(error) if is_unsupported(&error) => Err(SpliceError::Unsupported),
+            Err(error) => Err(SpliceError::Broken(error)),
         })
     }
 
@@ -131,7 +131,7 @@ fn splice(
     Ok((n, Left::Perhaps))
 }
 
-fn is_unfit(error: &io::Error) -> bool {
+fn is_unsupported(error: &io::Error) -> bool {
     [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::conn::Conn;
-use super::head::{Limits, Refusal, RequestHead, ResponseHead, Scanner};
+use super::head::{HeadLimits, HeadRefusal, HeadScanner, RequestHead, ResponseHead};
 
 /// Why no head could be read.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub enum HeadError {
     /// The peer broke off or the kernel failed.
     Io(io::Error),
     /// The bytes are no acceptable head.
-    Refused(Refusal),
+    Refused(HeadRefusal),
     /// The deadline came.
     Timeout,
 }
@@ -24,7 +24,7 @@ impl Conn {
     /// See [`HeadError`].
     pub async fn read_request(
         &mut self,
-        limits: &Limits,
+        limits: &HeadLimits,
         span: Duration,
     ) -> Result<Option<RequestHead>, HeadError> {
         let Some(len) = self.read_head(limits, span).await? else {
@@ -41,7 +41,7 @@ impl Conn {
     /// See [`HeadError`].
     pub async fn read_response(
         &mut self,
-        limits: &Limits,
+        limits: &HeadLimits,
         span: Duration,
     ) -> Result<Option<ResponseHead>, HeadError> {
         let Some(len) = self.read_head(limits, span).await? else {
@@ -55,15 +55,15 @@ impl Conn {
 
     async fn read_head(
         &mut self,
-        limits: &Limits,
+        limits: &HeadLimits,
         span: Duration,
     ) -> Result<Option<usize>, HeadError> {
-        let mut scanner = Scanner::default();
-        self.alarm().arm(span);
+        let mut scanner = HeadScanner::default();
+        self.deadline().arm(span);
         loop {
             let scanned = scanner.scan(self.unread(), limits);
             if let Some(len) = scanned.map_err(HeadError::Refused)? {
-                self.alarm().disarm();
+                self.deadline().disarm();
                 return Ok(Some(len));
             }
             match self.fill().await {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn request(conn: &mut Conn) -> Result<Option<RequestHead>, HeadError> {
-        smol::block_on(conn.read_request(&Limits::REQUEST, SOON))
+        smol::block_on(conn.read_request(&HeadLimits::REQUEST, SOON))
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         for bytes in [&b""[..], b"GET / HT"] {
             client.write_all(bytes).unwrap();
             let short = Duration::from_millis(1);
-            let head = smol::block_on(conn.read_request(&Limits::REQUEST, short));
+            let head = smol::block_on(conn.read_request(&HeadLimits::REQUEST, short));
             assert!(matches!(head, Err(HeadError::Timeout)));
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         let refused = request(&mut conn);
         assert!(matches!(
             refused,
-            Err(HeadError::Refused(Refusal::HeadTooLarge(_)))
+            Err(HeadError::Refused(HeadRefusal::HeadTooLarge(_)))
         ));
         drop(conn);
         writer.join().unwrap();

@@ -10,7 +10,7 @@ use super::ClientError;
 use super::error::broken;
 use crate::protocol::reading;
 use crate::tls::Fingerprint;
-use crate::wire::{Body, Conn, Fields, Socket};
+use crate::wire::{Conn, Fields, MessageBody, Socket};
 
 /// Largest answer that is read into memory: a worker's session list is under 1 MiB.
 pub(super) const ANSWER_MAX: usize = 4 * 1024 * 1024;
@@ -79,7 +79,7 @@ pub struct Incoming {
     /// Field lines.
     pub fields: Fields,
     pub(super) conn: Conn,
-    pub(super) body: Body,
+    pub(super) body: MessageBody,
     /// Content before the end of a line.
     pub(super) line: Vec<u8>,
 }

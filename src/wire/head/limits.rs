@@ -11,7 +11,7 @@ pub const VIA: &[u8] = b"1.1 hydraneckwebrtc";
 
 /// What a head may cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct HeadLimits {
     /// Longest head in bytes, request line and final empty line included.
     pub head: usize,
     /// Longest request target in bytes.
@@ -20,7 +20,7 @@ pub struct Limits {
     pub lines: usize,
 }
 
-impl Limits {
+impl HeadLimits {
     /// For requests of strangers: browsers send 2 KiB or less, 16 KiB is what nginx and HAProxy
     /// take with their usual settings; 8000 bytes of target are what RFC 9110 section 4.1 asks for.
     pub const REQUEST: Self = Self {

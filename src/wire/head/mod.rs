@@ -1,9 +1,9 @@
 //! Request and response heads (RFC 9112 sections 2 to 5): tokenised by `httparse`, then judged.
 //!
-//! Sans-IO: [`Scanner`] is shown the bytes received so far and says when a head is whole or
+//! Sans-IO: [`HeadScanner`] is shown the bytes received so far and says when a head is whole or
 //! hopeless; [`RequestHead::parse`] and [`ResponseHead::parse`] take the whole head.
 
-mod connection;
+mod connection_options;
 mod limits;
 mod refusal;
 mod request;
@@ -12,11 +12,11 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{Limits, VIA};
-pub use refusal::Refusal;
+pub use limits::{HeadLimits, VIA};
+pub use refusal::HeadRefusal;
 pub use request::{Method, RequestHead};
 pub use response::ResponseHead;
-pub use scanner::Scanner;
+pub use scanner::HeadScanner;
 
 use super::fields::Fields;
 
@@ -36,24 +36,24 @@ fn collect(lines: &[httparse::Header<'_>], bytes: usize) -> Fields {
     fields
 }
 
-fn refuse(error: httparse::Error, head: &[u8]) -> Refusal {
+fn refuse(error: httparse::Error, head: &[u8]) -> HeadRefusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::HeadTooLarge("too many header fields"),
+        httparse::Error::TooManyHeaders => HeadRefusal::HeadTooLarge("too many header fields"),
         httparse::Error::Version => {
             let head = head.trim_ascii_start();
             let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
             let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
             match version {
                 [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-                    Refusal::VersionNotSupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
+                    HeadRefusal::VersionNotSupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
                 }
-                _ => Refusal::BadRequest("malformed HTTP version"),
+                _ => HeadRefusal::BadRequest("malformed HTTP version"),
             }
         }
-        httparse::Error::HeaderName => Refusal::BadRequest("malformed field name"),
-        httparse::Error::HeaderValue => Refusal::BadRequest("malformed field value"),
-        httparse::Error::NewLine => Refusal::BadRequest("malformed line ending"),
-        httparse::Error::Status => Refusal::BadRequest("malformed status line"),
-        httparse::Error::Token => Refusal::BadRequest("malformed request line or field"),
+        httparse::Error::HeaderName => HeadRefusal::BadRequest("malformed field name"),
+        httparse::Error::HeaderValue => HeadRefusal::BadRequest("malformed field value"),
+        httparse::Error::NewLine => HeadRefusal::BadRequest("malformed line ending"),
+        httparse::Error::Status => HeadRefusal::BadRequest("malformed status line"),
+        httparse::Error::Token => HeadRefusal::BadRequest("malformed request line or field"),
     }
 }

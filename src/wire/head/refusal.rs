@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why a message is not accepted: the status to answer with, and the reason in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HeadRefusal {
     /// 400.
     BadRequest(&'static str),
     /// 413.
@@ -22,7 +22,7 @@ pub enum Refusal {
     VersionNotSupported(&'static str),
 }
 
-impl Refusal {
+impl HeadRefusal {
     /// The HTTP status code.
     #[must_use]
     pub fn status(self) -> u16 {
@@ -52,10 +52,10 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for HeadRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what())
     }
 }
 
-impl Error for Refusal {}
+impl Error for HeadRefusal {}

@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use super::super::fields::Fields;
 use super::super::framing::{self, Framing};
 use super::super::target;
-use super::connection::Options;
+use super::connection_options::ConnectionOptions;
 use super::limits::{LINES_MAX, RELAYED_LINES, VIA};
-use super::{Limits, Refusal, Version, collect, refuse};
+use super::{HeadLimits, HeadRefusal, Version, collect, refuse};
 
 /// The methods that are served or forwarded; any other is answered with 501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Method {
     /// HEAD
     Head,
     /// OPTIONS
-    Options,
+    ConnectionOptions,
     /// PATCH
     Patch,
     /// POST
@@ -34,7 +34,7 @@ impl Method {
             "DELETE" => Self::Delete,
             "GET" => Self::Get,
             "HEAD" => Self::Head,
-            "OPTIONS" => Self::Options,
+            "OPTIONS" => Self::ConnectionOptions,
             "PATCH" => Self::Patch,
             "POST" => Self::Post,
             "PUT" => Self::Put,
@@ -49,7 +49,7 @@ impl Method {
             Self::Delete => "DELETE",
             Self::Get => "GET",
             Self::Head => "HEAD",
-            Self::Options => "OPTIONS",
+            Self::ConnectionOptions => "OPTIONS",
             Self::Patch => "PATCH",
             Self::Post => "POST",
             Self::Put => "PUT",
@@ -90,19 +90,21 @@ impl RequestHead {
     ///
     /// # Errors
     /// The one correct refusal.
-    pub fn parse(head: &[u8], limits: &Limits) -> Result<Self, Refusal> {
+    pub fn parse(head: &[u8], limits: &HeadLimits) -> Result<Self, HeadRefusal> {
         let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; LINES_MAX];
         let mut parsed = httparse::Request::new(&mut []);
         let slots = (limits.lines + RELAYED_LINES).min(LINES_MAX);
         match parsed.parse_with_uninit_headers(head, &mut lines[..slots]) {
             Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(Refusal::BadRequest("incomplete head")),
+            Ok(httparse::Status::Partial) => {
+                return Err(HeadRefusal::BadRequest("incomplete head"));
+            }
             Err(error) => return Err(refuse(error, head)),
         }
         let (Some(method), Some(target), Some(minor)) =
             (parsed.method, parsed.path, parsed.version)
         else {
-            return Err(Refusal::BadRequest("incomplete request line"));
+            return Err(HeadRefusal::BadRequest("incomplete request line"));
         };
         let version = if minor == 0 {
             Version::Http10
@@ -110,10 +112,10 @@ impl RequestHead {
             Version::Http11
         };
         if target.len() > limits.target {
-            return Err(Refusal::TargetTooLong("request target too long"));
+            return Err(HeadRefusal::TargetTooLong("request target too long"));
         }
         let method =
-            Method::parse(method).ok_or(Refusal::NotImplemented("method not implemented"))?;
+            Method::parse(method).ok_or(HeadRefusal::NotImplemented("method not implemented"))?;
         let fields = collect(parsed.headers, head.len());
         check_size(head, &fields, limits)?;
         let target = checked_target(method, target, &fields)?;
@@ -122,9 +124,9 @@ impl RequestHead {
         let expects_continue = match fields.get("expect") {
             None => false,
             Some(v) if v.eq_ignore_ascii_case(b"100-continue") => version == Version::Http11,
-            Some(_) => return Err(Refusal::ExpectationFailed("unknown expectation")),
+            Some(_) => return Err(HeadRefusal::ExpectationFailed("unknown expectation")),
         };
-        let options = Options::of(&fields)?;
+        let options = ConnectionOptions::of(&fields)?;
         let is_upgrade = version == Version::Http11
             && method == Method::Get
             && framing == Framing::Empty
@@ -164,7 +166,7 @@ impl RequestHead {
         self.fields.text("host").unwrap_or_default()
     }
 }
-fn check_size(head: &[u8], fields: &Fields, limits: &Limits) -> Result<(), Refusal> {
+fn check_size(head: &[u8], fields: &Fields, limits: &HeadLimits) -> Result<(), HeadRefusal> {
     if head.len() <= limits.head && fields.len() <= limits.lines {
         return Ok(());
     }
@@ -172,29 +174,29 @@ fn check_size(head: &[u8], fields: &Fields, limits: &Limits) -> Result<(), Refus
         return Ok(());
     }
     Err(if head.len() > limits.head {
-        Refusal::HeadTooLarge("head too large")
+        HeadRefusal::HeadTooLarge("head too large")
     } else {
-        Refusal::HeadTooLarge("too many header fields")
+        HeadRefusal::HeadTooLarge("too many header fields")
     })
 }
 
-fn checked_target(method: Method, target: &str, fields: &Fields) -> Result<String, Refusal> {
-    if target == "*" && method == Method::Options {
+fn checked_target(method: Method, target: &str, fields: &Fields) -> Result<String, HeadRefusal> {
+    if target == "*" && method == Method::ConnectionOptions {
         return Ok(target.to_owned());
     }
     if !target::is_clean(target.as_bytes()) {
-        return Err(Refusal::BadRequest(
+        return Err(HeadRefusal::BadRequest(
             "request target has a byte that must be percent-encoded",
         ));
     }
     match target::split(target.as_bytes()) {
-        None => Err(Refusal::BadRequest(
+        None => Err(HeadRefusal::BadRequest(
             "request target is neither origin-form nor http absolute-form",
         )),
         Some((None, _)) => Ok(target.to_owned()),
         Some((Some(authority), path)) => {
             if !target::is_host(authority) {
-                return Err(Refusal::BadRequest(
+                return Err(HeadRefusal::BadRequest(
                     "the target's authority is not a host name or address with an optional port",
                 ));
             }
@@ -203,7 +205,7 @@ fn checked_target(method: Method, target: &str, fields: &Fields) -> Result<Strin
                 .get("host")
                 .is_some_and(|h| !h.eq_ignore_ascii_case(authority))
             {
-                return Err(Refusal::BadRequest(
+                return Err(HeadRefusal::BadRequest(
                     "Host differs from the target's authority",
                 ));
             }
@@ -212,14 +214,14 @@ fn checked_target(method: Method, target: &str, fields: &Fields) -> Result<Strin
     }
 }
 
-fn check_host(fields: &Fields, version: Version) -> Result<(), Refusal> {
+fn check_host(fields: &Fields, version: Version) -> Result<(), HeadRefusal> {
     match fields.count("host") {
         0 if version == Version::Http10 => Ok(()),
-        0 => Err(Refusal::BadRequest("no Host field")),
+        0 => Err(HeadRefusal::BadRequest("no Host field")),
         1 if target::is_host(fields.get("host").unwrap_or_default()) => Ok(()),
-        1 => Err(Refusal::BadRequest(
+        1 => Err(HeadRefusal::BadRequest(
             "Host is not a host name or address with an optional port",
         )),
-        _ => Err(Refusal::BadRequest("more than one Host field")),
+        _ => Err(HeadRefusal::BadRequest("more than one Host field")),
     }
 }

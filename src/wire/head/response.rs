@@ -3,9 +3,9 @@
 use std::mem::MaybeUninit;
 
 use super::super::fields::Fields;
-use super::connection::Options;
+use super::connection_options::ConnectionOptions;
 use super::limits::LINES_MAX;
-use super::{Limits, Refusal, Version, collect, refuse};
+use super::{HeadLimits, HeadRefusal, Version, collect, refuse};
 
 /// A response head of an upstream.
 #[derive(Clone, Debug)]
@@ -27,18 +27,20 @@ impl ResponseHead {
     ///
     /// # Errors
     /// What is wrong with it; the caller answers 502.
-    pub fn parse(head: &[u8], limits: &Limits) -> Result<Self, Refusal> {
+    pub fn parse(head: &[u8], limits: &HeadLimits) -> Result<Self, HeadRefusal> {
         let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; LINES_MAX];
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
         let slots = &mut lines[..limits.lines.min(LINES_MAX)];
         match config.parse_response_with_uninit_headers(&mut parsed, head, slots) {
             Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(Refusal::BadRequest("incomplete head")),
+            Ok(httparse::Status::Partial) => {
+                return Err(HeadRefusal::BadRequest("incomplete head"));
+            }
             Err(error) => return Err(refuse(error, head)),
         }
         let (Some(status @ 100..), Some(minor)) = (parsed.code, parsed.version) else {
-            return Err(Refusal::BadRequest("no valid status code"));
+            return Err(HeadRefusal::BadRequest("no valid status code"));
         };
         let version = if minor == 0 {
             Version::Http10
@@ -46,7 +48,7 @@ impl ResponseHead {
             Version::Http11
         };
         let fields = collect(parsed.headers, head.len());
-        let options = Options::of(&fields)?;
+        let options = ConnectionOptions::of(&fields)?;
         let reason = parsed
             .reason
             .filter(|r| r.bytes().all(|b| (b' '..=b'~').contains(&b)));

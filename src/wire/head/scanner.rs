@@ -2,48 +2,52 @@
 
 use std::io::BufRead as _;
 
-use super::{Limits, Refusal};
+use super::{HeadLimits, HeadRefusal};
 
 /// Status line or request line beyond the target: method, version, blanks.
 const REQUEST_LINE_EXTRA: usize = 64;
 
 /// Looks at a growing buffer until it holds a whole head, reading every byte once.
 #[derive(Debug, Default)]
-pub struct Scanner {
+pub struct HeadScanner {
     seen: usize,
     line_start: usize,
     lines: usize,
 }
 
-impl Scanner {
+impl HeadScanner {
     /// Scans what is new in `received`, which begins with the head. `Some(len)` when the head is
     /// whole: its length with the final empty line.
     ///
     /// # Errors
     /// As soon as no continuation could be accepted: control bytes, a line ending other than
     /// CRLF, a first line that is none, or a limit.
-    pub fn scan(&mut self, received: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+    pub fn scan(
+        &mut self,
+        received: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<usize>, HeadRefusal> {
         // A line is looked at from where the last call stopped; a CR there may get its LF now.
         let mut from = self.seen.saturating_sub(1).max(self.line_start);
         while let Some(n) = line_feed(&received[from..]) {
             let i = from + n;
             let Some(line) = received[from..i].strip_suffix(b"\r") else {
                 check_bytes(&received[from..i])?;
-                return Err(Refusal::BadRequest("line ends with a bare LF"));
+                return Err(HeadRefusal::BadRequest("line ends with a bare LF"));
             };
             check_bytes(line)?;
             if i - 1 == self.line_start {
                 if self.lines == 0 {
                     // One is overlooked, as RFC 9112 section 2.2 asks of servers.
                     if i > 1 || !limits.is_of_requests() {
-                        return Err(Refusal::BadRequest("empty line before the head"));
+                        return Err(HeadRefusal::BadRequest("empty line before the head"));
                     }
                     self.line_start = i + 1;
                     from = i + 1;
                     continue;
                 }
                 if i + 1 > limits.scanned() {
-                    return Err(Refusal::HeadTooLarge("head too large"));
+                    return Err(HeadRefusal::HeadTooLarge("head too large"));
                 }
                 return Ok(Some(i + 1));
             }
@@ -61,7 +65,7 @@ impl Scanner {
             check_first_line_length(received, limits)?;
         }
         if received.len() >= limits.scanned() {
-            return Err(Refusal::HeadTooLarge("head too large"));
+            return Err(HeadRefusal::HeadTooLarge("head too large"));
         }
         Ok(None)
     }
@@ -75,13 +79,13 @@ fn line_feed(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Refuses bytes that no line of a head may have, its CRLF left out.
-fn check_bytes(line: &[u8]) -> Result<(), Refusal> {
+fn check_bytes(line: &[u8]) -> Result<(), HeadRefusal> {
     // Without an early way out the compiler looks at many bytes at once.
     let is_bad = |b: u8| (b < b' ' && b != b'\t') || b == 0x7f;
     if !line.iter().fold(false, |bad, b| bad | is_bad(*b)) {
         return Ok(());
     }
-    Err(Refusal::BadRequest(
+    Err(HeadRefusal::BadRequest(
         match line.iter().find(|b| is_bad(**b)) {
             Some(b'\r') => "bare CR inside the head",
             _ => "control byte inside the head",
@@ -89,23 +93,23 @@ fn check_bytes(line: &[u8]) -> Result<(), Refusal> {
     ))
 }
 
-fn check_first_line_length(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+fn check_first_line_length(line: &[u8], limits: &HeadLimits) -> Result<(), HeadRefusal> {
     if limits.target == 0 || line.len() <= limits.target + REQUEST_LINE_EXTRA {
         return Ok(());
     }
     Err(if line[..REQUEST_LINE_EXTRA].contains(&b' ') {
-        Refusal::TargetTooLong("request target too long")
+        HeadRefusal::TargetTooLong("request target too long")
     } else {
-        Refusal::NotImplemented("method not implemented")
+        HeadRefusal::NotImplemented("method not implemented")
     })
 }
 
 /// A first line needs three parts; HTTP/0.9 has two and would wait for fields that never come.
-fn check_first_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+fn check_first_line(line: &[u8], limits: &HeadLimits) -> Result<(), HeadRefusal> {
     check_first_line_length(line, limits)?;
     let parts = line.split(|b| *b == b' ').filter(|p| !p.is_empty()).count();
     if parts < 2 || (parts == 2 && !line.starts_with(b"HTTP/")) {
-        return Err(Refusal::BadRequest("malformed request line"));
+        return Err(HeadRefusal::BadRequest("malformed request line"));
     }
     Ok(())
 }

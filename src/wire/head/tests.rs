@@ -4,11 +4,11 @@ use super::limits::RELAYED_BYTES;
 use super::*;
 
 fn judge(head: &[u8]) -> Result<RequestHead, u16> {
-    let len = Scanner::default()
-        .scan(head, &Limits::REQUEST)
-        .map_err(Refusal::status)?
+    let len = HeadScanner::default()
+        .scan(head, &HeadLimits::REQUEST)
+        .map_err(HeadRefusal::status)?
         .ok_or(0_u16)?;
-    RequestHead::parse(&head[..len], &Limits::REQUEST).map_err(Refusal::status)
+    RequestHead::parse(&head[..len], &HeadLimits::REQUEST).map_err(HeadRefusal::status)
 }
 
 #[test]
@@ -77,9 +77,9 @@ fn limits_hold_to_the_byte() {
         head.extend_from_slice(b"\r\n\r\n");
         head
     };
-    assert!(judge(&with_head(Limits::REQUEST.head)).is_ok());
+    assert!(judge(&with_head(HeadLimits::REQUEST.head)).is_ok());
     assert_eq!(
-        judge(&with_head(Limits::REQUEST.head + 1)).map(|_| ()),
+        judge(&with_head(HeadLimits::REQUEST.head + 1)).map(|_| ()),
         Err(431)
     );
     let with_lines = |n: usize| {
@@ -109,28 +109,34 @@ fn a_head_from_a_neck_may_be_longer_by_what_it_added() {
         head.push_str("\r\n\r\n");
         judge(head.as_bytes()).map(|h| h.fields.len())
     };
-    let most = Limits::REQUEST.head + RELAYED_BYTES;
+    let most = HeadLimits::REQUEST.head + RELAYED_BYTES;
     let via = "1.1 hydraneckwebrtc";
     assert_eq!(head(via, 108, most), Ok(108));
     assert_eq!(head(via, 109, most), Err(431));
     assert_eq!(head(via, 100, most + 1), Err(431));
     assert_eq!(head("1.1 other", 101, 1_000), Err(431));
-    assert_eq!(head("1.1 other", 100, Limits::REQUEST.head + 1), Err(431));
+    assert_eq!(
+        head("1.1 other", 100, HeadLimits::REQUEST.head + 1),
+        Err(431)
+    );
 }
 
 #[test]
 fn one_empty_line_before_a_request_is_overlooked() {
     let head = b"\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n";
     for cut in 0..head.len() {
-        let mut scanner = Scanner::default();
-        assert_eq!(scanner.scan(&head[..cut], &Limits::REQUEST), Ok(None));
-        assert_eq!(scanner.scan(head, &Limits::REQUEST), Ok(Some(head.len())));
+        let mut scanner = HeadScanner::default();
+        assert_eq!(scanner.scan(&head[..cut], &HeadLimits::REQUEST), Ok(None));
+        assert_eq!(
+            scanner.scan(head, &HeadLimits::REQUEST),
+            Ok(Some(head.len()))
+        );
     }
     assert_eq!(judge(head).unwrap().target, "/x");
-    let mut answer = Scanner::default();
+    let mut answer = HeadScanner::default();
     assert!(
         answer
-            .scan(b"\r\nHTTP/1.1 200 OK\r\n\r\n", &Limits::RESPONSE)
+            .scan(b"\r\nHTTP/1.1 200 OK\r\n\r\n", &HeadLimits::RESPONSE)
             .is_err()
     );
 }
@@ -139,11 +145,11 @@ fn one_empty_line_before_a_request_is_overlooked() {
 fn a_head_in_any_two_pieces_reads_the_same() {
     let head = b"GET /x HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\nrest";
     for cut in 0..head.len() - 4 {
-        let mut scanner = Scanner::default();
-        let first = scanner.scan(&head[..cut], &Limits::REQUEST).unwrap();
+        let mut scanner = HeadScanner::default();
+        let first = scanner.scan(&head[..cut], &HeadLimits::REQUEST).unwrap();
         assert_eq!(first, None);
         assert_eq!(
-            scanner.scan(head, &Limits::REQUEST),
+            scanner.scan(head, &HeadLimits::REQUEST),
             Ok(Some(head.len() - 4))
         );
     }
@@ -176,7 +182,7 @@ fn no_head_makes_the_proxy_compare_every_field_with_thousands_of_options() {
 
 #[test]
 fn a_response_of_any_status_is_read() {
-    let parse = |text: &str| ResponseHead::parse(text.as_bytes(), &Limits::RESPONSE);
+    let parse = |text: &str| ResponseHead::parse(text.as_bytes(), &HeadLimits::RESPONSE);
     assert_eq!(
         parse("HTTP/1.1 520 Odd\r\nA: b\r\n\r\n").unwrap().status,
         520

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::chunked::{BadChunk, Scanner, Step};
+use super::chunked::{BadChunk, ChunkEvent, ChunkScanner};
 use super::conn::Conn;
 use super::fields::Fields;
 use super::framing::Framing;
@@ -43,7 +43,7 @@ impl std::error::Error for BodyError {}
 
 /// A body that is being read. It owns the framing; the bytes stay in the [`Conn`].
 #[derive(Clone, Debug)]
-pub struct Body {
+pub struct MessageBody {
     state: State,
     trailers: Fields,
 }
@@ -52,18 +52,18 @@ pub struct Body {
 enum State {
     Done,
     Length(u64),
-    Chunked(Scanner),
+    Chunked(ChunkScanner),
     UntilClose,
 }
 
-impl Body {
+impl MessageBody {
     /// A body with that framing.
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::Empty => State::Done,
             Framing::Length(n) => State::Length(n),
-            Framing::Chunked => State::Chunked(Scanner::default()),
+            Framing::Chunked => State::Chunked(ChunkScanner::default()),
             Framing::UntilClose => State::UntilClose,
         };
         Self {
@@ -114,16 +114,16 @@ impl Body {
                 }
                 State::Chunked(scanner) => {
                     match scanner.step(conn.unread()).map_err(BodyError::Malformed)? {
-                        Step::Skip(n) => {
+                        ChunkEvent::Skip(n) => {
                             conn.consume(n);
                             continue;
                         }
-                        Step::Data(n) if n < SMALL && n < conn.unread().len() => {
+                        ChunkEvent::Data(n) if n < SMALL && n < conn.unread().len() => {
                             return self.join(conn, n).map(Some);
                         }
-                        Step::Data(n) => return Ok(Some(n)),
-                        Step::More => {}
-                        Step::End(n, trailers) => {
+                        ChunkEvent::Data(n) => return Ok(Some(n)),
+                        ChunkEvent::More => {}
+                        ChunkEvent::End(n, trailers) => {
                             conn.consume(n);
                             self.trailers = trailers;
                             self.state = State::Done;
@@ -161,13 +161,13 @@ impl Body {
         let (mut from, mut to) = (first, first);
         let trailers = loop {
             match scanner.step(&bytes[from..]).map_err(BodyError::Malformed)? {
-                Step::Skip(n) => from += n,
-                Step::Data(n) => {
+                ChunkEvent::Skip(n) => from += n,
+                ChunkEvent::Data(n) => {
                     bytes.copy_within(from..from + n, to);
                     (from, to) = (from + n, to + n);
                 }
-                Step::More => break None,
-                Step::End(n, trailers) => {
+                ChunkEvent::More => break None,
+                ChunkEvent::End(n, trailers) => {
                     from += n;
                     break Some(trailers);
                 }
@@ -183,9 +183,9 @@ impl Body {
     }
 
     async fn read(&mut self, conn: &mut Conn, stall: Duration) -> Result<usize, BodyError> {
-        conn.alarm().arm(stall);
+        conn.deadline().arm(stall);
         let read = conn.fill().await;
-        conn.alarm().disarm();
+        conn.deadline().disarm();
         read.map_err(|e| match e.kind() {
             io::ErrorKind::TimedOut => BodyError::Stalled,
             _ => BodyError::Io(e),
@@ -240,7 +240,7 @@ mod tests {
             while conn.unread().len() < bytes.len() {
                 conn.fill().await.unwrap();
             }
-            let (mut body, mut pieces) = (Body::new(Framing::Chunked), Vec::new());
+            let (mut body, mut pieces) = (MessageBody::new(Framing::Chunked), Vec::new());
             while let Some(n) = body.next(&mut conn, Duration::from_secs(5)).await? {
                 pieces.push(conn.unread()[..n].to_vec());
                 conn.consume(n);

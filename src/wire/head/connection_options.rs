@@ -1,7 +1,7 @@
 //! What a `Connection` field asks for (RFC 9110 section 7.6.1).
 
 use super::super::fields::Fields;
-use super::{Refusal, Version};
+use super::{HeadRefusal, Version};
 
 /// Most options of one head. Browsers send one or two; every field of a head is compared with
 /// every option that names fields.
@@ -9,18 +9,18 @@ const OPTIONS_MAX: usize = 16;
 
 /// The options that mean something to the connection itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Options {
+pub(super) struct ConnectionOptions {
     close: bool,
     keep_alive: bool,
     pub(super) upgrade: bool,
 }
 
-impl Options {
-    pub(super) fn of(fields: &Fields) -> Result<Self, Refusal> {
+impl ConnectionOptions {
+    pub(super) fn of(fields: &Fields) -> Result<Self, HeadRefusal> {
         let mut options = Self::default();
         for (n, option) in fields.members("connection").enumerate() {
             if n == OPTIONS_MAX {
-                return Err(Refusal::BadRequest("too many Connection options"));
+                return Err(HeadRefusal::BadRequest("too many Connection options"));
             }
             options.close |= option.eq_ignore_ascii_case(b"close");
             options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");

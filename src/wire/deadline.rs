@@ -1,6 +1,6 @@
 //! Deadlines that cost no system call: one sweep over all connections instead of a timer each.
 //!
-//! A proxied request would otherwise set and cancel half a dozen timers. An alarm is two atomics;
+//! A proxied request would otherwise set and cancel half a dozen timers. An deadline is two atomics;
 //! a thread of its own looks at all of them ten times a second. Alarms are therefore late by up
 //! to [`TICK`], never early.
 
@@ -23,9 +23,9 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Milliseconds that mean "not armed".
 const NEVER: u64 = u64::MAX;
 
-/// One deadline that can be set again and again. Clones are the same alarm.
+/// One deadline that can be set again and again. Clones are the same deadline.
 #[derive(Clone, Debug)]
-pub struct Alarm(Arc<Inner>);
+pub struct Deadline(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -58,21 +58,21 @@ fn sweep() -> &'static Sweep {
             thread::park_timeout(TICK);
         };
         if let Err(error) = thread::Builder::new().name("alarms".into()).spawn(run) {
-            log::error!(target: "wire", "cannot start the alarm thread, deadlines will not hold: {error}");
+            log::error!(target: "wire", "cannot start the deadline thread, deadlines will not hold: {error}");
         }
         sweep
     })
 }
 
-/// Has everything that waits on an alarm look around, though it did not go off: for a change that
+/// Has everything that waits on an deadline look around, though it did not go off: for a change that
 /// all connections must notice and none is told of by itself.
-pub fn rouse() {
+pub fn wake_all() {
     let alarms = sweep()
         .alarms
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    for alarm in alarms.iter().filter_map(Weak::upgrade) {
-        alarm.waker.wake();
+    for deadline in alarms.iter().filter_map(Weak::upgrade) {
+        deadline.waker.wake();
     }
 }
 
@@ -86,26 +86,26 @@ impl Sweep {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         let now = millis();
-        alarms.retain(|alarm| {
-            let Some(alarm) = alarm.upgrade() else {
+        alarms.retain(|deadline| {
+            let Some(deadline) = deadline.upgrade() else {
                 return false;
             };
-            if alarm.at.load(Ordering::Relaxed) <= now {
-                alarm.waker.wake();
+            if deadline.at.load(Ordering::Relaxed) <= now {
+                deadline.waker.wake();
             }
             true
         });
     }
 }
 
-impl Default for Alarm {
+impl Default for Deadline {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Alarm {
-    /// An alarm that is not armed.
+impl Deadline {
+    /// An deadline that is not armed.
     #[must_use]
     pub fn new() -> Self {
         let inner = Arc::new(Inner {
@@ -136,10 +136,10 @@ impl Alarm {
         self.0.at.store(NEVER, Ordering::Relaxed);
     }
 
-    /// Runs `work` until the alarm goes off. One task at a time may wait on an alarm.
+    /// Runs `work` until the deadline goes off. One task at a time may wait on an deadline.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when the alarm goes off first, else what `work` says.
+    /// [`io::ErrorKind::TimedOut`] when the deadline goes off first, else what `work` says.
     pub async fn guard<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let mut work = pin!(work);
         poll_fn(|cx: &mut Context<'_>| {
@@ -162,16 +162,16 @@ mod tests {
 
     #[test]
     fn work_that_never_ends_is_cut_off_and_work_in_time_is_not() {
-        let alarm = Alarm::new();
-        alarm.arm(Duration::from_millis(1));
-        let cut = smol::block_on(alarm.guard(std::future::pending::<io::Result<()>>()));
+        let deadline = Deadline::new();
+        deadline.arm(Duration::from_millis(1));
+        let cut = smol::block_on(deadline.guard(std::future::pending::<io::Result<()>>()));
         assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(smol::block_on(alarm.guard(async { Ok(1) })).unwrap(), 1);
+        assert_eq!(smol::block_on(deadline.guard(async { Ok(1) })).unwrap(), 1);
     }
 
     #[test]
     fn a_disarmed_alarm_stays_silent() {
-        let (slow, fast) = (Alarm::new(), Alarm::new());
+        let (slow, fast) = (Deadline::new(), Deadline::new());
         slow.arm(Duration::from_millis(1));
         slow.disarm();
         fast.arm(Duration::from_millis(250));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use smol::io::{AsyncRead as _, AsyncWrite as _};
 
 use super::buffer::Buffer;
-use super::pipe::{Pipe, Refused};
+use super::pipe::{Pipe, SpliceError};
 use super::socket::Socket;
 use crate::clock;
 
@@ -23,7 +23,7 @@ use crate::clock;
 const LINGER: Duration = Duration::from_secs(3);
 /// Pieces after which a busy direction lets other tasks of its thread run: half a MiB of copied
 /// bytes, about 100 us.
-const TURN: u32 = 8;
+const YIELD_AFTER: u32 = 8;
 /// Size of pieces from which on splicing pays: below, two references to pages cost more than
 /// copying them.
 const SPLICE_FROM: usize = 16 * 1024;
@@ -55,9 +55,9 @@ pub async fn run(
     traffic: &Traffic,
     cut: impl Future<Output = ()>,
 ) {
-    let mut both = Both {
-        forth: Way::new(a_early, &traffic.forth),
-        back: Way::new(b_early, &traffic.back),
+    let mut both = Tunnel {
+        forth: Direction::new(a_early, &traffic.forth),
+        back: Direction::new(b_early, &traffic.back),
         a,
         b,
     };
@@ -79,14 +79,14 @@ pub async fn run(
 }
 
 /// Both directions between two sockets.
-struct Both<'a> {
+struct Tunnel<'a> {
     a: Socket,
     b: Socket,
-    forth: Way<'a>,
-    back: Way<'a>,
+    forth: Direction<'a>,
+    back: Direction<'a>,
 }
 
-impl Both<'_> {
+impl Tunnel<'_> {
     /// Moves what there is to move; ready when `enough` directions have ended.
     fn poll(&mut self, cx: &mut Context<'_>, enough: usize) -> Poll<io::Result<()>> {
         let forth = self.forth.poll(&mut self.a, &mut self.b, cx)?;
@@ -100,44 +100,44 @@ impl Both<'_> {
 }
 
 /// One direction.
-struct Way<'a> {
+struct Direction<'a> {
     early: &'a [u8],
-    held: Held,
+    held: InFlight,
     /// Size of the last pieces, the newest counting half.
     size: usize,
     /// Whether the kernel refused to splice.
-    is_unfit: bool,
+    cannot_splice: bool,
     is_flushed: bool,
-    stage: Stage,
-    turn: u32,
+    stage: HalfClose,
+    moves: u32,
     count: &'a AtomicU64,
 }
 
 /// Bytes on their way.
-enum Held {
+enum InFlight {
     Nothing,
     Copied(Buffer, usize, usize),
     Piped(Pipe),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum HalfClose {
     Open,
     /// The sender has ended; the receiver is to be told.
     Ending,
     Ended,
 }
 
-impl<'a> Way<'a> {
+impl<'a> Direction<'a> {
     fn new(early: &'a [u8], count: &'a AtomicU64) -> Self {
         Self {
             early,
-            held: Held::Nothing,
+            held: InFlight::Nothing,
             size: 0,
-            is_unfit: false,
+            cannot_splice: false,
             is_flushed: true,
-            stage: Stage::Open,
-            turn: 0,
+            stage: HalfClose::Open,
+            moves: 0,
             count,
         }
     }
@@ -148,24 +148,24 @@ impl<'a> Way<'a> {
         to: &mut Socket,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.stage == Stage::Ended {
+        if self.stage == HalfClose::Ended {
             return Poll::Ready(Ok(()));
         }
-        self.turn = 0;
+        self.moves = 0;
         loop {
             ready!(self.poll_send(to, cx))?;
-            if self.stage == Stage::Ending {
+            if self.stage == HalfClose::Ending {
                 ready!(Pin::new(to).poll_close(cx))?;
-                self.stage = Stage::Ended;
+                self.stage = HalfClose::Ended;
                 return Poll::Ready(Ok(()));
             }
-            self.turn += 1;
-            if self.turn > TURN {
+            self.moves += 1;
+            if self.moves > YIELD_AFTER {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if ready!(self.poll_take(from, to, cx))? == 0 {
-                self.stage = Stage::Ending;
+                self.stage = HalfClose::Ending;
             }
         }
     }
@@ -179,23 +179,23 @@ impl<'a> Way<'a> {
         }
         loop {
             let n = match (&mut self.held, &mut *to) {
-                (Held::Nothing, _) => break,
-                (Held::Copied(buffer, start, end), to) => {
+                (InFlight::Nothing, _) => break,
+                (InFlight::Copied(buffer, start, end), to) => {
                     let n = ready!(Pin::new(to).poll_write(cx, &buffer.block()[*start..*end]))?;
                     *start += n;
                     if start == end {
-                        self.held = Held::Nothing;
+                        self.held = InFlight::Nothing;
                     }
                     n
                 }
-                (Held::Piped(pipe), Socket::Plain(to)) => {
+                (InFlight::Piped(pipe), Socket::Plain(to)) => {
                     let n = ready!(pipe.poll_drain(to, cx))?;
                     if pipe.is_empty() {
-                        self.held = Held::Nothing;
+                        self.held = InFlight::Nothing;
                     }
                     n
                 }
-                (Held::Piped(_), Socket::Tls(_)) => {
+                (InFlight::Piped(_), Socket::Tls(_)) => {
                     return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
                 }
             };
@@ -227,7 +227,7 @@ impl<'a> Way<'a> {
         ready!(from.poll_readable(cx));
         if let (Socket::Plain(from), Socket::Plain(_)) = (&*from, to)
             && self.size >= SPLICE_FROM
-            && !self.is_unfit
+            && !self.cannot_splice
             && let Some(mut pipe) = Pipe::take()
         {
             match pipe.poll_fill(from, cx) {
@@ -235,21 +235,21 @@ impl<'a> Way<'a> {
                 Poll::Ready(Ok(n)) => {
                     self.size = usize::midpoint(self.size, n);
                     self.held = if n > 0 {
-                        Held::Piped(pipe)
+                        InFlight::Piped(pipe)
                     } else {
-                        Held::Nothing
+                        InFlight::Nothing
                     };
                     return Poll::Ready(Ok(n));
                 }
-                Poll::Ready(Err(Refused::Broken(error))) => return Poll::Ready(Err(error)),
-                Poll::Ready(Err(Refused::Unfit)) => self.is_unfit = true,
+                Poll::Ready(Err(SpliceError::Broken(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(SpliceError::Unsupported)) => self.cannot_splice = true,
             }
         }
         let mut buffer = Buffer::bulk();
         let n = ready!(Pin::new(from).poll_read(cx, buffer.block_mut()))?;
         self.size = usize::midpoint(self.size, n);
         if n > 0 {
-            self.held = Held::Copied(buffer, 0, n);
+            self.held = InFlight::Copied(buffer, 0, n);
         }
         Poll::Ready(Ok(n))
     }
