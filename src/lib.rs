@@ -38,6 +38,7 @@ mod exec;
 mod ids;
 mod log;
 mod secret;
+mod sync;
 
 pub use cli::main;
 

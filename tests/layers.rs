@@ -34,11 +34,12 @@ const LEVELS: [&[&str]; 7] = [
         "ids",
         "log",
         "secret",
+        "sync",
     ],
 ];
 
 /// Arrows inside a level: `demo` puts the roles together; the ground's files know each other, but
-/// `clock` and `secret` are its floor.
+/// `clock`, `secret` and `sync` are its floor.
 const WITHIN: [(&str, &str); 9] = [
     ("demo", "controller"),
     ("demo", "worker"),
