@@ -90,7 +90,7 @@ pub(super) async fn serve(
             Done::Then(rest) => return rest.run().await,
         }
         if conn.unread().is_empty() {
-            conn.rest();
+            conn.release_buffer();
         } else {
             // Whoever sends many requests at once waits in line for each.
             smol::future::yield_now().await;
@@ -115,7 +115,7 @@ async fn next_head(
 /// for either itself would cost every connection a registration for every request.
 async fn begins(conn: &mut Conn, stop: &Stop, place: &Place) -> bool {
     let since = clock::now();
-    conn.deadline().arm(IDLE);
+    conn.deadline().set(IDLE);
     let mut fill = pin!(conn.fill());
     poll_fn(|cx| match fill.as_mut().poll(cx) {
         Poll::Pending if stop.is_wished() => Poll::Ready(false),

@@ -261,7 +261,7 @@ impl Exchange {
         let mut piece = vec![0_u8; PIECE];
         loop {
             let read = smol::future::or(async { Some(source.read(&mut piece).await) }, async {
-                self.conn.socket().hung_up().await;
+                self.conn.socket().closed_by_peer().await;
                 None
             });
             let n = match read.await {

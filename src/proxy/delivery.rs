@@ -56,7 +56,7 @@ pub(super) async fn deliver(
             if !out.open_ended {
                 std::future::pending::<()>().await;
             }
-            client.socket().hung_up().await;
+            client.socket().closed_by_peer().await;
             None
         };
         let n = match smol::future::or(next, client_gone).await {

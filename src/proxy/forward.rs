@@ -129,7 +129,7 @@ impl Proxy {
             if !out.head.is_empty() && !matches!(broken, Broken::Client(_)) {
                 return refuse(exchange, policy, 502).await;
             }
-            exchange.conn.socket().cut();
+            exchange.conn.socket().shutdown();
             return Done::Gone;
         }
         if is_whole

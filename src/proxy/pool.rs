@@ -98,7 +98,7 @@ impl Pool {
         let others = (0..self.idle.len()).filter(|n| *n != here);
         for n in others {
             if let Some(mut leg) = take(&self.idle[n], upstream, now, sure)
-                && leg.adopt().is_ok()
+                && leg.move_to_this_thread().is_ok()
             {
                 return Some(leg);
             }
@@ -131,7 +131,7 @@ impl Pool {
             .await
             .unwrap_or(Err(ClientError::Timeout(CONNECT)))?;
         let mut leg = Conn::new(socket);
-        leg.widen();
+        leg.use_large_buffer();
         Ok(leg)
     }
 
@@ -141,7 +141,7 @@ impl Pool {
         if !conn.unread().is_empty() || descriptors::is_short() {
             return;
         }
-        conn.rest();
+        conn.release_buffer();
         let now = clock::now();
         let idle = &self.idle[exec::here()];
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +179,7 @@ fn take(idle: &Idle, upstream: &Upstream, now: Instant, sure: bool) -> Option<Le
             spare.clear();
             return None;
         }
-        let doubted = sure || conn.socket().is_disturbed();
+        let doubted = sure || conn.socket().has_read_event();
         if !doubted || !conn.socket().is_stale() {
             return Some(conn);
         }

@@ -64,7 +64,7 @@ impl<'a> Upload<'a> {
             let left = patience(clock::now() - self.since, self.total);
             let next = async { Some(exchange.body.next(&mut exchange.conn, left).await) };
             let answered = async {
-                leg.socket().heard().await;
+                leg.socket().data_or_eof().await;
                 None
             };
             let Some(piece) = smol::future::or(next, answered).await else {

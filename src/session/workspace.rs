@@ -81,6 +81,12 @@ impl SessionsDir {
         Ok(Self { path, owner })
     }
 
+    /// Where it is, absolute and without symlinks.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes the directory of a new session; nothing is left of one that cannot be completed.
     ///
     /// # Errors

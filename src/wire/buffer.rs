@@ -1,16 +1,16 @@
-//! Pooled memory for bytes on their way: a connection holds a block only while bytes are in it.
+//! A pool of I/O buffers: a connection holds a buffer only while bytes are in it.
 
-use std::sync::{Mutex, PoisonError};
+use crate::sync::Mutex;
 
-/// Buffer sizes: a head of a browser, the largest head, a bulk body (the size at which a copy
-/// loop stops gaining).
+/// Buffer sizes in bytes: for a browser's request head, the largest head, and a large body (a
+/// larger buffer makes copying no faster).
 pub(super) const SIZES: [usize; 3] = [4 * 1024, 32 * 1024, 64 * 1024];
-/// Idle buffers kept of each size, at most 6.4 MiB in all.
+/// Unused buffers kept of each size, at most 6.4 MiB in all.
 const SPARE: usize = 64;
 
 static POOLS: [Mutex<Vec<Box<[u8]>>>; 3] = [const { Mutex::new(Vec::new()) }; 3];
 
-/// A pooled block of memory that goes back when it is dropped.
+/// A buffer that returns to its pool when it is dropped.
 #[derive(Debug)]
 pub(super) struct Buffer {
     block: Box<[u8]>,
@@ -18,8 +18,8 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// One of the largest size.
-    pub(super) fn bulk() -> Self {
+    /// A buffer of the largest size.
+    pub(super) fn largest() -> Self {
         Self::take(SIZES.len() - 1)
     }
 
@@ -31,12 +31,9 @@ impl Buffer {
         &mut self.block
     }
 
-    /// One of that class of [`SIZES`].
+    /// A buffer of the size `SIZES[class]`.
     pub(super) fn take(class: usize) -> Self {
-        let spare = POOLS[class]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let spare = POOLS[class].lock().pop();
         Self {
             block: spare.unwrap_or_else(|| vec![0; SIZES[class]].into_boxed_slice()),
             class,
@@ -46,9 +43,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut pool = POOLS[self.class]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut pool = POOLS[self.class].lock();
         if pool.len() < SPARE {
             pool.push(std::mem::take(&mut self.block));
         }

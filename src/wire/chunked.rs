@@ -2,36 +2,29 @@
 
 use super::fields::{Fields, is_token, is_value};
 
-/// Longest chunk-size line, extensions included. Nobody sends extensions; 16 hex digits are the
-/// longest size.
+/// Longest chunk-size line in bytes, extensions included. No known client sends extensions; a size
+/// has at most 16 hex digits.
 const SIZE_LINE_MAX: usize = 256;
-/// Longest trailer section.
+/// Longest trailer section, in bytes.
 const TRAILERS_MAX: usize = 4 * 1024;
 /// Most trailer lines.
 const TRAILER_LINES_MAX: usize = 32;
 
-/// The bytes are no chunked body, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The bytes are not a chunked body, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed chunked body: {0}")]
 pub struct BadChunk(pub &'static str);
 
-impl std::fmt::Display for BadChunk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "malformed chunked body: {}", self.0)
-    }
-}
-
-impl std::error::Error for BadChunk {}
-
-/// What the bytes at the start of the buffer are.
+/// What the unread bytes start with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChunkEvent {
-    /// Framing: drop this many bytes and ask again.
+    /// Framing: drop this many bytes.
     Skip(usize),
-    /// MessageBody data: this many bytes, then ask again.
+    /// Content: this many bytes.
     Data(usize),
-    /// More bytes are needed.
+    /// Not enough bytes: read more.
     More,
-    /// The body is over: drop this many bytes; these were the trailer fields.
+    /// The end of the body: drop this many bytes. The fields are the trailers.
     End(usize, Fields),
 }
 
@@ -44,8 +37,8 @@ enum State {
     Done,
 }
 
-/// Walks a chunked body. The caller shows the unread bytes to [`ChunkScanner::step`] and drops what it
-/// is told to.
+/// Decodes a chunked body. The caller passes the unread bytes to [`ChunkScanner::step`], does what
+/// the event says, and calls again.
 #[derive(Clone, Debug)]
 pub struct ChunkScanner {
     state: State,
@@ -58,10 +51,10 @@ impl Default for ChunkScanner {
 }
 
 impl ChunkScanner {
-    /// Says what `unread` starts with.
+    /// Returns what `unread` starts with.
     ///
     /// # Errors
-    /// As soon as the bytes cannot become a valid chunked body, or a line is over its limit.
+    /// As soon as the bytes cannot become a valid chunked body, or a line exceeds its limit.
     pub fn step(&mut self, unread: &[u8]) -> Result<ChunkEvent, BadChunk> {
         match self.state {
             State::Size => self.size_line(unread),
@@ -95,7 +88,7 @@ impl ChunkScanner {
 
     fn size_line(&mut self, unread: &[u8]) -> Result<ChunkEvent, BadChunk> {
         let Some(line) = line(unread, SIZE_LINE_MAX, "chunk-size line too long")? else {
-            // Refuse what can never become a size before its line is complete.
+            // What cannot become a size is refused before its line is complete.
             return match unread.first() {
                 Some(b) if !b.is_ascii_hexdigit() => Err(BadChunk("chunk size is not hexadecimal")),
                 _ => Ok(ChunkEvent::More),
@@ -147,7 +140,7 @@ impl ChunkScanner {
     }
 }
 
-/// Without the white space that may stand around a value: SP and HTAB, no other control byte.
+/// `value` without the white space around it: SP and HTAB, no other control byte.
 fn trimmed(value: &[u8]) -> &[u8] {
     let is_space = |b: &u8| b" \t".contains(b);
     let start = value.iter().take_while(|b| is_space(b)).count();
@@ -159,7 +152,7 @@ fn trimmed(value: &[u8]) -> &[u8] {
     &value[start..value.len() - end]
 }
 
-/// The line that `unread` starts with, without its CRLF.
+/// The first line of `unread`, without its CRLF; `None` while it is incomplete.
 fn line<'a>(
     unread: &'a [u8],
     max: usize,
@@ -207,8 +200,8 @@ fn is_extension_list(text: &[u8]) -> bool {
     rest.is_empty()
 }
 
-/// White space is only ever read away before something that belongs to an extension, so that
-/// none may end the line.
+/// `text` without leading white space. It is skipped only before a part of an extension, so white
+/// space at the end of the line is refused.
 fn without_space(text: &[u8]) -> &[u8] {
     let n = text.iter().take_while(|b| b" \t".contains(b)).count();
     &text[n..]
@@ -232,7 +225,7 @@ fn quoted_length(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Feeds `wire` in pieces of `piece` bytes; the body and what was left unread.
+    /// Decodes `wire` in pieces of `piece` bytes. Returns the body and the bytes left unread.
     fn decode(wire: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<u8>), &'static str> {
         let (mut scanner, mut unread, mut body) = (ChunkScanner::default(), Vec::new(), Vec::new());
         let mut pieces = wire.chunks(piece.max(1));
@@ -254,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn legal_bodies_read_the_same_in_every_cut() {
+    fn valid_bodies_decode_the_same_however_they_are_split() {
         for (wire, body, rest) in [
             (&b"5\r\nhello\r\n0\r\n\r\n"[..], &b"hello"[..], &b""[..]),
             (
@@ -281,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_in_every_cut() {
+    fn malformed_bodies_are_refused_however_they_are_split() {
         let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(65_536));
         for wire in [
             &b"5;\r\nhello\r\n0\r\n\r\n"[..],

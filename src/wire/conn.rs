@@ -1,7 +1,7 @@
-//! One connection: a socket, the bytes received but not yet used, and a deadline.
+//! One connection: a socket, a buffer of bytes that were received but not yet used, and a deadline.
 //!
-//! An idle connection holds no buffer. What arrives after one message stays for the next, so
-//! pipelined requests and early WebSocket frames are never lost.
+//! An idle connection holds no buffer. Bytes that follow one message are kept for the next, so
+//! pipelined requests and early WebSocket frames are not lost.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -16,11 +16,11 @@ use super::deadline::Deadline;
 use super::digits;
 use super::socket::Socket;
 
-/// Reads in a row after which a connection that always has more lets other tasks of its thread
-/// run: a MiB of a bulk body.
+/// Reads in a row after which a connection yields to the other tasks of its thread: 1 MiB of a
+/// large body.
 const YIELD_AFTER: u32 = 16;
 
-/// Room for a chunk-size line: 16 hex digits and CRLF.
+/// Longest chunk-size line that is written, in bytes: 16 hex digits and CRLF.
 const CHUNK_LINE: usize = 18;
 
 /// A connection.
@@ -30,9 +30,9 @@ pub struct Conn {
     buffer: Option<Buffer>,
     start: usize,
     end: usize,
-    /// Class of the buffer that the next bytes are read into.
+    /// Least class (index in [`SIZES`]) of the next buffer.
     class: usize,
-    /// Reads since there was last nothing to read.
+    /// Reads since the last one that found nothing, see [`YIELD_AFTER`].
     reads: u32,
     deadline: Deadline,
 }
@@ -52,7 +52,7 @@ impl Conn {
         }
     }
 
-    /// The socket below.
+    /// The underlying socket.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
@@ -61,12 +61,12 @@ impl Conn {
     /// Moves an idle connection to this thread of the executor.
     ///
     /// # Errors
-    /// As the kernel says.
-    pub fn adopt(&mut self) -> io::Result<()> {
-        self.socket.adopt()
+    /// The error of the kernel.
+    pub fn move_to_this_thread(&mut self) -> io::Result<()> {
+        self.socket.move_to_this_thread()
     }
 
-    /// The deadline of what is read and written next.
+    /// The deadline of reads and writes.
     #[must_use]
     pub fn deadline(&self) -> &Deadline {
         &self.deadline
@@ -80,7 +80,7 @@ impl Conn {
             .map_or(&[], |b| &b.block()[self.start..self.end])
     }
 
-    /// The same bytes, for decoding them in place.
+    /// The same bytes, to decode them in place.
     pub(super) fn unread_mut(&mut self) -> &mut [u8] {
         match &mut self.buffer {
             Some(buffer) => &mut buffer.block_mut()[self.start..self.end],
@@ -88,7 +88,7 @@ impl Conn {
         }
     }
 
-    /// Drops `n` bytes from the front of [`Self::unread`].
+    /// Removes `n` bytes from the front of [`Self::unread`].
     pub fn consume(&mut self, n: usize) {
         self.start = (self.start + n).min(self.end);
         if self.start == self.end {
@@ -96,26 +96,26 @@ impl Conn {
         }
     }
 
-    /// Gives the socket away together with the bytes that came early.
+    /// The socket, and the bytes that were read from it but not used.
     #[must_use]
     pub fn into_parts(self) -> (Socket, Vec<u8>) {
         let early = self.unread().to_vec();
         (self.socket, early)
     }
 
-    /// Gives the buffer back when nothing is in it.
-    pub fn rest(&mut self) {
+    /// Returns the buffer to the pool if it is empty.
+    pub fn release_buffer(&mut self) {
         if self.start == self.end {
             self.buffer = None;
         }
     }
 
-    /// From now on reads in pieces as large as a bulk body is read best.
-    pub fn widen(&mut self) {
+    /// Uses buffers of the largest size from now on: for large bodies.
+    pub fn use_large_buffer(&mut self) {
         self.class = SIZES.len() - 1;
     }
 
-    /// Makes room behind the unread bytes.
+    /// Makes room after the unread bytes: in the buffer, or with a larger one.
     fn make_room(&mut self) -> io::Result<()> {
         let Some(buffer) = &mut self.buffer else {
             self.buffer = Some(Buffer::take(self.class));
@@ -139,12 +139,12 @@ impl Conn {
         Ok(())
     }
 
-    /// Reads once, appending to [`Self::unread`]. 0 means the peer has closed its side. When the
-    /// largest buffer is full of unread bytes the answer is an error: callers bound what they
-    /// leave unread. There is no buffer while nothing is there to be read.
+    /// Reads once and appends to [`Self::unread`]. Returns 0 when the peer has closed its side.
+    /// Fails when the largest buffer is full: callers limit what they leave unread. No buffer is
+    /// held while the socket has nothing to read.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when the deadline goes off, else as the kernel says.
+    /// [`io::ErrorKind::TimedOut`] when the deadline passes, else the error of the kernel.
     pub async fn fill(&mut self) -> io::Result<usize> {
         let deadline = self.deadline.clone();
         deadline.guard(poll_fn(|cx| self.poll_fill(cx))).await
@@ -179,7 +179,7 @@ impl Conn {
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
                 self.reads = 0;
-                self.rest();
+                self.release_buffer();
             }
         }
         read
@@ -188,12 +188,12 @@ impl Conn {
     /// Writes all of `bytes` and flushes. Each write must make progress within `stall`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when the peer stops reading, else as the kernel says.
+    /// [`io::ErrorKind::TimedOut`] when the peer stops reading, else the error of the kernel.
     pub async fn write_all(&mut self, bytes: &[u8], stall: Duration) -> io::Result<()> {
         self.write_parts(&mut [IoSlice::new(bytes)], stall).await
     }
 
-    /// Writes all parts, in one system call where the kernel takes them, and flushes.
+    /// Writes all parts, in one system call if the kernel accepts them at once, and flushes.
     ///
     /// # Errors
     /// As [`Self::write_all`].
@@ -207,7 +207,7 @@ impl Conn {
             socket, deadline, ..
         } = self;
         while !parts.is_empty() {
-            deadline.arm(stall);
+            deadline.set(stall);
             let n = deadline.guard(socket.write_vectored(parts)).await?;
             if n == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -217,11 +217,11 @@ impl Conn {
         if matches!(socket, Socket::Tls(_)) {
             deadline.guard(socket.flush()).await?;
         }
-        deadline.disarm();
+        deadline.clear();
         Ok(())
     }
 
-    /// Writes `head` as it is, then `piece` of a message's content, as a chunk where `chunked`.
+    /// Writes `head` unchanged, then `piece` of the content, as a chunk if `chunked`.
     ///
     /// # Errors
     /// As [`Self::write_all`].
@@ -247,11 +247,11 @@ impl Conn {
         self.write_parts(&mut parts, stall).await
     }
 
-    /// Closes after an answer that the peer must still be able to read: ends our side, then takes
-    /// what still comes, up to `bytes` and `span`, because closing with unread bytes would make
-    /// the kernel throw the answer away (RFC 9112 section 9.6).
+    /// Closes so that the peer can still read our last response: shuts down our side, then reads
+    /// and drops what arrives, up to `bytes` and `span`. Closing with unread bytes would make the
+    /// kernel send a reset, and the peer would lose the response (RFC 9112 section 9.6).
     pub async fn linger(mut self, bytes: usize, span: Duration) {
-        self.deadline.arm(span);
+        self.deadline.set(span);
         let Self {
             socket, deadline, ..
         } = &mut self;
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_always_has_more_lets_others_run_in_between() {
+    fn a_connection_with_unlimited_input_yields_to_other_tasks() {
         let (mut client, mut conn) = pair();
         let writer = std::thread::spawn(move || while client.write_all(&[0; 65_536]).is_ok() {});
         let mut cx = Context::from_waker(std::task::Waker::noop());

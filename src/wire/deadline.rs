@@ -1,29 +1,30 @@
-//! Deadlines that cost no system call: one sweep over all connections instead of a timer each.
+//! Deadlines without a timer each: one thread checks all of them ten times a second.
 //!
-//! A proxied request would otherwise set and cancel half a dozen timers. An deadline is two atomics;
-//! a thread of its own looks at all of them ten times a second. Alarms are therefore late by up
-//! to [`TICK`], never early.
+//! A proxied request sets and cancels about six deadlines; as timers each would cost system calls.
+//! A [`Deadline`] is two atomics. The price is accuracy: a deadline is late by up to [`TICK`], and
+//! never early.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 
 use crate::clock;
+use crate::sync::Mutex;
 
-/// How often the sweep looks: a tenth of the shortest deadline in use (1 s).
+/// How often deadlines are checked: a tenth of the shortest one in use (1 s).
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Milliseconds that mean "not armed".
+/// The value of `Inner::at` while no deadline is set.
 const NEVER: u64 = u64::MAX;
 
-/// One deadline that can be set again and again. Clones are the same deadline.
+/// One deadline, which can be set again and again. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Deadline(Arc<Inner>);
 
@@ -34,11 +35,8 @@ struct Inner {
     waker: AtomicWaker,
 }
 
-#[derive(Default)]
-struct Sweep {
-    alarms: Mutex<Vec<Weak<Inner>>>,
-    first: Condvar,
-}
+/// Every deadline that exists; dropped ones are removed by the next [`check_all`].
+static DEADLINES: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
 
 fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
@@ -49,52 +47,53 @@ fn millis() -> u64 {
     u64::try_from(clock::now().saturating_duration_since(epoch()).as_millis()).unwrap_or(NEVER - 1)
 }
 
-fn sweep() -> &'static Sweep {
-    static SWEEP: OnceLock<&'static Sweep> = OnceLock::new();
-    SWEEP.get_or_init(|| {
-        let sweep: &'static Sweep = Box::leak(Box::default());
-        let run = move || loop {
-            sweep.once();
-            thread::park_timeout(TICK);
-        };
-        if let Err(error) = thread::Builder::new().name("alarms".into()).spawn(run) {
-            log::error!(target: "wire", "cannot start the deadline thread, deadlines will not hold: {error}");
-        }
-        sweep
-    })
-}
-
-/// Has everything that waits on an deadline look around, though it did not go off: for a change that
-/// all connections must notice and none is told of by itself.
-pub fn wake_all() {
-    let alarms = sweep()
-        .alarms
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    for deadline in alarms.iter().filter_map(Weak::upgrade) {
-        deadline.waker.wake();
-    }
-}
-
-impl Sweep {
-    fn once(&self) {
-        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-        while alarms.is_empty() {
-            alarms = self
-                .first
-                .wait(alarms)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        let now = millis();
-        alarms.retain(|deadline| {
-            let Some(deadline) = deadline.upgrade() else {
-                return false;
-            };
-            if deadline.at.load(Ordering::Relaxed) <= now {
-                deadline.waker.wake();
+/// The thread that checks deadlines, started at the first call; `None` when it cannot be started.
+fn checker() -> Option<&'static Thread> {
+    static CHECKER: OnceLock<Option<Thread>> = OnceLock::new();
+    let start = || {
+        let run = || loop {
+            if check_all() {
+                thread::park_timeout(TICK);
+            } else {
+                thread::park();
             }
-            true
-        });
+        };
+        match thread::Builder::new().name("deadlines".into()).spawn(run) {
+            Ok(handle) => Some(handle.thread().clone()),
+            Err(error) => {
+                log::error!(
+                    target: "wire",
+                    "cannot start the thread of deadlines, connections will not time out: {error}, \
+                     raise the limit of processes and restart"
+                );
+                None
+            }
+        }
+    };
+    CHECKER.get_or_init(start).as_ref()
+}
+
+/// Wakes the tasks whose deadline has passed; `false` when no deadline exists.
+fn check_all() -> bool {
+    let mut deadlines = DEADLINES.lock();
+    let now = millis();
+    deadlines.retain(|deadline| {
+        let Some(deadline) = deadline.upgrade() else {
+            return false;
+        };
+        if deadline.at.load(Ordering::Relaxed) <= now {
+            deadline.waker.wake();
+        }
+        true
+    });
+    !deadlines.is_empty()
+}
+
+/// Wakes every task that waits on a deadline, so that it checks global state again (shutdown,
+/// overload). Telling each connection by itself would cost a registration for every request.
+pub fn wake_all() {
+    for deadline in DEADLINES.lock().iter().filter_map(Weak::upgrade) {
+        deadline.waker.wake();
     }
 }
 
@@ -105,41 +104,39 @@ impl Default for Deadline {
 }
 
 impl Deadline {
-    /// An deadline that is not armed.
+    /// A deadline that is not set.
     #[must_use]
     pub fn new() -> Self {
         let inner = Arc::new(Inner {
             at: AtomicU64::new(NEVER),
             waker: AtomicWaker::new(),
         });
-        let sweep = sweep();
-        sweep
-            .alarms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::downgrade(&inner));
-        sweep.first.notify_one();
+        let checker = checker();
+        let mut deadlines = DEADLINES.lock();
+        // Without deadlines the thread is parked for an unlimited time.
+        if let (true, Some(checker)) = (deadlines.is_empty(), checker) {
+            checker.unpark();
+        }
+        deadlines.push(Arc::downgrade(&inner));
         Self(inner)
     }
 
-    /// Sets the deadline to `span` from now, in place of the one before.
-    pub fn arm(&self, span: Duration) {
+    /// Sets the deadline to `span` from now. It replaces the one before.
+    pub fn set(&self, span: Duration) {
         let span = u64::try_from(span.as_millis()).unwrap_or(NEVER);
-        self.0.at.store(
-            millis().saturating_add(span).min(NEVER - 1),
-            Ordering::Relaxed,
-        );
+        let at = millis().saturating_add(span).min(NEVER - 1);
+        self.0.at.store(at, Ordering::Relaxed);
     }
 
-    /// Takes the deadline away.
-    pub fn disarm(&self) {
+    /// Removes the deadline.
+    pub fn clear(&self) {
         self.0.at.store(NEVER, Ordering::Relaxed);
     }
 
-    /// Runs `work` until the deadline goes off. One task at a time may wait on an deadline.
+    /// Runs `work` until the deadline. Only one task at a time may wait on a deadline.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when the deadline goes off first, else what `work` says.
+    /// [`io::ErrorKind::TimedOut`] when the deadline passes first, else the error of `work`.
     pub async fn guard<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let mut work = pin!(work);
         poll_fn(|cx: &mut Context<'_>| {
@@ -161,20 +158,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_never_ends_is_cut_off_and_work_in_time_is_not() {
+    fn work_is_cancelled_at_the_deadline_and_not_before() {
         let deadline = Deadline::new();
-        deadline.arm(Duration::from_millis(1));
+        deadline.set(Duration::from_millis(1));
         let cut = smol::block_on(deadline.guard(std::future::pending::<io::Result<()>>()));
         assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(smol::block_on(deadline.guard(async { Ok(1) })).unwrap(), 1);
     }
 
     #[test]
-    fn a_disarmed_alarm_stays_silent() {
+    fn a_cleared_deadline_never_passes() {
         let (slow, fast) = (Deadline::new(), Deadline::new());
-        slow.arm(Duration::from_millis(1));
-        slow.disarm();
-        fast.arm(Duration::from_millis(250));
+        slow.set(Duration::from_millis(1));
+        slow.clear();
+        fast.set(Duration::from_millis(250));
         let first = smol::block_on(smol::future::or(
             async {
                 let _ = slow.guard(std::future::pending::<io::Result<()>>()).await;

@@ -1,4 +1,4 @@
-//! Numbers and addresses as text, appended to a head under construction without allocating.
+//! Writes numbers and addresses as text into a head without allocating.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -20,8 +20,7 @@ pub fn decimal(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(&text[at..]);
 }
 
-/// The hexadecimal form of `n`, without leading zeros, at the end of the array, and where it
-/// begins.
+/// `n` in hexadecimal, padded with zeros, and the index of the first digit after the padding.
 #[must_use]
 pub fn hex(n: u64) -> ([u8; 16], usize) {
     let mut text = [b'0'; 16];
@@ -32,7 +31,7 @@ pub fn hex(n: u64) -> ([u8; 16], usize) {
     (text, zeros)
 }
 
-/// Appends the size line of a chunk.
+/// Appends the chunk-size line for `n` bytes.
 pub fn chunk_size(out: &mut Vec<u8>, n: usize) {
     let (text, start) = hex(n as u64);
     out.extend_from_slice(&text[start..]);
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_too() {
+    fn addresses_read_as_the_standard_library_writes_them() {
         for ip in ["0.0.0.0", "127.0.0.1", "255.10.9.100", "::1", "2001:db8::1"] {
             let mut out = Vec::new();
             address(&mut out, ip.parse().unwrap());

@@ -1,8 +1,8 @@
-//! Header fields (RFC 9110 section 5): an ordered list over one buffer.
+//! Header fields (RFC 9110 section 5): an ordered list in one buffer.
 
 use std::fmt;
 
-/// Field lines in the order they came. Names compare without case; values are bytes without
+/// Field lines in the order received. Names compare case-insensitively; values are bytes without
 /// leading or trailing white space.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Fields {
@@ -24,7 +24,7 @@ impl Fields {
         Self::default()
     }
 
-    /// An empty list with room for `lines` field lines of `bytes` bytes altogether.
+    /// An empty list with capacity for `lines` field lines of `bytes` bytes in total.
     #[must_use]
     pub fn with_capacity(lines: usize, bytes: usize) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Fields {
     }
 
     /// Appends a field line. The caller has checked name and value: see [`is_token`] and
-    /// [`is_value`]. What is over 4 GiB in total is dropped; no reader lets that much in.
+    /// [`is_value`]. A line beyond 4 GiB in total is dropped; heads are limited to far less.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let (Ok(start), Ok(n), Ok(v)) = (
             u32::try_from(self.text.len()),
@@ -88,7 +88,7 @@ impl Fields {
         self.all(name).next()
     }
 
-    /// Value of the first line of that name when it is visible ASCII.
+    /// Value of the first line of that name if it is ASCII.
     #[must_use]
     pub fn text<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.get(name)
@@ -111,7 +111,7 @@ impl Fields {
             .filter(|m| !m.is_empty())
     }
 
-    /// Whether a list field has that member, without case.
+    /// Whether a list field has that member, case-insensitively.
     #[must_use]
     pub fn has_member(&self, name: &str, member: &str) -> bool {
         self.members(name)
@@ -120,7 +120,7 @@ impl Fields {
 }
 
 impl fmt::Debug for Fields {
-    /// Names only: values may be credentials.
+    /// Shows names only: values may be credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.iter().map(|(n, _)| String::from_utf8_lossy(n)))
@@ -128,7 +128,7 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// A field name or method (RFC 9110 section 5.6.2): one or more `tchar`.
+/// Whether `text` is a token, such as a field name or a method (RFC 9110 section 5.6.2).
 #[must_use]
 pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|b| is_tchar(*b))
@@ -138,14 +138,15 @@ fn is_tchar(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// A field value that may be sent: no control characters but HTAB (RFC 9110 section 5.5).
+/// Whether `text` may be sent as a field value: no control characters except HTAB (RFC 9110
+/// section 5.5).
 #[must_use]
 pub fn is_value(text: &[u8]) -> bool {
     text.iter()
         .all(|b| *b == b'\t' || (*b >= 0x20 && *b != 0x7f))
 }
 
-/// Appends one field line to a head under construction.
+/// Appends one field line to `out`.
 pub fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_compare_without_case_and_lists_join_over_lines() {
+    fn names_compare_case_insensitively_and_lists_continue_over_lines() {
         let mut fields = Fields::new();
         fields.push(b"Connection", b"close, X-A");
         fields.push(b"connection", b" ,upgrade");
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tokens_name_fields_and_no_control_byte_is_a_value() {
+    fn names_must_be_tokens_and_values_have_no_control_bytes() {
         for good in [&b"X-A"[..], b"a", b"!#$"] {
             assert!(is_token(good));
         }

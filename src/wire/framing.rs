@@ -1,4 +1,4 @@
-//! How long a message body is (RFC 9112 section 6.3), decided once and strictly.
+//! The length of a message body (RFC 9112 section 6.3), decided once; ambiguous messages are refused.
 
 use super::fields::Fields;
 use super::head::{HeadRefusal, Version};
@@ -19,7 +19,7 @@ pub enum Framing {
 /// Framing of a request.
 ///
 /// # Errors
-/// 400 where two readings are possible, 501 for a transfer coding before `chunked`.
+/// 400 when the length is ambiguous, 501 for a transfer coding before `chunked`.
 pub fn of_request(fields: &Fields, version: Version) -> Result<Framing, HeadRefusal> {
     match explicit(fields, version)? {
         Some(framing) => Ok(framing),
@@ -27,8 +27,8 @@ pub fn of_request(fields: &Fields, version: Version) -> Result<Framing, HeadRefu
     }
 }
 
-/// Framing of a final response to a request of that method. A response that may not have a body
-/// (HEAD, 204, 304) has none whatever its fields say.
+/// Framing of a final response; `to_head` says that it answers a HEAD request. A response to HEAD,
+/// 204 and 304 have no body whatever their fields say.
 ///
 /// # Errors
 /// As [`of_request`]; the caller turns them into 502.
@@ -71,8 +71,9 @@ fn explicit(fields: &Fields, version: Version) -> Result<Option<Framing>, HeadRe
     }
 }
 
-/// `chunked` and nothing else. Codings that end with one `chunked` have an end that can be found
-/// but are not implemented; with any others it cannot be found at all (RFC 9112 sections 6.1, 6.3).
+/// Accepts exactly `chunked`. Other codings followed by one final `chunked` are valid but not
+/// implemented (501). Without a final `chunked` the length is unknown (400; RFC 9112 sections 6.1
+/// and 6.3).
 fn codings_of(value: &[u8]) -> Result<Framing, HeadRefusal> {
     let is_chunked = |c: &[u8]| c.eq_ignore_ascii_case(b"chunked");
     if is_chunked(value) {
@@ -93,7 +94,7 @@ fn codings_of(value: &[u8]) -> Result<Framing, HeadRefusal> {
 fn length(value: &[u8]) -> Result<Framing, HeadRefusal> {
     const BAD: HeadRefusal =
         HeadRefusal::BadRequest("Content-Length is not a plain decimal number");
-    // Leading zeros are legal, but some readers take them for octal.
+    // Leading zeros are valid, but some parsers read them as octal.
     if value.is_empty()
         || !value.iter().all(u8::is_ascii_digit)
         || (value.len() > 1 && value[0] == b'0')
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_reading_is_ever_possible() {
+    fn ambiguous_lengths_are_refused() {
         let te = "Transfer-Encoding";
         let cl = "Content-Length";
         for (lines, want) in [
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_that_may_not_have_a_body_have_none() {
+    fn responses_that_must_not_have_a_body_have_none() {
         let mut fields = Fields::new();
         fields.push(b"Content-Length", b"9");
         for (status, to_head, want) in [

@@ -1,47 +1,40 @@
-//! Message bodies: pieces of content out of a connection, whatever the framing.
+//! Message bodies: reads content from a connection, whatever the framing.
 
 use std::io;
 use std::time::Duration;
+
+use thiserror::Error;
 
 use super::chunked::{BadChunk, ChunkEvent, ChunkScanner};
 use super::conn::Conn;
 use super::fields::Fields;
 use super::framing::Framing;
 
-/// A chunk below this size is joined with those behind it: copying that much costs less than a
-/// system call.
+/// A chunk smaller than this, in bytes, is joined with the chunks after it: copying it costs less
+/// than a system call of its own.
 const SMALL: usize = 4 * 1024;
 
-/// Why a body ended before its end.
-#[derive(Debug)]
+/// Why a body could not be read to its end.
+#[derive(Debug, Error)]
 pub enum BodyError {
     /// Malformed chunked coding.
+    #[error(transparent)]
     Malformed(BadChunk),
-    /// The peer broke off or the kernel failed.
-    Io(io::Error),
+    /// The connection failed.
+    #[error("connection failed inside a body: {0}")]
+    Io(#[source] io::Error),
     /// The connection closed before the announced end.
+    #[error("connection closed inside a body")]
     Truncated,
-    /// No byte came for as long as the caller allows.
+    /// No byte arrived for as long as the caller allows.
+    #[error("body stalled")]
     Stalled,
-    /// The body is longer than the caller takes.
+    /// The body is longer than the caller allows.
+    #[error("body too large")]
     TooLarge,
 }
 
-impl std::fmt::Display for BodyError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Malformed(bad) => write!(f, "{bad}"),
-            Self::Io(error) => write!(f, "connection failed inside a body: {error}"),
-            Self::Truncated => f.write_str("connection closed inside a body"),
-            Self::Stalled => f.write_str("body stalled"),
-            Self::TooLarge => f.write_str("body too large"),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {}
-
-/// A body that is being read. It owns the framing; the bytes stay in the [`Conn`].
+/// A body that is being read. It holds the state of the framing; the bytes stay in the [`Conn`].
 #[derive(Clone, Debug)]
 pub struct MessageBody {
     state: State,
@@ -72,21 +65,21 @@ impl MessageBody {
         }
     }
 
-    /// Whether all of it was read.
+    /// Whether it was read to its end.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Trailer fields of a chunked body that is done.
+    /// Trailer fields; known when a chunked body is done.
     #[must_use]
     pub fn trailers(&self) -> &Fields {
         &self.trailers
     }
 
-    /// Length of the next piece of content, which then stands at the front of
-    /// [`Conn::unread`] and is the caller's to [`Conn::consume`] whole before the next call.
-    /// `None` at the end. `stall` bounds the wait for each read.
+    /// Returns the length of the next piece of content, which is at the front of [`Conn::unread`].
+    /// The caller must [`Conn::consume`] all of it before the next call. `None` at the end. `stall`
+    /// limits the wait for each read.
     ///
     /// # Errors
     /// See [`BodyError`].
@@ -109,7 +102,7 @@ impl MessageBody {
                         return Ok(Some(n));
                     }
                     if *left > 4_096 {
-                        conn.widen();
+                        conn.use_large_buffer();
                     }
                 }
                 State::Chunked(scanner) => {
@@ -136,7 +129,7 @@ impl MessageBody {
                     if ready > 0 {
                         return Ok(Some(ready));
                     }
-                    conn.widen();
+                    conn.use_large_buffer();
                 }
             }
             if self.read(conn, stall).await? == 0 {
@@ -151,8 +144,8 @@ impl MessageBody {
         }
     }
 
-    /// Puts what has come of the chunks after a small one behind its `first` bytes, in place: one
-    /// by one, each of them would cost the caller a system call.
+    /// Joins a small chunk of `first` bytes in place with the received part of the chunks after it,
+    /// so that the caller writes them with one system call. Returns the length of the result.
     fn join(&mut self, conn: &mut Conn, first: usize) -> Result<usize, BodyError> {
         let State::Chunked(scanner) = &mut self.state else {
             return Ok(first);
@@ -183,9 +176,9 @@ impl MessageBody {
     }
 
     async fn read(&mut self, conn: &mut Conn, stall: Duration) -> Result<usize, BodyError> {
-        conn.deadline().arm(stall);
+        conn.deadline().set(stall);
         let read = conn.fill().await;
-        conn.deadline().disarm();
+        conn.deadline().clear();
         read.map_err(|e| match e.kind() {
             io::ErrorKind::TimedOut => BodyError::Stalled,
             _ => BodyError::Io(e),
@@ -195,8 +188,8 @@ impl MessageBody {
     /// Reads the whole body into memory.
     ///
     /// # Errors
-    /// [`BodyError::TooLarge`] over `max` bytes (at once when the length is announced), else as
-    /// [`Self::next`].
+    /// [`BodyError::TooLarge`] above `max` bytes (before any read if the length is announced), else
+    /// as [`Self::next`].
     pub async fn collect(
         &mut self,
         conn: &mut Conn,
@@ -225,17 +218,17 @@ mod tests {
     use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
 
-    /// Pieces, number of trailers, and what was left unread.
+    /// Pieces, number of trailers, and the bytes that were left unread.
     type Taken = (Vec<Vec<u8>>, usize, Vec<u8>);
 
-    /// Takes a chunked body that came in one segment.
+    /// Reads a chunked body that arrived in one segment.
     fn pieces(bytes: &[u8]) -> Result<Taken, BodyError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         far.write_all(bytes).unwrap();
         drop(far);
         let mut conn = Conn::new(Socket::plain(listener.accept().unwrap().0).unwrap());
-        conn.widen();
+        conn.use_large_buffer();
         crate::exec::block_on(async {
             while conn.unread().len() < bytes.len() {
                 conn.fill().await.unwrap();
@@ -250,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn small_chunks_that_came_together_are_one_piece() {
+    fn small_chunks_received_together_are_joined_into_one_piece() {
         let chunks = "1;a\r\nx\r\n".repeat(3_000) + "0\r\nT: 1\r\n\r\nnext";
         let (pieces, trailers, rest) = pieces(chunks.as_bytes()).unwrap();
         assert_eq!(pieces, [vec![b'x'; 3_000]]);
@@ -258,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn large_chunks_stay_where_they_are_and_small_ones_before_them_join() {
+    fn a_small_chunk_is_joined_with_the_large_one_after_it() {
         let large = "y".repeat(8_192);
         let chunks = format!("2000\r\n{large}\r\n1\r\nx\r\n2000\r\n{large}\r\n0\r\n\r\n");
         let (pieces, ..) = pieces(chunks.as_bytes()).unwrap();
@@ -268,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_what_came_with_a_bad_chunk_is_given_out() {
+    fn chunks_received_together_with_a_malformed_one_are_not_returned() {
         let chunks = "1\r\nx\r\n".repeat(100) + "zz\r\n";
         assert!(matches!(
             pieces(chunks.as_bytes()),

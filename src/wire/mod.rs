@@ -1,9 +1,9 @@
-//! Bytes of HTTP/1.1 (RFC 9112), and the only room that touches them.
+//! HTTP/1.1 on the wire (RFC 9112): the only room that parses and frames messages.
 //!
-//! Promises: every head that leaves here was parsed whole, bounded and judged; framing is decided
-//! once, by RFC 9112 section 6.3, and a message that could be read in two ways is refused; what
-//! is written is built from the parsed model, raw header bytes are never copied through. Every
-//! read has a limit and a deadline. `proxy` and `http` enter; nobody else needs to.
+//! It guarantees: a head is returned only when it is complete, within its limits and valid; framing
+//! is decided once, by RFC 9112 section 6.3, and an ambiguous message is refused; heads that are
+//! sent are built from the parsed fields, raw header bytes are never copied. Every read has a limit
+//! and a deadline. Only `proxy`, `http` and `demo` use it.
 
 mod buffer;
 pub mod chunked;

@@ -1,12 +1,12 @@
-//! Pipes for `splice(2)`: bytes go from socket to socket without being copied through us.
+//! Pipes for `splice(2)`: the kernel moves bytes from socket to socket without a copy into user
+//! space.
 //!
-//! A pipe is taken from a small pool only while bytes are in it, so that idle tunnels cost no
+//! A tunnel holds a pipe from the pool only while bytes are in it, so idle tunnels cost no
 //! descriptors.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -15,19 +15,21 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 use super::tcp::Tcp;
 use crate::descriptors;
 use crate::exec::{Direction, Left};
+use crate::sync::Mutex;
 
-/// Bytes a pipe is asked to hold: more slots than the usual 16, which small packets fill soon.
+/// Capacity requested for a pipe, in bytes. The default has 16 slots, which small packets fill
+/// quickly.
 const CAPACITY: usize = 256 * 1024;
-/// Pipes there may be at once. The kernel gives one unprivileged user 64 MiB of them
-/// (`pipe-user-pages-soft`); more tunnels in flight copy.
+/// Most pipes at once. The kernel allows one unprivileged user 64 MiB of them
+/// (`pipe-user-pages-soft`); tunnels that get none copy.
 const MOST: usize = 256;
-/// Empty pipes kept for the next bytes.
+/// Empty pipes kept for reuse.
 const SPARE: usize = 32;
 
 static POOL: Mutex<Vec<(OwnedFd, OwnedFd)>> = Mutex::new(Vec::new());
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// A pipe and how many bytes are in it. Goes back to the pool when it is dropped empty.
+/// A pipe and the number of bytes in it. It returns to the pool when it is dropped empty.
 #[derive(Debug)]
 pub(super) struct Pipe {
     ends: Option<(OwnedFd, OwnedFd)>,
@@ -37,16 +39,16 @@ pub(super) struct Pipe {
 /// Why nothing was spliced.
 #[derive(Debug)]
 pub(super) enum SpliceError {
-    /// The connection is broken.
-    Broken(io::Error),
-    /// The kernel does not splice these; copying works.
+    /// The connection failed.
+    Io(io::Error),
+    /// The kernel cannot splice these descriptors; copying works.
     Unsupported,
 }
 
 impl Pipe {
-    /// An empty pipe; `None` when there are too many or the kernel has none to give.
+    /// An empty pipe; `None` when [`MOST`] are in use or the kernel refuses one.
     pub(super) fn take() -> Option<Self> {
-        let spare = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = POOL.lock().pop();
         if spare.is_some() {
             return Some(Self {
                 ends: spare,
@@ -65,7 +67,7 @@ impl Pipe {
             LIVE.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
-        // One of the usual size does too.
+        // On failure the default size is used.
         let _ = rustix::pipe::fcntl_setpipe_size(&ends.0, CAPACITY);
         Some(Self {
             ends: Some(ends),
@@ -73,12 +75,12 @@ impl Pipe {
         })
     }
 
-    /// Whether nothing is in it.
+    /// Whether it holds no bytes.
     pub(super) fn is_empty(&self) -> bool {
         self.held == 0
     }
 
-    /// Moves what the socket has into the empty pipe. `Ok(0)` is the end of the stream.
+    /// Moves the socket's bytes into the empty pipe. `Ok(0)` is the end of the stream.
     pub(super) fn poll_fill(
         &mut self,
         from: &Tcp,
@@ -87,7 +89,7 @@ impl Pipe {
         let Some((_, inlet)) = &self.ends else {
             return Poll::Ready(Err(SpliceError::Unsupported));
         };
-        // The pipe is empty: what would block is the socket.
+        // The pipe is empty, so EAGAIN can only come from the socket.
         let moved = from.source().poll_call(Direction::Read, cx, || {
             splice(from.get_ref(), inlet, CAPACITY)
         });
@@ -97,17 +99,17 @@ impl Pipe {
                 Ok(n)
             }
             Err(error) if is_unsupported(&error) => Err(SpliceError::Unsupported),
-            Err(error) => Err(SpliceError::Broken(error)),
+            Err(error) => Err(SpliceError::Io(error)),
         })
     }
 
-    /// Moves what is in the pipe to the socket; the number of bytes it took.
+    /// Moves the pipe's bytes to the socket. Returns how many the socket accepted.
     pub(super) fn poll_drain(&mut self, to: &Tcp, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some((outlet, _)) = &self.ends else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         let held = self.held;
-        // The pipe is not empty: what would block is the socket.
+        // The pipe is not empty, so EAGAIN can only come from the socket.
         let moved = to
             .source()
             .poll_call(Direction::Write, cx, || splice(outlet, to.get_ref(), held));
@@ -127,7 +129,7 @@ fn splice(
 ) -> io::Result<(usize, Left)> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     let n = rustix::pipe::splice(from, None, to, None, most, flags)?;
-    // A short splice means no empty socket: the pipe's slots may have been full.
+    // A short splice does not prove that the socket is empty: the pipe's slots may be full.
     Ok((n, Left::Perhaps))
 }
 
@@ -141,7 +143,7 @@ impl Drop for Pipe {
     fn drop(&mut self) {
         let Some(ends) = self.ends.take() else { return };
         if self.held == 0 {
-            let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pool = POOL.lock();
             if pool.len() < SPARE {
                 return pool.push(ends);
             }

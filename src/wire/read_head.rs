@@ -1,4 +1,4 @@
-//! Heads off a connection: within limits of size and time.
+//! Reads request and response heads from a connection, with limits on size and time.
 
 use std::io;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::head::{HeadLimits, HeadRefusal, HeadScanner, RequestHead, ResponseHea
 /// Why no head could be read.
 #[derive(Debug)]
 pub enum HeadError {
-    /// The peer broke off or the kernel failed.
+    /// The connection failed, or closed inside the head.
     Io(io::Error),
-    /// The bytes are no acceptable head.
+    /// The bytes are not an acceptable head.
     Refused(HeadRefusal),
-    /// The deadline came.
+    /// The head was not complete in time.
     Timeout,
 }
 
@@ -59,11 +59,11 @@ impl Conn {
         span: Duration,
     ) -> Result<Option<usize>, HeadError> {
         let mut scanner = HeadScanner::default();
-        self.deadline().arm(span);
+        self.deadline().set(span);
         loop {
             let scanned = scanner.scan(self.unread(), limits);
             if let Some(len) = scanned.map_err(HeadError::Refused)? {
-                self.deadline().disarm();
+                self.deadline().clear();
                 return Ok(Some(len));
             }
             match self.fill().await {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_and_half_a_head_time_out() {
+    fn a_missing_or_incomplete_head_times_out() {
         let (mut client, mut conn) = pair();
         for bytes in [&b""[..], b"GET / HT"] {
             client.write_all(bytes).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused_at_the_limit() {
+    fn a_line_without_an_end_is_refused_at_the_limit() {
         let (mut client, mut conn) = pair();
         let writer = std::thread::spawn(move || {
             let _ = client.write_all(b"GET / HTTP/1.1\r\nX: ");

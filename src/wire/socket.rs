@@ -1,4 +1,4 @@
-//! A TCP connection, plain or under TLS, as the rest of the room reads and writes it.
+//! A TCP connection, with or without TLS, and its socket options.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -13,54 +13,54 @@ use smol::io::{AsyncRead, AsyncWrite};
 use super::tcp::{Accepted, Tcp};
 use crate::exec::Direction;
 
-/// Silence after which the kernel asks whether the peer is still there, and between its tries.
-/// A peer that vanished without a word is noticed after [`SILENCE_MAX`].
+/// TCP keepalive: idle time before the first probe, time between probes, and their number. A peer
+/// that disappeared is noticed after [`SILENCE_MAX`].
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 4;
-/// How long bytes may go unacknowledged, or a peer take none of those that wait: while there are
-/// such bytes the kernel asks nothing, and its own patience is a quarter of an hour.
+/// TCP user timeout: how long sent bytes may stay unacknowledged, or the peer's window closed. While
+/// bytes are outstanding the kernel sends no keepalive probes, and its default timeout is about 15
+/// minutes.
 const SILENCE_MAX: Duration = Duration::from_secs(30 + 4 * 10);
 
 /// A connected stream.
 #[derive(Debug)]
 pub enum Socket {
-    /// TCP without TLS: may be spliced.
+    /// TCP without TLS; can be spliced.
     Plain(Tcp),
-    /// TLS over TCP, either side.
+    /// TLS over TCP, as client or server.
     Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Socket {
-    /// Takes over an accepted or connected TCP stream: no delay for small writes, keepalive for
-    /// dead peers.
+    /// A socket of an accepted or connected TCP stream; sets its options.
     ///
     /// # Errors
     /// When the kernel refuses the options.
     pub fn plain(stream: TcpStream) -> io::Result<Self> {
-        tune(&stream)?;
+        set_options(&stream)?;
         Ok(Self::Plain(Tcp::new(stream)?))
     }
 
-    /// Takes over a connection of an [`super::tcp::Acceptor`] whose listener was tuned.
+    /// A socket of a connection of an [`super::tcp::Acceptor`]; it has the listener's options.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// The error of the kernel.
     pub fn accepted(accepted: Accepted) -> io::Result<Self> {
-        Ok(Self::Plain(accepted.settle()?))
+        Ok(Self::Plain(accepted.register()?))
     }
 
     /// Connects to `address`.
     ///
     /// # Errors
-    /// As the kernel says. The caller sets the deadline.
+    /// The error of the kernel. The caller sets the deadline.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = Tcp::connect(address).await?;
-        tune(stream.get_ref())?;
+        set_options(stream.get_ref())?;
         Ok(Self::Plain(stream))
     }
 
-    /// The TCP stream below.
+    /// The underlying TCP stream.
     #[must_use]
     pub fn tcp(&self) -> &Tcp {
         match self {
@@ -72,11 +72,11 @@ impl Socket {
         }
     }
 
-    /// Waits until a read may find something, without a buffer. Under TLS returns at once: the
+    /// Waits until a read may succeed, without a buffer. Under TLS it returns at once: the TLS
     /// session may hold decrypted bytes that the kernel does not know of.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// The error of the kernel.
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|cx| self.poll_readable(cx)).await;
         Ok(())
@@ -90,25 +90,24 @@ impl Socket {
         }
     }
 
-    /// Waits until the peer has surely sent something that is unread, or has ended. Under TLS
+    /// Waits until the peer has sent a byte that is unread, or has closed its side. Under TLS it
     /// never returns.
-    pub async fn heard(&self) {
+    pub async fn data_or_eof(&self) {
         match self {
             Self::Plain(tcp) => drop(poll_fn(|cx| tcp.poll_peek(cx, &mut [0_u8; 1])).await),
             Self::Tls(_) => std::future::pending().await,
         }
     }
 
-    /// Waits until the peer has closed its side. Never returns while the peer has unread bytes
-    /// waiting here.
-    pub async fn hung_up(&self) {
+    /// Waits until the peer has closed its side. Never returns while received bytes are unread.
+    pub async fn closed_by_peer(&self) {
         let tcp = self.tcp();
         if let Ok(1..) = poll_fn(|cx| tcp.poll_peek(cx, &mut [0_u8; 1])).await {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether a read may find something, as far as the kernel has told; true under TLS.
+    /// Whether a read may succeed, by the events so far; always true under TLS.
     pub(super) fn may_read(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.source().is_ready(Direction::Read),
@@ -119,42 +118,42 @@ impl Socket {
     /// Moves an idle connection to this thread of the executor.
     ///
     /// # Errors
-    /// As the kernel says.
-    pub fn adopt(&mut self) -> io::Result<()> {
+    /// The error of the kernel.
+    pub fn move_to_this_thread(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(tcp) => tcp.adopt(),
+            Self::Plain(tcp) => tcp.move_to_this_thread(),
             Self::Tls(tls) => match &mut **tls {
-                TlsStream::Client(tls) => tls.get_mut().0.adopt(),
-                TlsStream::Server(tls) => tls.get_mut().0.adopt(),
+                TlsStream::Client(tls) => tls.get_mut().0.move_to_this_thread(),
+                TlsStream::Server(tls) => tls.get_mut().0.move_to_this_thread(),
             },
         }
     }
 
-    /// Whether the kernel has told of anything on an idle connection: its end, or bytes that
-    /// nobody asked for.
+    /// Whether an idle connection has had a read event: the peer closed it, or sent unexpected
+    /// bytes.
     #[must_use]
-    pub fn is_disturbed(&self) -> bool {
+    pub fn has_read_event(&self) -> bool {
         self.tcp().source().is_ready(Direction::Read)
     }
 
-    /// Whether the peer closed an idle connection, or sent what it was not asked for.
+    /// Whether the peer closed an idle connection or sent unexpected bytes; asks the kernel.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         let mut byte = [0_u8; 1];
         !matches!(self.tcp().get_ref().peek(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Ends both directions at once; pending reads and writes fail.
-    pub fn cut(&self) {
+    /// Shuts both directions down at once; pending reads and writes fail.
+    pub fn shutdown(&self) {
         let _ = self.tcp().get_ref().shutdown(Shutdown::Both);
     }
 }
 
-/// No delay for small writes, an end for dead peers. Connections inherit all of it from a listener.
+/// Sets TCP_NODELAY, keepalive and the user timeout. Connections inherit them from a listener.
 ///
 /// # Errors
 /// When the kernel refuses the options.
-pub fn tune<'a, S>(socket: &'a S) -> io::Result<()>
+pub fn set_options<'a, S>(socket: &'a S) -> io::Result<()>
 where
     socket2::SockRef<'a>: From<&'a S>,
 {
@@ -214,7 +213,7 @@ impl AsyncWrite for Socket {
         }
     }
 
-    /// Ends our side (TLS close_notify, then FIN); the peer may go on sending.
+    /// Closes our side (TLS close_notify, then FIN); the peer may continue to send.
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Self::Tls(tls) = this {
@@ -234,11 +233,10 @@ mod tests {
     use crate::wire::tcp::Acceptor;
     use std::net::TcpListener;
 
-    /// Both sides of a connection, ours by an accept and by a connect.
     #[test]
-    fn a_peer_that_takes_nothing_more_is_given_up_on_either_side() {
+    fn accepted_and_connected_sockets_time_out_on_a_dead_peer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        tune(&listener).unwrap();
+        set_options(&listener).unwrap();
         let acceptor = Acceptor::new(listener).unwrap();
         let address = acceptor.get_ref().local_addr().unwrap();
         let (accepted, connected) = block_on(async {

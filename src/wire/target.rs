@@ -1,7 +1,7 @@
 //! Request targets and authorities (RFC 9112 section 3.2, RFC 3986 section 3.2).
 
-/// Byte range of path and query inside an absolute-form target, or the whole of an origin-form
-/// one. `None` when it is neither.
+/// Splits a target into the authority, if it is in absolute form, and path with query. `None` when
+/// it is neither in absolute nor in origin form.
 #[must_use]
 pub fn split(target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if target.first() == Some(&b'/') {
@@ -19,14 +19,14 @@ pub fn split(target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     match path.first() {
         Some(b'/') => Some((Some(authority), path)),
         None => Some((Some(authority), b"/")),
-        // "http://host?query" would need a slash that the bytes do not have.
+        // "http://host?query" has no path to forward.
         Some(_) => None,
     }
 }
 
-/// Whether every byte may stand in a target. Stricter than servers must be (no backslash, no
-/// fragment, no quotes, no bytes above ASCII), wider than RFC 3986 where browsers are
-/// (`{}|^` and the backquote appear unescaped in their queries).
+/// Whether every byte is allowed in a target. Stricter than servers must be (no backslash, fragment,
+/// quotes or non-ASCII bytes), wider than RFC 3986 for what browsers send unescaped in queries
+/// (`{}|^` and the backquote).
 #[must_use]
 pub fn is_clean(target: &[u8]) -> bool {
     !target.is_empty()
@@ -35,8 +35,8 @@ pub fn is_clean(target: &[u8]) -> bool {
             .all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'#' | b'"' | b'<' | b'>'))
 }
 
-/// Whether a `Host` value is `uri-host [ ":" port ]` (RFC 9110 section 7.2) and nothing more: no
-/// userinfo, path or query could hide in it.
+/// Whether a `Host` value is exactly `uri-host [ ":" port ]` (RFC 9110 section 7.2), without
+/// userinfo, path or query.
 #[must_use]
 pub fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
@@ -54,7 +54,7 @@ pub fn is_host(value: &[u8]) -> bool {
         std::str::from_utf8(&inner[..inner.len() - 1])
             .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
     } else {
-        // reg-name without the sub-delims that no host name has.
+        // reg-name without sub-delims: host names do not contain them.
         !host.is_empty()
             && host
                 .iter()
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_a_name_or_address_with_an_optional_port_and_nothing_else() {
+    fn a_host_is_a_name_or_address_with_an_optional_port() {
         for good in [
             "a",
             "a.example:80",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_has_no_byte_that_two_parsers_read_differently() {
+    fn bytes_that_parsers_read_differently_are_refused_in_a_target() {
         assert!(is_clean(b"/a/../b/%2e%2e/%00;x//?a={b}|c^d`&e='f'"));
         for bad in [
             &b""[..],

@@ -1,4 +1,4 @@
-//! TCP on the executor's own reactor: no system call is spent on waiting.
+//! TCP streams and listeners on the executor's reactor.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::exec::{self, Direction, Left, Source};
 
-/// A connected stream that is registered with a thread of the executor.
+/// A connected stream, registered with a thread of the executor.
 #[derive(Debug)]
 pub struct Tcp {
     source: Source,
@@ -23,13 +23,13 @@ impl Tcp {
     /// Registers a stream.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// The error of the kernel.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Self::accepted(stream)
     }
 
-    /// Registers a stream that is non-blocking already.
+    /// Registers a stream that is already non-blocking.
     fn accepted(stream: TcpStream) -> io::Result<Self> {
         Ok(Self {
             source: exec::register(&stream, true)?,
@@ -40,7 +40,7 @@ impl Tcp {
     /// Connects to `address`.
     ///
     /// # Errors
-    /// As the kernel says. The caller sets the deadline.
+    /// The error of the kernel. The caller sets the deadline.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
@@ -58,14 +58,14 @@ impl Tcp {
         }
     }
 
-    /// The stream below, for its options and addresses.
+    /// The underlying stream, for its options and addresses.
     #[must_use]
     pub fn get_ref(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Has its readiness reported to this thread of the executor from now on.
-    pub(super) fn adopt(&mut self) -> io::Result<()> {
+    /// Moves the registration to this thread of the executor.
+    pub(super) fn move_to_this_thread(&mut self) -> io::Result<()> {
         exec::adopt(&mut self.source, &self.stream)
     }
 
@@ -75,7 +75,7 @@ impl Tcp {
         &self.source
     }
 
-    /// Waits until a read would find something.
+    /// Waits until a read would not block.
     ///
     /// # Errors
     /// None so far.
@@ -84,7 +84,7 @@ impl Tcp {
         Ok(())
     }
 
-    /// Looks at what a read would find, without taking it.
+    /// Peeks at the received bytes without removing them.
     pub(super) fn poll_peek(
         &self,
         cx: &mut Context<'_>,
@@ -105,7 +105,7 @@ impl AsyncRead for Tcp {
         let Self { source, stream } = &*self;
         source.poll_call(Direction::Read, cx, || {
             let n = (&mut &*stream).read(buf)?;
-            // Less than there was room for: the socket is empty (epoll(7), question 9).
+            // A short read means that the socket is empty (epoll(7), question 9).
             let left = if n < buf.len() {
                 Left::Nothing
             } else {
@@ -145,7 +145,7 @@ impl AsyncWrite for Tcp {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends our side; the peer may go on sending.
+    /// Closes our side; the peer may continue to send.
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.stream.shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
@@ -154,7 +154,7 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// A bound listener that is registered with a thread of the executor.
+/// A bound listener, registered with a thread of the executor.
 #[derive(Debug)]
 pub struct Acceptor {
     source: Source,
@@ -165,7 +165,7 @@ impl Acceptor {
     /// Registers a listener.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// The error of the kernel.
     pub fn new(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self {
@@ -174,17 +174,17 @@ impl Acceptor {
         })
     }
 
-    /// The listener below.
+    /// The underlying listener.
     #[must_use]
     pub fn get_ref(&self) -> &TcpListener {
         &self.listener
     }
 
-    /// The next connection, not registered yet: that is done on the thread that will serve it,
-    /// with [`super::Socket::accepted`]. It has the options of the listener.
+    /// Accepts the next connection. It has the options of the listener and is not registered yet:
+    /// the thread that will serve it does that with [`super::Socket::accepted`].
     ///
     /// # Errors
-    /// As the kernel says.
+    /// The error of the kernel.
     pub async fn accept(&self) -> io::Result<(Accepted, SocketAddr)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, peer) = poll_fn(|cx| {
@@ -201,7 +201,7 @@ impl Acceptor {
     }
 }
 
-/// A connection on its way to the thread that will serve it.
+/// An accepted connection that is not registered with a thread yet.
 #[derive(Debug)]
 pub struct Accepted(TcpStream);
 
@@ -209,8 +209,8 @@ impl Accepted {
     /// Registers it with this thread.
     ///
     /// # Errors
-    /// As the kernel says.
-    pub fn settle(self) -> io::Result<Tcp> {
+    /// The error of the kernel.
+    pub fn register(self) -> io::Result<Tcp> {
         Tcp::accepted(self.0)
     }
 }

@@ -1,7 +1,7 @@
-//! Tunnels: bytes both ways after a protocol switch, until both sides are done or it is cut.
+//! Tunnels: bytes in both directions after a protocol switch, until both sides end or it is cut.
 //!
-//! Large pieces between two plain connections are spliced; small ones, and all under TLS, are
-//! copied through a pooled buffer. While nothing is in flight a tunnel holds neither.
+//! Large pieces between two connections without TLS are spliced; small pieces, and everything under
+//! TLS, are copied through a pooled buffer. An idle tunnel holds neither a pipe nor a buffer.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,18 +17,18 @@ use super::pipe::{Pipe, SpliceError};
 use super::socket::Socket;
 use crate::clock;
 
-/// How long one direction may be silent once the other has ended: time for the answer to a goodbye.
-/// No browser ends one direction alone, and a stream program that sees its page end keeps its own
-/// open for as long as the streamer lives, which may be for ever. What still moves goes on.
+/// Half-close timeout: after one side's FIN, the tunnel is closed when the other direction is idle
+/// for this long. Browsers never close one direction alone, and a stream program whose page has
+/// closed keeps its own side open as long as the streamer lives, possibly for ever.
 const LINGER: Duration = Duration::from_secs(3);
-/// Pieces after which a busy direction lets other tasks of its thread run: half a MiB of copied
+/// Pieces after which a busy direction yields to the other tasks of its thread: 512 KiB of copied
 /// bytes, about 100 us.
 const YIELD_AFTER: u32 = 8;
-/// Size of pieces from which on splicing pays: below, two references to pages cost more than
-/// copying them.
+/// Least average piece, in bytes, that is spliced: for smaller ones copying is cheaper than passing
+/// references to pages.
 const SPLICE_FROM: usize = 16 * 1024;
 
-/// What went through a tunnel.
+/// Bytes that went through a tunnel.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// Bytes from `a` to `b`.
@@ -39,14 +39,13 @@ pub struct Traffic {
 
 impl Traffic {
     fn total(&self) -> u64 {
-        let ways = [&self.forth, &self.back];
-        ways.iter().map(|way| way.load(Ordering::Relaxed)).sum()
+        self.forth.load(Ordering::Relaxed) + self.back.load(Ordering::Relaxed)
     }
 }
 
-/// Copies both ways until both directions have ended, an error, or `cut` is done. The end of one
-/// direction is passed on and the other goes on until it is silent for [`LINGER`] (half-close).
-/// `a_early` and `b_early` are bytes that came from each side before the tunnel stood.
+/// Moves bytes in both directions until both have ended, one fails, or `cut` completes. The end of
+/// one direction is passed on as a FIN; the other continues until it is idle for [`LINGER`].
+/// `a_early` and `b_early` are bytes that were received from each side before the tunnel started.
 pub async fn run(
     a: Socket,
     a_early: &[u8],
@@ -55,16 +54,16 @@ pub async fn run(
     traffic: &Traffic,
     cut: impl Future<Output = ()>,
 ) {
-    let mut both = Tunnel {
+    let mut tunnel = Tunnel {
         forth: Direction::new(a_early, &traffic.forth),
         back: Direction::new(b_early, &traffic.back),
         a,
         b,
     };
     let work = async {
-        if poll_fn(|cx| both.poll(cx, 1)).await.is_ok() {
-            // Boxed: it is seldom needed, and a tunnel's future lives long.
-            let mut rest = Box::pin(poll_fn(|cx| both.poll(cx, 2)));
+        if poll_fn(|cx| tunnel.poll(cx, 1)).await.is_ok() {
+            // Boxed to keep the long-lived future small: a half-close is rare.
+            let mut rest = Box::pin(poll_fn(|cx| tunnel.poll(cx, 2)));
             let mut moved = traffic.total();
             while clock::by(clock::now() + LINGER, &mut rest).await.is_err() {
                 let before = std::mem::replace(&mut moved, traffic.total());
@@ -74,11 +73,11 @@ pub async fn run(
             }
         }
     };
-    // An error of either side ends the tunnel; there is nobody to tell it to.
+    // An error of either side ends the tunnel; nobody can be told.
     smol::future::or(work, cut).await;
 }
 
-/// Both directions between two sockets.
+/// Two sockets and both directions between them.
 struct Tunnel<'a> {
     a: Socket,
     b: Socket,
@@ -87,7 +86,7 @@ struct Tunnel<'a> {
 }
 
 impl Tunnel<'_> {
-    /// Moves what there is to move; ready when `enough` directions have ended.
+    /// Moves what can be moved; ready when `enough` directions have ended.
     fn poll(&mut self, cx: &mut Context<'_>, enough: usize) -> Poll<io::Result<()>> {
         let forth = self.forth.poll(&mut self.a, &mut self.b, cx)?;
         let back = self.back.poll(&mut self.b, &mut self.a, cx)?;
@@ -99,21 +98,21 @@ impl Tunnel<'_> {
     }
 }
 
-/// One direction.
+/// One direction: reads from one socket, writes to the other.
 struct Direction<'a> {
     early: &'a [u8],
-    held: InFlight,
-    /// Size of the last pieces, the newest counting half.
+    in_flight: InFlight,
+    /// Moving average of the sizes of pieces, in bytes.
     size: usize,
-    /// Whether the kernel refused to splice.
+    /// The kernel refused to splice.
     cannot_splice: bool,
     is_flushed: bool,
-    stage: HalfClose,
+    half_close: HalfClose,
     moves: u32,
     count: &'a AtomicU64,
 }
 
-/// Bytes on their way.
+/// Bytes that were read and are not yet written.
 enum InFlight {
     Nothing,
     Copied(Buffer, usize, usize),
@@ -123,20 +122,20 @@ enum InFlight {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HalfClose {
     Open,
-    /// The sender has ended; the receiver is to be told.
-    Ending,
-    Ended,
+    /// The sender has ended its side; the FIN to the receiver is not sent yet.
+    Closing,
+    Closed,
 }
 
 impl<'a> Direction<'a> {
     fn new(early: &'a [u8], count: &'a AtomicU64) -> Self {
         Self {
             early,
-            held: InFlight::Nothing,
+            in_flight: InFlight::Nothing,
             size: 0,
             cannot_splice: false,
             is_flushed: true,
-            stage: HalfClose::Open,
+            half_close: HalfClose::Open,
             moves: 0,
             count,
         }
@@ -148,15 +147,15 @@ impl<'a> Direction<'a> {
         to: &mut Socket,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.stage == HalfClose::Ended {
+        if self.half_close == HalfClose::Closed {
             return Poll::Ready(Ok(()));
         }
         self.moves = 0;
         loop {
-            ready!(self.poll_send(to, cx))?;
-            if self.stage == HalfClose::Ending {
+            ready!(self.poll_write(to, cx))?;
+            if self.half_close == HalfClose::Closing {
                 ready!(Pin::new(to).poll_close(cx))?;
-                self.stage = HalfClose::Ended;
+                self.half_close = HalfClose::Closed;
                 return Poll::Ready(Ok(()));
             }
             self.moves += 1;
@@ -164,34 +163,34 @@ impl<'a> Direction<'a> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if ready!(self.poll_take(from, to, cx))? == 0 {
-                self.stage = HalfClose::Ending;
+            if ready!(self.poll_read(from, to, cx))? == 0 {
+                self.half_close = HalfClose::Closing;
             }
         }
     }
 
-    /// Sends all that is held.
-    fn poll_send(&mut self, to: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes everything that is in flight.
+    fn poll_write(&mut self, to: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.early.is_empty() {
             let n = ready!(Pin::new(&mut *to).poll_write(cx, self.early))?;
             self.early = &self.early[n..];
-            self.passed(n)?;
+            self.count_written(n)?;
         }
         loop {
-            let n = match (&mut self.held, &mut *to) {
+            let n = match (&mut self.in_flight, &mut *to) {
                 (InFlight::Nothing, _) => break,
                 (InFlight::Copied(buffer, start, end), to) => {
                     let n = ready!(Pin::new(to).poll_write(cx, &buffer.block()[*start..*end]))?;
                     *start += n;
                     if start == end {
-                        self.held = InFlight::Nothing;
+                        self.in_flight = InFlight::Nothing;
                     }
                     n
                 }
                 (InFlight::Piped(pipe), Socket::Plain(to)) => {
                     let n = ready!(pipe.poll_drain(to, cx))?;
                     if pipe.is_empty() {
-                        self.held = InFlight::Nothing;
+                        self.in_flight = InFlight::Nothing;
                     }
                     n
                 }
@@ -199,7 +198,7 @@ impl<'a> Direction<'a> {
                     return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
                 }
             };
-            self.passed(n)?;
+            self.count_written(n)?;
         }
         if !self.is_flushed {
             ready!(Pin::new(to).poll_flush(cx))?;
@@ -208,7 +207,7 @@ impl<'a> Direction<'a> {
         Poll::Ready(Ok(()))
     }
 
-    fn passed(&mut self, n: usize) -> io::Result<()> {
+    fn count_written(&mut self, n: usize) -> io::Result<()> {
         if n == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -217,8 +216,8 @@ impl<'a> Direction<'a> {
         Ok(())
     }
 
-    /// Takes the next piece; 0 is the end.
-    fn poll_take(
+    /// Reads the next piece; 0 is the end of the stream.
+    fn poll_read(
         &mut self,
         from: &mut Socket,
         to: &Socket,
@@ -234,22 +233,22 @@ impl<'a> Direction<'a> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(n)) => {
                     self.size = usize::midpoint(self.size, n);
-                    self.held = if n > 0 {
+                    self.in_flight = if n > 0 {
                         InFlight::Piped(pipe)
                     } else {
                         InFlight::Nothing
                     };
                     return Poll::Ready(Ok(n));
                 }
-                Poll::Ready(Err(SpliceError::Broken(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(SpliceError::Io(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(Err(SpliceError::Unsupported)) => self.cannot_splice = true,
             }
         }
-        let mut buffer = Buffer::bulk();
+        let mut buffer = Buffer::largest();
         let n = ready!(Pin::new(from).poll_read(cx, buffer.block_mut()))?;
         self.size = usize::midpoint(self.size, n);
         if n > 0 {
-            self.held = InFlight::Copied(buffer, 0, n);
+            self.in_flight = InFlight::Copied(buffer, 0, n);
         }
         Poll::Ready(Ok(n))
     }

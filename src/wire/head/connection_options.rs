@@ -1,13 +1,13 @@
-//! What a `Connection` field asks for (RFC 9110 section 7.6.1).
+//! The options of the `Connection` field (RFC 9110 section 7.6.1).
 
 use super::super::fields::Fields;
 use super::{HeadRefusal, Version};
 
-/// Most options of one head. Browsers send one or two; every field of a head is compared with
-/// every option that names fields.
+/// Most options of one head. Browsers send one or two. Every field is compared with every option,
+/// so their number must be limited.
 const OPTIONS_MAX: usize = 16;
 
-/// The options that mean something to the connection itself.
+/// The options that concern the connection itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionOptions {
     close: bool,

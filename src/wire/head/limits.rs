@@ -1,15 +1,15 @@
-//! What a head may cost.
+//! Limits on the size of a head.
 
-/// Most field lines a head may have; the array lives on the stack.
+/// Most field lines of a head; the array is on the stack.
 pub(super) const LINES_MAX: usize = 100 + RELAYED_LINES;
-/// What a neck before this one may have added to a head that was within its own limits: an
-/// address, a protocol, `Via`, a request id, a length, a host, an encoding.
+/// Bytes and lines that another neck may have added to a head within its own limits: client
+/// address, protocol, `Via`, request id, length, host, encoding.
 pub(super) const RELAYED_BYTES: usize = 1024;
 pub(super) const RELAYED_LINES: usize = 8;
-/// How a neck names itself in `Via`. A client that claims to be one gains those few bytes.
+/// The `Via` value of a neck. A client that forges it gains only those few bytes.
 pub const VIA: &[u8] = b"1.1 hydraneckwebrtc";
 
-/// What a head may cost.
+/// Limits on the size of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// Longest head in bytes, request line and final empty line included.
@@ -21,8 +21,8 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// For requests of strangers: browsers send 2 KiB or less, 16 KiB is what nginx and HAProxy
-    /// take with their usual settings; 8000 bytes of target are what RFC 9110 section 4.1 asks for.
+    /// For requests: browsers send 2 KiB or less, nginx and HAProxy accept 16 KiB by default, and
+    /// RFC 9110 section 4.1 recommends at least 8000 bytes for the target.
     pub const REQUEST: Self = Self {
         head: 16 * 1024,
         target: 8_000,
@@ -39,7 +39,7 @@ impl HeadLimits {
         self.target > 0
     }
 
-    /// The limit of bytes while the fields are not known.
+    /// The limit in bytes before the fields, and so `Via`, are known.
     pub(super) fn scanned(&self) -> usize {
         self.head
             + if self.is_of_requests() {

@@ -1,7 +1,7 @@
-//! Request and response heads (RFC 9112 sections 2 to 5): tokenised by `httparse`, then judged.
+//! Request and response heads (RFC 9112 sections 2 to 5): tokenised by `httparse`, then validated.
 //!
-//! Sans-IO: [`HeadScanner`] is shown the bytes received so far and says when a head is whole or
-//! hopeless; [`RequestHead::parse`] and [`ResponseHead::parse`] take the whole head.
+//! Sans-IO: [`HeadScanner`] looks at the bytes received so far and finds when a head is complete or
+//! cannot become valid; [`RequestHead::parse`] and [`ResponseHead::parse`] take the complete head.
 
 mod connection_options;
 mod limits;
@@ -28,6 +28,7 @@ pub enum Version {
     /// HTTP/1.1
     Http11,
 }
+
 fn collect(lines: &[httparse::Header<'_>], bytes: usize) -> Fields {
     let mut fields = Fields::with_capacity(lines.len(), bytes);
     for line in lines {
@@ -36,7 +37,7 @@ fn collect(lines: &[httparse::Header<'_>], bytes: usize) -> Fields {
     fields
 }
 
-fn refuse(error: httparse::Error, head: &[u8]) -> HeadRefusal {
+fn refusal_of(error: httparse::Error, head: &[u8]) -> HeadRefusal {
     match error {
         httparse::Error::TooManyHeaders => HeadRefusal::HeadTooLarge("too many header fields"),
         httparse::Error::Version => {

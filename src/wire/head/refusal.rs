@@ -1,61 +1,51 @@
-//! Why a message is not accepted, and what its sender is told.
+//! Why a message is refused, and the status that answers it.
 
-use std::error::Error;
-use std::fmt;
+use thiserror::Error;
 
-/// Why a message is not accepted: the status to answer with, and the reason in words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a message is refused: the variant gives the status, the text the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HeadRefusal {
     /// 400.
+    #[error("{0}")]
     BadRequest(&'static str),
-    /// 413.
-    ContentTooLarge(&'static str),
     /// 414.
+    #[error("{0}")]
     TargetTooLong(&'static str),
     /// 417.
+    #[error("{0}")]
     ExpectationFailed(&'static str),
     /// 431.
+    #[error("{0}")]
     HeadTooLarge(&'static str),
     /// 501.
+    #[error("{0}")]
     NotImplemented(&'static str),
     /// 505.
+    #[error("{0}")]
     VersionNotSupported(&'static str),
 }
 
 impl HeadRefusal {
+    fn parts(self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest(what) => (400, what),
+            Self::TargetTooLong(what) => (414, what),
+            Self::ExpectationFailed(what) => (417, what),
+            Self::HeadTooLarge(what) => (431, what),
+            Self::NotImplemented(what) => (501, what),
+            Self::VersionNotSupported(what) => (505, what),
+        }
+    }
+
     /// The HTTP status code.
     #[must_use]
     pub fn status(self) -> u16 {
-        match self {
-            Self::BadRequest(_) => 400,
-            Self::ContentTooLarge(_) => 413,
-            Self::TargetTooLong(_) => 414,
-            Self::ExpectationFailed(_) => 417,
-            Self::HeadTooLarge(_) => 431,
-            Self::NotImplemented(_) => 501,
-            Self::VersionNotSupported(_) => 505,
-        }
+        self.parts().0
     }
 
-    /// What was wrong.
+    /// The reason.
     #[must_use]
     pub fn what(self) -> &'static str {
-        match self {
-            Self::BadRequest(w)
-            | Self::ContentTooLarge(w)
-            | Self::TargetTooLong(w)
-            | Self::ExpectationFailed(w)
-            | Self::HeadTooLarge(w)
-            | Self::NotImplemented(w)
-            | Self::VersionNotSupported(w) => w,
-        }
+        self.parts().1
     }
 }
-
-impl fmt::Display for HeadRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what())
-    }
-}
-
-impl Error for HeadRefusal {}

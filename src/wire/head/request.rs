@@ -1,4 +1,4 @@
-//! Request heads: which are accepted, and what they mean.
+//! Request heads: validation and meaning.
 
 use std::mem::MaybeUninit;
 
@@ -7,9 +7,9 @@ use super::super::framing::{self, Framing};
 use super::super::target;
 use super::connection_options::ConnectionOptions;
 use super::limits::{LINES_MAX, RELAYED_LINES, VIA};
-use super::{HeadLimits, HeadRefusal, Version, collect, refuse};
+use super::{HeadLimits, HeadRefusal, Version, collect, refusal_of};
 
-/// The methods that are served or forwarded; any other is answered with 501.
+/// The methods that are served or forwarded; others are answered with 501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// DELETE
@@ -42,7 +42,7 @@ impl Method {
         })
     }
 
-    /// As it stands in a request line.
+    /// The method as written in a request line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,14 +56,14 @@ impl Method {
         }
     }
 
-    /// Whether sending it twice is the same as sending it once (RFC 9110 section 9.2.2).
+    /// Whether a request may be sent again (RFC 9110 section 9.2.2).
     #[must_use]
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Self::Patch | Self::Post)
     }
 }
 
-/// A request head that was accepted.
+/// A valid request head.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     /// The method.
@@ -74,22 +74,22 @@ pub struct RequestHead {
     pub version: Version,
     /// The field lines.
     pub fields: Fields,
-    /// Where the body ends.
+    /// How the end of the body is found.
     pub framing: Framing,
-    /// Whether the client wants the connection kept.
+    /// Whether the client wants to keep the connection open.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
-    /// Whether this is a well-formed WebSocket upgrade (RFC 6455 section 4.1): the only protocol
-    /// that is switched to.
+    /// Whether this is a valid WebSocket upgrade (RFC 6455 section 4.1), the only protocol switch
+    /// that is supported.
     pub is_upgrade: bool,
 }
 
 impl RequestHead {
-    /// Judges a whole head, final empty line included.
+    /// Parses a complete head, including the final empty line.
     ///
     /// # Errors
-    /// The one correct refusal.
+    /// The status and reason to answer with.
     pub fn parse(head: &[u8], limits: &HeadLimits) -> Result<Self, HeadRefusal> {
         let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; LINES_MAX];
         let mut parsed = httparse::Request::new(&mut []);
@@ -99,7 +99,7 @@ impl RequestHead {
             Ok(httparse::Status::Partial) => {
                 return Err(HeadRefusal::BadRequest("incomplete head"));
             }
-            Err(error) => return Err(refuse(error, head)),
+            Err(error) => return Err(refusal_of(error, head)),
         }
         let (Some(method), Some(target), Some(minor)) =
             (parsed.method, parsed.path, parsed.version)
@@ -166,6 +166,8 @@ impl RequestHead {
         self.fields.text("host").unwrap_or_default()
     }
 }
+
+/// A head over the limits is accepted if another neck relayed it: see [`RELAYED_LINES`].
 fn check_size(head: &[u8], fields: &Fields, limits: &HeadLimits) -> Result<(), HeadRefusal> {
     if head.len() <= limits.head && fields.len() <= limits.lines {
         return Ok(());
@@ -200,7 +202,7 @@ fn checked_target(method: Method, target: &str, fields: &Fields) -> Result<Strin
                     "the target's authority is not a host name or address with an optional port",
                 ));
             }
-            // RFC 9112 3.2.2 lets the target win over Host; two readings are refused instead.
+            // RFC 9112 3.2.2 lets the target override Host; here the ambiguity is refused.
             if fields
                 .get("host")
                 .is_some_and(|h| !h.eq_ignore_ascii_case(authority))

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::super::fields::Fields;
 use super::connection_options::ConnectionOptions;
 use super::limits::LINES_MAX;
-use super::{HeadLimits, HeadRefusal, Version, collect, refuse};
+use super::{HeadLimits, HeadRefusal, Version, collect, refusal_of};
 
 /// A response head of an upstream.
 #[derive(Clone, Debug)]
@@ -18,15 +18,15 @@ pub struct ResponseHead {
     pub version: Version,
     /// The field lines.
     pub fields: Fields,
-    /// Whether the upstream keeps the connection.
+    /// Whether the upstream keeps the connection open.
     pub keep_alive: bool,
 }
 
 impl ResponseHead {
-    /// Judges a whole head, final empty line included.
+    /// Parses a complete head, including the final empty line.
     ///
     /// # Errors
-    /// What is wrong with it; the caller answers 502.
+    /// Why it is invalid; the caller answers 502.
     pub fn parse(head: &[u8], limits: &HeadLimits) -> Result<Self, HeadRefusal> {
         let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; LINES_MAX];
         let mut parsed = httparse::Response::new(&mut []);
@@ -37,7 +37,7 @@ impl ResponseHead {
             Ok(httparse::Status::Partial) => {
                 return Err(HeadRefusal::BadRequest("incomplete head"));
             }
-            Err(error) => return Err(refuse(error, head)),
+            Err(error) => return Err(refusal_of(error, head)),
         }
         let (Some(status @ 100..), Some(minor)) = (parsed.code, parsed.version) else {
             return Err(HeadRefusal::BadRequest("no valid status code"));

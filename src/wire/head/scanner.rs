@@ -1,13 +1,13 @@
-//! Where a head ends, found while its bytes come in, and whether they can become one at all.
+//! Finds the end of a head while its bytes arrive, and refuses what cannot become valid.
 
 use std::io::BufRead as _;
 
 use super::{HeadLimits, HeadRefusal};
 
-/// Status line or request line beyond the target: method, version, blanks.
+/// Bytes of a request line besides the target: method, version, blanks.
 const REQUEST_LINE_EXTRA: usize = 64;
 
-/// Looks at a growing buffer until it holds a whole head, reading every byte once.
+/// Scans a growing buffer until it holds a complete head. Reads every byte once.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
     seen: usize,
@@ -16,18 +16,18 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Scans what is new in `received`, which begins with the head. `Some(len)` when the head is
-    /// whole: its length with the final empty line.
+    /// Scans the new bytes of `received`, which starts with the head. Returns the length of the head,
+    /// including the final empty line, once it is complete.
     ///
     /// # Errors
-    /// As soon as no continuation could be accepted: control bytes, a line ending other than
-    /// CRLF, a first line that is none, or a limit.
+    /// As soon as no more bytes can make the head valid: control bytes, a line ending other than
+    /// CRLF, a malformed first line, or an exceeded limit.
     pub fn scan(
         &mut self,
         received: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<usize>, HeadRefusal> {
-        // A line is looked at from where the last call stopped; a CR there may get its LF now.
+        // Continue where the last call stopped, one byte earlier: it may be a CR that waits for its LF.
         let mut from = self.seen.saturating_sub(1).max(self.line_start);
         while let Some(n) = line_feed(&received[from..]) {
             let i = from + n;
@@ -38,7 +38,7 @@ impl HeadScanner {
             check_bytes(line)?;
             if i - 1 == self.line_start {
                 if self.lines == 0 {
-                    // One is overlooked, as RFC 9112 section 2.2 asks of servers.
+                    // RFC 9112 section 2.2: a server ignores one empty line before a request.
                     if i > 1 || !limits.is_of_requests() {
                         return Err(HeadRefusal::BadRequest("empty line before the head"));
                     }
@@ -71,16 +71,16 @@ impl HeadScanner {
     }
 }
 
-/// Where the first LF is, found with the C library's `memchr`.
+/// The index of the first LF (`skip_until` uses a fast `memchr`).
 fn line_feed(bytes: &[u8]) -> Option<usize> {
-    // Reading from a slice does not fail.
+    // Reads from a slice cannot fail.
     let n = (&mut &*bytes).skip_until(b'\n').unwrap_or(0);
     (bytes[..n].last() == Some(&b'\n')).then(|| n - 1)
 }
 
-/// Refuses bytes that no line of a head may have, its CRLF left out.
+/// Refuses control bytes in a line of a head (without its CRLF).
 fn check_bytes(line: &[u8]) -> Result<(), HeadRefusal> {
-    // Without an early way out the compiler looks at many bytes at once.
+    // A fold without an early exit is vectorised by the compiler.
     let is_bad = |b: u8| (b < b' ' && b != b'\t') || b == 0x7f;
     if !line.iter().fold(false, |bad, b| bad | is_bad(*b)) {
         return Ok(());
@@ -104,7 +104,7 @@ fn check_first_line_length(line: &[u8], limits: &HeadLimits) -> Result<(), HeadR
     })
 }
 
-/// A first line needs three parts; HTTP/0.9 has two and would wait for fields that never come.
+/// A request line needs three parts. HTTP/0.9 has two, and its client would never send fields.
 fn check_first_line(line: &[u8], limits: &HeadLimits) -> Result<(), HeadRefusal> {
     check_first_line_length(line, limits)?;
     let parts = line.split(|b| *b == b' ').filter(|p| !p.is_empty()).count();

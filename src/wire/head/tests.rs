@@ -1,9 +1,9 @@
-//! Heads in tables: one row, one verdict.
+//! Heads in tables: one row, one result.
 
 use super::limits::RELAYED_BYTES;
 use super::*;
 
-fn judge(head: &[u8]) -> Result<RequestHead, u16> {
+fn parse_request(head: &[u8]) -> Result<RequestHead, u16> {
     let len = HeadScanner::default()
         .scan(head, &HeadLimits::REQUEST)
         .map_err(HeadRefusal::status)?
@@ -14,7 +14,8 @@ fn judge(head: &[u8]) -> Result<RequestHead, u16> {
 #[test]
 fn a_plain_request_is_accepted_with_its_raw_target() {
     let head =
-        judge(b"GET /a/../%2e%2e/x?y=1 HTTP/1.1\r\nHost: a:80\r\nX: caf\xc3\xa9\r\n\r\n").unwrap();
+        parse_request(b"GET /a/../%2e%2e/x?y=1 HTTP/1.1\r\nHost: a:80\r\nX: caf\xc3\xa9\r\n\r\n")
+            .unwrap();
     assert_eq!(head.target, "/a/../%2e%2e/x?y=1");
     assert_eq!((head.path(), head.query()), ("/a/../%2e%2e/x", Some("y=1")));
     assert_eq!(head.fields.get("x"), Some(&b"caf\xc3\xa9"[..]));
@@ -22,7 +23,7 @@ fn a_plain_request_is_accepted_with_its_raw_target() {
 }
 
 #[test]
-fn every_malformed_head_has_one_correct_refusal() {
+fn malformed_heads_are_refused_with_their_status() {
     for (head, status) in [
         (&b"GET / HTTP/1.1\nHost: a\n\n"[..], 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
@@ -61,7 +62,7 @@ fn every_malformed_head_has_one_correct_refusal() {
         (b"\x16\x03\x01\x02\x00\x01", 400),
     ] {
         assert_eq!(
-            judge(head).map(|_| ()),
+            parse_request(head).map(|_| ()),
             Err(status),
             "{}",
             String::from_utf8_lossy(head)
@@ -70,16 +71,16 @@ fn every_malformed_head_has_one_correct_refusal() {
 }
 
 #[test]
-fn limits_hold_to_the_byte() {
+fn limits_are_exact_to_the_byte() {
     let with_head = |n: usize| {
         let mut head = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
         head.resize(n - 4, b'x');
         head.extend_from_slice(b"\r\n\r\n");
         head
     };
-    assert!(judge(&with_head(HeadLimits::REQUEST.head)).is_ok());
+    assert!(parse_request(&with_head(HeadLimits::REQUEST.head)).is_ok());
     assert_eq!(
-        judge(&with_head(HeadLimits::REQUEST.head + 1)).map(|_| ()),
+        parse_request(&with_head(HeadLimits::REQUEST.head + 1)).map(|_| ()),
         Err(431)
     );
     let with_lines = |n: usize| {
@@ -89,25 +90,25 @@ fn limits_hold_to_the_byte() {
         )
         .into_bytes()
     };
-    assert!(judge(&with_lines(100)).is_ok());
-    assert_eq!(judge(&with_lines(101)).map(|_| ()), Err(431));
+    assert!(parse_request(&with_lines(100)).is_ok());
+    assert_eq!(parse_request(&with_lines(101)).map(|_| ()), Err(431));
     let target =
         |n: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(n - 1)).into_bytes();
-    assert!(judge(&target(8_000)).is_ok());
-    assert_eq!(judge(&target(8_001)).map(|_| ()), Err(414));
-    assert_eq!(judge(&target(65_536)).map(|_| ()), Err(414));
-    assert_eq!(judge(&vec![b'A'; 1 << 20]).map(|_| ()), Err(501));
+    assert!(parse_request(&target(8_000)).is_ok());
+    assert_eq!(parse_request(&target(8_001)).map(|_| ()), Err(414));
+    assert_eq!(parse_request(&target(65_536)).map(|_| ()), Err(414));
+    assert_eq!(parse_request(&vec![b'A'; 1 << 20]).map(|_| ()), Err(501));
 }
 
 #[test]
-fn a_head_from_a_neck_may_be_longer_by_what_it_added() {
+fn a_head_relayed_by_a_neck_may_exceed_the_limits_by_what_it_added() {
     let head = |via: &str, lines: usize, bytes: usize| {
         let mut head = format!("GET / HTTP/1.1\r\nHost: a\r\nVia: {via}\r\n");
         head.push_str(&"X: y\r\n".repeat(lines - 3));
         head.push_str("X: ");
         head.push_str(&"z".repeat(bytes - head.len() - 4));
         head.push_str("\r\n\r\n");
-        judge(head.as_bytes()).map(|h| h.fields.len())
+        parse_request(head.as_bytes()).map(|h| h.fields.len())
     };
     let most = HeadLimits::REQUEST.head + RELAYED_BYTES;
     let via = "1.1 hydraneckwebrtc";
@@ -122,7 +123,7 @@ fn a_head_from_a_neck_may_be_longer_by_what_it_added() {
 }
 
 #[test]
-fn one_empty_line_before_a_request_is_overlooked() {
+fn one_empty_line_before_a_request_is_ignored() {
     let head = b"\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n";
     for cut in 0..head.len() {
         let mut scanner = HeadScanner::default();
@@ -132,7 +133,7 @@ fn one_empty_line_before_a_request_is_overlooked() {
             Ok(Some(head.len()))
         );
     }
-    assert_eq!(judge(head).unwrap().target, "/x");
+    assert_eq!(parse_request(head).unwrap().target, "/x");
     let mut answer = HeadScanner::default();
     assert!(
         answer
@@ -142,7 +143,7 @@ fn one_empty_line_before_a_request_is_overlooked() {
 }
 
 #[test]
-fn a_head_in_any_two_pieces_reads_the_same() {
+fn a_head_split_anywhere_is_read_the_same() {
     let head = b"GET /x HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\nrest";
     for cut in 0..head.len() - 4 {
         let mut scanner = HeadScanner::default();
@@ -156,11 +157,13 @@ fn a_head_in_any_two_pieces_reads_the_same() {
 }
 
 #[test]
-fn only_a_well_formed_websocket_request_is_an_upgrade() {
+fn only_a_valid_websocket_request_is_an_upgrade() {
     let up = |line: &str, extra: &str| {
-        judge(format!("{line} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n{extra}\r\n").as_bytes())
-            .unwrap()
-            .is_upgrade
+        parse_request(
+            format!("{line} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n{extra}\r\n").as_bytes(),
+        )
+        .unwrap()
+        .is_upgrade
     };
     assert!(up("GET /", "Connection: keep-alive, Upgrade\r\n"));
     assert!(!up("GET /", ""));
@@ -169,11 +172,13 @@ fn only_a_well_formed_websocket_request_is_an_upgrade() {
 }
 
 #[test]
-fn no_head_makes_the_proxy_compare_every_field_with_thousands_of_options() {
+fn the_number_of_connection_options_is_limited() {
     let head = |n: usize| {
         let options = vec!["close"; n].join(",");
-        judge(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n").as_bytes())
-            .map(|head| head.keep_alive)
+        parse_request(
+            format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n").as_bytes(),
+        )
+        .map(|head| head.keep_alive)
     };
     assert_eq!(head(1), Ok(false));
     assert_eq!(head(16), Ok(false));
@@ -181,7 +186,7 @@ fn no_head_makes_the_proxy_compare_every_field_with_thousands_of_options() {
 }
 
 #[test]
-fn a_response_of_any_status_is_read() {
+fn a_response_of_any_status_is_parsed() {
     let parse = |text: &str| ResponseHead::parse(text.as_bytes(), &HeadLimits::RESPONSE);
     assert_eq!(
         parse("HTTP/1.1 520 Odd\r\nA: b\r\n\r\n").unwrap().status,
