@@ -1,8 +1,8 @@
-//! Our reading of a byte stream against hyper's.
+//! Compares our parse of a byte stream with hyper's.
 //!
-//! The wire room is the stricter of the two: it may refuse what hyper takes. What it accepts hyper
-//! must read the same: as many requests, with the same methods, targets and content. Anything
-//! else is a way to smuggle.
+//! The wire room is stricter: it may refuse what hyper accepts. What it accepts, hyper must parse the
+//! same way: the same requests with the same methods, targets and content. Any difference would allow
+//! request smuggling.
 
 use std::cell::RefCell;
 use std::convert::Infallible;

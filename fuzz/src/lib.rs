@@ -1,6 +1,6 @@
-//! What the fuzz targets of the wire room check, and a bounded run of the same.
+//! The checks of the wire room's fuzz targets, and a bounded run of them.
 //!
-//! The room's sans-IO files are compiled in as they are, so that these targets build in seconds.
+//! The room's sans-IO files are compiled in unchanged, so that these targets build in seconds.
 
 pub mod differential;
 pub mod mutate;

@@ -1,4 +1,4 @@
-//! Mutations from a number, so that a bounded run repeats from its seed.
+//! Mutations by pseudo-random numbers, so that a bounded run is repeatable from its seed.
 
 use crate::seeds::WORDS;
 

@@ -1,4 +1,4 @@
-//! Where mutations start: the rows of the bad-input tables, and their legal neighbours.
+//! The seeds of mutations: the rows of the bad-input tables, and similar valid input.
 
 /// Rows of `tests/badhttp`, which fails when one of them is not here: section, name, bytes.
 const TABLES: &str = include_str!("../seeds.txt");

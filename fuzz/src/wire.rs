@@ -1,4 +1,4 @@
-//! The sans-IO files of the wire room, as they are.
+//! The sans-IO files of the wire room, unchanged.
 
 #[path = "../../src/wire/chunked.rs"]
 pub mod chunked;

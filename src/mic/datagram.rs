@@ -1,20 +1,20 @@
-//! What a datagram is, as far as its first bytes tell, sans IO.
+//! The protocol of a datagram, by its first bytes; sans-IO.
 
-/// What a datagram is by its first bytes (RFC 7983, RFC 5761).
+/// The protocol of a datagram (RFC 7983, RFC 5761).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DatagramKind {
     Dtls,
-    Unknown,
-    /// SRTCP of the sender with this number.
+    /// SRTCP of the sender with this SSRC.
     Rtcp(u32),
-    /// SRTP of the stream with this number.
+    /// SRTP of the stream with this SSRC.
     Rtp(u32),
     Stun,
+    Unknown,
 }
 
 impl DatagramKind {
     pub(super) fn of(datagram: &[u8]) -> Self {
-        let number = |at: usize| {
+        let ssrc = |at: usize| {
             let bytes = datagram.get(at..at + 4)?.try_into().ok()?;
             Some(u32::from_be_bytes(bytes))
         };
@@ -22,9 +22,9 @@ impl DatagramKind {
             [0..=3, ..] => Self::Stun,
             [20..=63, ..] => Self::Dtls,
             [128..=191, second, ..] if (64..96).contains(&(second & 0x7f)) => {
-                number(4).map_or(Self::Unknown, Self::Rtcp)
+                ssrc(4).map_or(Self::Unknown, Self::Rtcp)
             }
-            [128..=191, _, ..] => number(8).map_or(Self::Unknown, Self::Rtp),
+            [128..=191, _, ..] => ssrc(8).map_or(Self::Unknown, Self::Rtp),
             _ => Self::Unknown,
         }
     }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn datagrams_are_told_apart_by_their_first_bytes() {
+    fn protocols_are_distinguished_by_the_first_bytes() {
         let with = |first: &[u8]| {
             let mut datagram = first.to_vec();
             datagram.extend([0, 0, 0, 0, 0, 7, 0, 0, 0, 9]);

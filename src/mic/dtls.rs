@@ -1,7 +1,7 @@
-//! The handshake: DTLS of one peer, sans IO, and the keys that come of it.
+//! DTLS of one peer, sans-IO: the handshake that yields the SRTP keys.
 //!
-//! The browser opens it, with the certificate whose fingerprint its offer named and no other
-//! (RFC 8827, section 6.5). No application data is taken: the keys are all it is for.
+//! The browser is the client. Its certificate must have a fingerprint of its offer (RFC 8827, section
+//! 6.5). Application data is ignored.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,24 +21,25 @@ use rustls::pki_types::CertificateDer;
 use super::sdp_offer::Fingerprint;
 use super::srtp::Srtp;
 
-/// What is offered for SRTP, as it is preferred: authenticated ciphers first.
+/// SRTP profiles in the order of preference: AEAD ciphers first.
 const PROFILES: [SrtpProtectionProfile; 4] = [
     SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
     SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
     SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
     SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32,
 ];
-/// The browser in the eyes of DTLS: one, whatever path it is on (RFC 8842, section 6).
+/// The browser's address for the DTLS library: always the same, since a DTLS association survives a
+/// change of the ICE path (RFC 8842, section 6).
 const BROWSER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9);
 
-/// The worker's certificate, which all its peers show. It is made at the start and never stored.
+/// The worker's certificate, shared by all peers. Generated at the start, never stored.
 pub(super) struct DtlsIdentity {
     certificate: Certificate,
     provider: Arc<dyn RTCCryptoProvider>,
 }
 
 impl DtlsIdentity {
-    /// A new one.
+    /// Generates a certificate.
     pub(super) fn new() -> Result<Self, Error> {
         let provider = default_provider().map_err(|e| Error::Crypto(e.to_string()))?;
         let names = vec!["hydraneckwebrtc".to_owned()];
@@ -49,12 +50,12 @@ impl DtlsIdentity {
         })
     }
 
-    /// The cryptography it is for.
+    /// The crypto library that made it.
     pub(super) fn provider(&self) -> Arc<dyn RTCCryptoProvider> {
         self.provider.clone()
     }
 
-    /// SHA-256 of the certificate, as an answer names it (RFC 8122, section 5).
+    /// SHA-256 of the certificate in the form of RFC 8122, section 5.
     pub(super) fn fingerprint(&self) -> String {
         let certificate = self.certificate.certificate.first();
         let hash = digest(&SHA256, certificate.map_or(&[], |c| c.as_ref()));
@@ -63,30 +64,29 @@ impl DtlsIdentity {
     }
 }
 
-/// Bytes that a handshake may take, repeats included: three times what browsers need. The crate
-/// below queues, keeps and joins fragments without a limit of its own, so what it gets is limited.
+/// Most bytes of a handshake that are accepted, retransmissions included: three times what browsers
+/// need. The DTLS library stores fragments without a limit, so its input is limited.
 const HANDSHAKE_MAX: usize = 32 * 1024;
 /// Lengths of the headers of a record and of a handshake message (RFC 6347, sections 4.1, 4.2.2).
 const RECORD_HEADER: usize = 13;
 const MESSAGE_HEADER: usize = 12;
 
-/// What a datagram brought.
+/// The result of a received datagram.
 pub(super) enum DtlsEvent {
-    /// The browser has said goodbye.
+    /// The browser sent a close alert.
     Closed,
-    /// Nothing that counts.
-    Nothing,
     /// The handshake is complete.
-    Secured(Box<Srtp>),
+    Keys(Box<Srtp>),
+    Nothing,
 }
 
-/// The passive side of one handshake.
+/// The server side of one DTLS association.
 pub(super) struct DtlsServer {
     endpoint: Endpoint,
-    /// Bytes that are still taken.
-    room: usize,
-    /// The last `ClientHello` that came.
-    hello: Option<u16>,
+    /// Bytes that are still accepted, see [`HANDSHAKE_MAX`].
+    budget: usize,
+    /// The message number of the last `ClientHello`.
+    last_hello: Option<u16>,
 }
 
 impl DtlsServer {
@@ -98,8 +98,8 @@ impl DtlsServer {
         let verify = move |chain: &[Vec<u8>], _: &[CertificateDer<'static>]| {
             let leaf = chain.first().ok_or(Error::ErrNonCertificate)?;
             let hash = digest(&SHA256, leaf);
-            let is_announced = fingerprints.iter().any(|known| known == hash.as_ref());
-            is_announced
+            let is_known = fingerprints.iter().any(|known| known == hash.as_ref());
+            is_known
                 .then_some(())
                 .ok_or(Error::ErrNoMatchingCertificateFingerprint)
         };
@@ -108,7 +108,7 @@ impl DtlsServer {
             .with_certificates(vec![identity.certificate.clone()])
             .with_srtp_protection_profiles(PROFILES.to_vec())
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
-            // Browsers' certificates are self-signed: the fingerprint is what counts.
+            // Browsers' certificates are self-signed: `verify` compares the fingerprint.
             .with_insecure_skip_verify(true)
             .with_verify_peer_certificate(Some(Arc::new(verify)))
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
@@ -116,26 +116,26 @@ impl DtlsServer {
         let endpoint = Endpoint::new(BROWSER, TransportProtocol::UDP, Some(Arc::new(config)));
         Ok(Self {
             endpoint,
-            room: HANDSHAKE_MAX,
-            hello: None,
+            budget: HANDSHAKE_MAX,
+            last_hello: None,
         })
     }
 
-    /// Takes a record. Garbage of a stranger is no reason to end.
-    pub(super) fn take(
+    /// Handles a received datagram. Invalid records are ignored: anyone can forge them.
+    pub(super) fn receive(
         &mut self,
         identity: &DtlsIdentity,
         datagram: &[u8],
         now: Instant,
     ) -> DtlsEvent {
-        if !self.admits(datagram) {
+        if !self.accepts(datagram) {
             return DtlsEvent::Nothing;
         }
         let record = BytesMut::from(datagram);
         let events = match self.endpoint.read(now, BROWSER, None, record) {
             Ok(events) => events,
             Err(error) => {
-                log::debug!(target: "mic", "a DTLS record came to nothing: {error}");
+                log::debug!(target: "mic", "a DTLS record is ignored: {error}");
                 return DtlsEvent::Nothing;
             }
         };
@@ -145,8 +145,10 @@ impl DtlsServer {
                 EndpointEvent::HandshakeComplete => {
                     let state = self.endpoint.get_connection_state(BROWSER);
                     match state.map(|state| Srtp::new(state, identity.provider.crypto())) {
-                        Some(Ok(srtp)) => return DtlsEvent::Secured(Box::new(srtp)),
-                        Some(Err(error)) => log::warn!(target: "mic", "no SRTP keys: {error}"),
+                        Some(Ok(srtp)) => return DtlsEvent::Keys(Box::new(srtp)),
+                        Some(Err(error)) => {
+                            log::warn!(target: "mic", "cannot derive SRTP keys: {error}")
+                        }
                         None => {}
                     }
                 }
@@ -156,56 +158,56 @@ impl DtlsServer {
         DtlsEvent::Nothing
     }
 
-    /// Whether the crate below may see a datagram.
-    fn admits(&mut self, datagram: &[u8]) -> bool {
-        // A repeated hello says that our flight was lost. The crate would answer with nothing and
-        // stop its timer, which is what repeats the flight.
-        let hello = hello(datagram);
-        if hello.is_some_and(|number| number > 0) && hello == self.hello {
+    /// Whether a datagram is passed to the DTLS library.
+    fn accepts(&mut self, datagram: &[u8]) -> bool {
+        // A repeated ClientHello means that our flight was lost. The library would not answer it,
+        // and would stop the timer that retransmits the flight.
+        let hello = client_hello_number(datagram);
+        if hello.is_some_and(|number| number > 0) && hello == self.last_hello {
             return false;
         }
-        self.hello = hello.or(self.hello);
-        if let Some(room) = self.room.checked_sub(datagram.len()) {
-            self.room = room;
+        self.last_hello = hello.or(self.last_hello);
+        if let Some(budget) = self.budget.checked_sub(datagram.len()) {
+            self.budget = budget;
             return true;
         }
-        // A goodbye is heard at any time; nothing is kept of it.
+        // A close alert is always accepted; the library stores nothing of it.
         is_lone_alert(datagram)
     }
 
-    /// Repeats a flight when it is time.
-    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Error> {
-        match self.due() {
-            Some(due) if due <= now => self.endpoint.handle_timeout(BROWSER, now),
+    /// Retransmits a flight if its timer has expired.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        match self.next_timeout() {
+            Some(at) if at <= now => self.endpoint.handle_timeout(BROWSER, now),
             _ => Ok(()),
         }
     }
 
-    /// When it must be ticked next.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// When [`Self::handle_timeout`] must be called next.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.endpoint.poll_timeout(&BROWSER)
     }
 
     /// The next record to send.
-    pub(super) fn said(&mut self) -> Option<BytesMut> {
+    pub(super) fn poll_transmit(&mut self) -> Option<BytesMut> {
         Some(self.endpoint.poll_transmit()?.message)
     }
 
-    /// Says goodbye.
-    pub(super) fn leave(&mut self, now: Instant) {
+    /// Queues a close alert.
+    pub(super) fn close(&mut self, now: Instant) {
         let _ = self.endpoint.close(now);
     }
 }
 
-/// The number of the `ClientHello` that a datagram begins with, in clear.
-fn hello(datagram: &[u8]) -> Option<u16> {
+/// The message number of the unencrypted `ClientHello` at the start of a datagram.
+fn client_hello_number(datagram: &[u8]) -> Option<u16> {
     let message = datagram.get(RECORD_HEADER..RECORD_HEADER + MESSAGE_HEADER)?;
     let in_clear = datagram[0] == 22 && datagram[3..5] == [0, 0];
     let begins = message[0] == 1 && message[6..9] == [0, 0, 0];
     (in_clear && begins).then(|| u16::from_be_bytes([message[4], message[5]]))
 }
 
-/// Whether a datagram is one encrypted alert and nothing else.
+/// Whether a datagram is exactly one encrypted alert.
 fn is_lone_alert(datagram: &[u8]) -> bool {
     let Some(header) = datagram.get(..RECORD_HEADER) else {
         return false;

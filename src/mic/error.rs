@@ -1,37 +1,44 @@
-//! Why there is no microphone: what the browser may know, with a status and a stable slug.
+//! Why there is no microphone: for the browser a message, a status and a stable reason.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use super::sdp_offer::OFFER_MAX;
 
 /// Why there is no microphone.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum MicError {
     /// The session has ended.
+    #[error("the session has ended, start a new one")]
     Ended,
-    /// The worker has as many microphones as it may.
+    /// The worker has its maximum of microphones.
+    #[error("all {0} microphones are in use, try again later")]
     NoCapacity(usize),
     /// The offer is refused.
-    Offer(OfferError),
-    /// No peer could be made.
-    Peer(PeerError),
-    /// Too many offers of this session; the next is heard after this time.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// The peer could not be created.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// Too many offers of this session; the next is accepted after this time.
+    #[error("too many offers of this session, try again in {} ms", .0.as_millis())]
     TooMany(Duration),
     /// The body's address cannot be sent to.
-    Unreachable(SocketAddr, io::Error),
+    #[error("cannot send to the body at {0}: {1}, check the route and the source address")]
+    Unreachable(SocketAddr, #[source] io::Error),
 }
 
 impl MicError {
-    /// A stable slug that clients may switch on.
+    /// The stable `reason` for clients.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Ended => "session_ended",
-            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => "no_capacity",
+            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(..)) => "no_capacity",
             Self::Offer(e) => e.reason(),
             Self::Peer(_) => "mic_failed",
             Self::TooMany(_) => "too_many_requests",
@@ -39,20 +46,21 @@ impl MicError {
         }
     }
 
-    /// The HTTP status that says it.
+    /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
             Self::Ended => 410,
-            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(_)) => 503,
-            Self::Offer(e) => e.status(),
+            Self::NoCapacity(_) | Self::Peer(PeerError::NoPort(..)) => 503,
+            Self::Offer(OfferError::TooLarge(_)) => 413,
+            Self::Offer(_) => 400,
             Self::Peer(_) => 500,
             Self::TooMany(_) => 429,
             Self::Unreachable(..) => 502,
         }
     }
 
-    /// When to ask again, for `Retry-After`.
+    /// When to retry, for `Retry-After`.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -62,92 +70,59 @@ impl MicError {
     }
 }
 
-impl fmt::Display for MicError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended => f.write_str("the session has ended, start a new one"),
-            Self::NoCapacity(max) => write!(f, "all {max} microphones are in use, try again later"),
-            Self::Offer(e) => e.fmt(f),
-            Self::Peer(e) => e.fmt(f),
-            Self::TooMany(after) => write!(
-                f,
-                "too many offers of this session, try again in {} ms",
-                after.as_millis()
-            ),
-            Self::Unreachable(target, e) => write!(
-                f,
-                "cannot send to the body at {target}: {e}, check the route and the source address"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for MicError {}
-
-/// Why no peer could be made.
-#[derive(Debug)]
+/// Why a peer could not be created.
+#[derive(Debug, Error)]
 pub enum PeerError {
     /// The local address cannot be bound.
-    Bind(IpAddr, io::Error),
-    /// Every port of the range is taken.
+    #[error("cannot bind the microphone address {0}: {1}, give an address of this machine")]
+    Bind(IpAddr, #[source] io::Error),
+    /// Every port of the range is in use.
+    #[error("no free microphone port in {}-{}, widen the range", .0.start(), .0.end())]
     NoPort(RangeInclusive<u16>),
-    /// The WebRTC stack failed on our own side.
-    Stack(String),
-    /// The thread that serves microphones cannot be started.
-    EventLoop(io::Error),
+    /// The WebRTC stack failed on our side.
+    #[error("the webrtc stack failed: {0}")]
+    Stack(#[from] rtc::shared::error::Error),
+    /// The thread of microphones cannot be started.
+    #[error(
+        "cannot start the microphones' thread: {0}, raise the limit of processes or descriptors"
+    )]
+    EventLoop(#[source] io::Error),
 }
-
-impl fmt::Display for PeerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(ip, e) => write!(
-                f,
-                "cannot bind the microphone address {ip}: {e}, give an address of this machine"
-            ),
-            Self::NoPort(range) => write!(
-                f,
-                "no free microphone port in {}-{}, widen the range",
-                range.start(),
-                range.end()
-            ),
-            Self::Stack(why) => write!(f, "the webrtc stack failed: {why}"),
-            Self::EventLoop(e) => write!(
-                f,
-                "cannot start the microphones' thread: {e}, raise the limit of processes or descriptors"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for PeerError {}
 
 /// Why an offer is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OfferError {
-    /// The description does not parse, or asks for another transport than the one that is answered.
+    /// The description does not parse, or uses an unsupported transport.
+    #[error("the sdp is not usable: {0}")]
     BadSdp(String),
-    /// No audio section that is in use.
+    /// There is no audio section in use.
+    #[error("the sdp has no audio section, offer one audio track")]
     NoAudio,
     /// The description lacks this credential.
+    #[error("the sdp has no {0}, send the local description as the browser made it")]
     NoCredential(&'static str),
     /// Audio without Opus.
+    #[error("the audio section has no opus, offer opus/48000")]
     NoOpus,
-    /// The type is another than `offer`.
+    /// The type is not `offer`.
+    #[error("type is {0:?}, send an offer")]
     NotAnOffer(String),
     /// The body is not `{"type", "sdp"}`.
+    #[error("the body is not {{\"type\",\"sdp\"}}: {0}")]
     NotJson(String),
     /// More sections than the one for audio.
+    #[error("the sdp has {0} sections, offer one audio track only")]
     NotOnlyAudio(usize),
-    /// The audio section sends nothing.
+    /// The audio section does not send.
+    #[error("the audio section sends nothing, offer a send-only track")]
     NotSending,
     /// The body has this many bytes.
+    #[error("the offer has {0} bytes, at most {OFFER_MAX} are read")]
     TooLarge(usize),
 }
 
 impl OfferError {
-    /// A stable slug that clients may switch on.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::BadSdp(_) => "bad_sdp",
             Self::NoAudio => "no_audio",
@@ -160,43 +135,4 @@ impl OfferError {
             Self::TooLarge(_) => "too_large",
         }
     }
-
-    /// The HTTP status that says it.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::TooLarge(_) => 413,
-            _ => 400,
-        }
-    }
 }
-
-impl fmt::Display for OfferError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadSdp(why) => write!(f, "the sdp is not usable: {why}"),
-            Self::NoAudio => f.write_str("the sdp has no audio section, offer one audio track"),
-            Self::NoCredential(name) => write!(
-                f,
-                "the sdp has no {name}, send the local description as the browser made it"
-            ),
-            Self::NoOpus => f.write_str("the audio section has no opus, offer opus/48000"),
-            Self::NotAnOffer(kind) => write!(f, "type is {kind:?}, send an offer"),
-            Self::NotJson(why) => write!(f, "the body is not {{\"type\",\"sdp\"}}: {why}"),
-            Self::NotOnlyAudio(n) => {
-                write!(f, "the sdp has {n} sections, offer one audio track only")
-            }
-            Self::NotSending => {
-                f.write_str("the audio section sends nothing, offer a send-only track")
-            }
-            Self::TooLarge(bytes) => {
-                write!(
-                    f,
-                    "the offer has {bytes} bytes, at most {OFFER_MAX} are read"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for OfferError {}

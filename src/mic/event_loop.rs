@@ -1,15 +1,16 @@
-//! The switchboard: one thread that serves the lines of all microphones.
+//! The event loop of all microphones: one thread with its own epoll, beside the executor's threads.
 //!
-//! Sound comes in small datagrams, fifty a second from each visitor. One thread with a readiness
-//! queue of its own takes them with two system calls each and wakes nobody else; tunnels and
-//! requests on the executor's threads do not delay it. It takes orders from other threads by an
-//! inbox and a bell.
+//! It does not use the executor's reactor, for two reasons. First, delay: that reactor polls sockets
+//! only after up to 64 ready tasks, a few milliseconds with busy tunnels, and the target is 1 ms of
+//! added delay (p99). Second, cost: that reactor is edge-triggered, so a UDP socket must be read
+//! until EAGAIN, four system calls a packet instead of three (wait, receive, send; see
+//! docs/microphone.md). Other threads send commands through a queue and an eventfd.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,120 +18,120 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use super::peer_connection::{DATAGRAM_MAX, PeerConnection};
-use super::session_table::locked;
 use super::webrtc_peer::CloseReason;
 use crate::clock;
+use crate::sync::Mutex;
 
-/// Events taken from the kernel at once: a frame's time of a hundred microphones in two goes.
+/// Events taken from the kernel at once: two waits serve one frame each of a hundred microphones.
 const EVENTS: usize = 64;
-/// The key of the bell; peers are counted from 1.
-const BELL: u64 = 0;
-/// Pause before an expired timer is served again, against spinning. DTLS and ICE count in tens
+/// The epoll key of the eventfd; ids of peers start at 1.
+const WAKEUP: u64 = 0;
+/// Least time until a connection's next timer, against a busy loop. Timers of DTLS and ICE are tens
 /// of milliseconds at least.
 const TICK: Duration = Duration::from_millis(5);
-/// Pause after a wait that failed, against spinning.
+/// Pause after a failed wait, against a busy loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Starts and ends lines. Dropping it ends them all, and the thread.
+/// Registers connections with the thread. Dropping it closes them all and ends the thread.
 pub(super) struct EventLoop(Arc<CommandQueue>);
 
-/// A line's place on the switchboard. Dropping it ends the line.
+/// A registered connection. Dropping it closes the connection.
 pub(super) struct Registration {
     peer: u64,
-    inbox: Arc<CommandQueue>,
+    queue: Arc<CommandQueue>,
 }
 
 enum Command {
-    Close,
     Register(u64, Box<PeerConnection>),
     Deregister(u64),
+    Exit,
 }
 
 struct CommandQueue {
     epoll: OwnedFd,
-    bell: OwnedFd,
-    /// As many as peers were made and ended since the thread last looked.
-    orders: Mutex<Vec<Command>>,
+    eventfd: OwnedFd,
+    /// At most one command for each peer made or ended since the thread last emptied it.
+    commands: Mutex<Vec<Command>>,
 }
 
 impl CommandQueue {
-    fn post(&self, order: Command) {
-        locked(&self.orders).push(order);
-        // A counter at its limit still rings.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    fn push(&self, command: Command) {
+        self.commands.lock().push(command);
+        // It fails only when the counter is full, and then the thread has an event already.
+        let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
     }
 }
 
 impl EventLoop {
-    /// A switchboard without lines.
+    /// Starts the thread.
     pub(super) fn start() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        // Edge-triggered: every ring is an event, nobody has to read the counter.
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Edge-triggered: each write is an event, and the counter need not be read.
         let flags = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL), flags)?;
-        let inbox = Arc::new(CommandQueue {
+        epoll::add(&epoll, &eventfd, EventData::new_u64(WAKEUP), flags)?;
+        let queue = Arc::new(CommandQueue {
             epoll,
-            bell,
-            orders: Mutex::default(),
+            eventfd,
+            commands: Mutex::default(),
         });
-        let desk = Desk {
-            inbox: inbox.clone(),
-            lines: HashMap::new(),
-            alarms: BTreeSet::new(),
+        let thread = LoopThread {
+            queue: queue.clone(),
+            connections: HashMap::new(),
+            timers: BTreeSet::new(),
         };
         thread::Builder::new()
             .name("mic".to_owned())
-            .spawn(move || desk.work())?;
-        Ok(Self(inbox))
+            .spawn(move || thread.run())?;
+        Ok(Self(queue))
     }
 
-    /// Serves `line` until its plug is dropped or it ends by itself.
-    pub(super) fn plug(&self, peer: u64, line: PeerConnection) -> Registration {
-        self.0.post(Command::Register(peer, Box::new(line)));
+    /// Serves `connection` until the registration is dropped or the connection ends by itself.
+    pub(super) fn register(&self, peer: u64, connection: PeerConnection) -> Registration {
+        self.0.push(Command::Register(peer, Box::new(connection)));
         Registration {
             peer,
-            inbox: self.0.clone(),
+            queue: self.0.clone(),
         }
     }
 }
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        self.0.post(Command::Close);
+        self.0.push(Command::Exit);
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.inbox.post(Command::Deregister(self.peer));
+        self.queue.push(Command::Deregister(self.peer));
     }
 }
 
-struct Entry {
-    line: Box<PeerConnection>,
-    /// Its alarm; rings too early rather than being set anew for every packet.
-    alarm: Instant,
+struct Registered {
+    connection: Box<PeerConnection>,
+    /// May be earlier than the connection's next timeout: it is not moved back for every packet.
+    timer: Instant,
 }
 
-/// What the thread works on.
-struct Desk {
-    inbox: Arc<CommandQueue>,
-    lines: HashMap<u64, Entry>,
-    alarms: BTreeSet<(Instant, u64)>,
+/// The state of the thread.
+struct LoopThread {
+    queue: Arc<CommandQueue>,
+    connections: HashMap<u64, Registered>,
+    timers: BTreeSet<(Instant, u64)>,
 }
 
-impl Desk {
-    fn work(mut self) {
+impl LoopThread {
+    fn run(mut self) {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
         let mut buffer = [0; DATAGRAM_MAX];
         let mut now = clock::now();
         loop {
             events.clear();
-            // A round takes microseconds: an alarm may be late by as much.
-            let patience = self.alarms.first().map(|(at, _)| timespec(*at, now));
+            // `now` is from before the last round, which took microseconds: precise enough.
+            let timeout = self.timers.first().map(|(at, _)| timespec(*at, now));
             let room = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.inbox.epoll, room, patience.as_ref()) {
+            match epoll::wait(&self.queue.epoll, room, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
                     log::error!(target: "mic", "cannot wait for microphones: {error}");
@@ -140,29 +141,29 @@ impl Desk {
             now = clock::now();
             for event in &events {
                 match event.data.u64() {
-                    BELL => {
-                        if !self.take_orders(now) {
+                    WAKEUP => {
+                        if !self.run_commands(now) {
                             return;
                         }
                     }
-                    peer => self.serve(peer, now, |line| line.receive(&mut buffer, now)),
+                    peer => self.serve(peer, now, |c| c.receive(&mut buffer, now)),
                 }
             }
-            self.ring(now);
+            self.run_timers(now);
         }
     }
 
-    /// Carries out what other threads want; `false` when this is the end.
-    fn take_orders(&mut self, now: Instant) -> bool {
-        let orders = std::mem::take(&mut *locked(&self.inbox.orders));
-        for order in orders {
-            match order {
-                Command::Register(peer, line) => self.plug(peer, line, now),
-                Command::Deregister(peer) => self.hang_up(peer, CloseReason::Stopped),
-                Command::Close => {
-                    let peers: Vec<u64> = self.lines.keys().copied().collect();
+    /// Runs the commands of other threads; `false` when the thread must end.
+    fn run_commands(&mut self, now: Instant) -> bool {
+        let commands = std::mem::take(&mut *self.queue.commands.lock());
+        for command in commands {
+            match command {
+                Command::Register(peer, connection) => self.register(peer, connection, now),
+                Command::Deregister(peer) => self.close(peer, CloseReason::Stopped),
+                Command::Exit => {
+                    let peers: Vec<u64> = self.connections.keys().copied().collect();
                     for peer in peers {
-                        self.hang_up(peer, CloseReason::Stopped);
+                        self.close(peer, CloseReason::Stopped);
                     }
                     return false;
                 }
@@ -171,68 +172,70 @@ impl Desk {
         true
     }
 
-    fn plug(&mut self, peer: u64, line: Box<PeerConnection>, now: Instant) {
-        // Level-triggered: one datagram of each line in turn, and no call that only would block.
+    fn register(&mut self, peer: u64, connection: Box<PeerConnection>, now: Instant) {
+        // Level-triggered: one datagram of each connection per round, and no call that only
+        // returns EAGAIN.
         let key = EventData::new_u64(peer);
-        let added = epoll::add(&self.inbox.epoll, line.socket(), key, EventFlags::IN);
-        let alarm = now + TICK;
-        self.alarms.insert((alarm, peer));
-        self.lines.insert(peer, Entry { line, alarm });
+        let added = epoll::add(&self.queue.epoll, connection.socket(), key, EventFlags::IN);
+        let timer = now + TICK;
+        self.timers.insert((timer, peer));
+        let registered = Registered { connection, timer };
+        self.connections.insert(peer, registered);
         if let Err(error) = added {
             log::error!(target: "mic", "cannot wait for a microphone: {error}");
-            self.hang_up(peer, CloseReason::Broken);
+            self.close(peer, CloseReason::Broken);
         }
     }
 
-    /// Serves the lines whose time has come.
-    fn ring(&mut self, now: Instant) {
-        if self.alarms.first().is_none_or(|(at, _)| *at > now) {
+    /// Serves the connections whose timer has expired.
+    fn run_timers(&mut self, now: Instant) {
+        if self.timers.first().is_none_or(|(at, _)| *at > now) {
             return;
         }
-        // Alarms that are set from here on lie after `now`.
-        let later = self.alarms.split_off(&(now, u64::MAX));
-        for (_, peer) in std::mem::replace(&mut self.alarms, later) {
-            self.serve(peer, now, |line| line.settle(now).map(Some));
+        // Timers that are set from here on are later than `now`.
+        let later = self.timers.split_off(&(now, u64::MAX));
+        for (_, peer) in std::mem::replace(&mut self.timers, later) {
+            self.serve(peer, now, |c| c.handle_timeout(now).map(Some));
         }
     }
 
-    /// Lets a line do one thing, and sets its alarm when that says when it wants to be served.
+    /// Runs one step of a connection, and sets its timer if the step returns the next timeout.
     fn serve(
         &mut self,
         peer: u64,
         now: Instant,
         step: impl FnOnce(&mut PeerConnection) -> Result<Option<Instant>, CloseReason>,
     ) {
-        let Some(entry) = self.lines.get_mut(&peer) else {
+        let Some(registered) = self.connections.get_mut(&peer) else {
             return;
         };
-        match guarded(|| step(&mut entry.line)) {
+        match catch_panic(|| step(&mut registered.connection)) {
             Ok(None) => {}
-            Ok(Some(due)) => {
-                let due = due.max(now + TICK);
-                if due < entry.alarm || entry.alarm <= now {
-                    self.alarms.remove(&(entry.alarm, peer));
-                    self.alarms.insert((due, peer));
-                    entry.alarm = due;
+            Ok(Some(timeout)) => {
+                let timeout = timeout.max(now + TICK);
+                if timeout < registered.timer || registered.timer <= now {
+                    self.timers.remove(&(registered.timer, peer));
+                    self.timers.insert((timeout, peer));
+                    registered.timer = timeout;
                 }
             }
-            Err(ending) => self.hang_up(peer, ending),
+            Err(reason) => self.close(peer, reason),
         }
     }
 
-    fn hang_up(&mut self, peer: u64, ending: CloseReason) {
-        if let Some(entry) = self.lines.remove(&peer) {
-            self.alarms.remove(&(entry.alarm, peer));
-            let _ = guarded(|| {
-                entry.line.close(ending, clock::now());
+    fn close(&mut self, peer: u64, reason: CloseReason) {
+        if let Some(registered) = self.connections.remove(&peer) {
+            self.timers.remove(&(registered.timer, peer));
+            let _ = catch_panic(|| {
+                registered.connection.close(reason, clock::now());
                 Ok(())
             });
         }
     }
 }
 
-/// Runs a step of one line, whose panic ends that line and no other.
-fn guarded<T>(step: impl FnOnce() -> Result<T, CloseReason>) -> Result<T, CloseReason> {
+/// Runs a step of one connection. A panic closes that connection and no other.
+fn catch_panic<T>(step: impl FnOnce() -> Result<T, CloseReason>) -> Result<T, CloseReason> {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
         log::error!(target: "mic", "the webrtc stack panicked, its microphone is closed");
         Err(CloseReason::Broken)
@@ -253,9 +256,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_that_panics_ends_its_line_and_not_the_thread() {
-        let outcome: Result<(), CloseReason> = guarded(|| panic!("on purpose"));
+    fn a_step_that_panics_closes_its_connection_and_not_the_thread() {
+        let outcome: Result<(), CloseReason> = catch_panic(|| panic!("on purpose"));
         assert_eq!(outcome, Err(CloseReason::Broken));
-        assert_eq!(guarded(|| Ok(7)), Ok(7));
+        assert_eq!(catch_panic(|| Ok(7)), Ok(7));
     }
 }

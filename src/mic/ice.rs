@@ -1,7 +1,7 @@
-//! The path: ICE of one peer, sans IO.
+//! ICE of one peer (RFC 8445), sans-IO.
 //!
-//! It is the lite side (RFC 8445, section 2.5) and knows no remote candidate: it answers checks
-//! that carry its password, and speaks to nobody else.
+//! The agent is ICE-lite (section 2.5) and is given no remote candidates: it answers connectivity
+//! checks that carry its password, and sends to no other address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,25 +23,26 @@ use rtc::stun::message::{CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Message};
 
 use super::sdp_offer::SdpOffer;
 
-/// Remote addresses that may speak DTLS and SRTP: one path, and those it moved to.
-const PATHS_MAX: usize = 8;
-/// Remote addresses whose checks are answered: what a browser's relays and networks come to.
+/// Most validated remote addresses: the current path and those the browser moved from.
+const VALIDATED_MAX: usize = 8;
+/// Most remote addresses whose checks are answered: more than a browser has with all its networks
+/// and relays.
 const CANDIDATES_MAX: usize = 32;
-/// A browser that has not checked for this long is lost, unless it is heard: Firefox checks every
-/// four to six seconds.
+/// Time without a check after which the browser counts as disconnected, unless it sends media.
+/// Firefox sends a check every four to six seconds.
 const DISCONNECTED: Duration = Duration::from_secs(8);
 
-/// One component's ICE agent.
+/// The ICE agent of the only component.
 pub(super) struct IceAgent {
     agent: Agent,
     local: SocketAddr,
     candidate: String,
-    /// Addresses that the agent answered: their checks carried its password.
-    welcome: Vec<SocketAddr>,
+    /// Remote addresses that sent a check with the agent's password.
+    validated: Vec<SocketAddr>,
 }
 
 impl IceAgent {
-    /// An agent on `local` that waits for the browser's checks.
+    /// An agent at `local` that waits for the browser's checks.
     pub(super) fn new(
         offer: &SdpOffer,
         local: SocketAddr,
@@ -53,7 +54,7 @@ impl IceAgent {
             candidate_types: vec![CandidateType::Host],
             multicast_dns_mode: MulticastDnsMode::Disabled,
             disconnected_timeout: Some(DISCONNECTED),
-            // Never on its own: the peer knows whether anything is heard.
+            // Disabled: the peer decides, since it knows whether media arrives.
             failed_timeout: Some(Duration::ZERO),
             ..Default::default()
         };
@@ -71,29 +72,29 @@ impl IceAgent {
         let candidate = candidate.new_candidate_host()?;
         let written = candidate.marshal();
         agent.add_local_candidate(candidate)?;
-        // The lite side never controls (RFC 8445, section 6.1.1).
+        // The lite side is always controlled (RFC 8445, section 6.1.1).
         agent.start_connectivity_checks(now, false, offer.ufrag.clone(), offer.pwd.clone())?;
         Ok(Self {
             agent,
             local,
             candidate: written,
-            welcome: Vec::new(),
+            validated: Vec::new(),
         })
     }
 
-    /// The user name fragment and the password that checks must carry.
+    /// The user name fragment and the password for checks.
     pub(super) fn credentials(&self) -> (&str, &str) {
         let own = self.agent.get_local_credentials();
         (&own.ufrag, &own.pwd)
     }
 
-    /// The candidate as the answer names it.
+    /// The candidate, in the form of the answer.
     pub(super) fn candidate(&self) -> &str {
         &self.candidate
     }
 
-    /// Takes a STUN message. Garbage of a stranger is no reason to end.
-    pub(super) fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+    /// Handles a received STUN message. Invalid messages are ignored: anyone can send them.
+    pub(super) fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
         if !is_check(datagram) {
             return;
         }
@@ -113,61 +114,62 @@ impl IceAgent {
         });
     }
 
-    /// Whether `from` has proved that it knows the password.
-    pub(super) fn admits(&self, from: SocketAddr) -> bool {
-        self.welcome.contains(&from)
+    /// Whether `from` has sent a check with the right password.
+    pub(super) fn is_validated(&self, from: SocketAddr) -> bool {
+        self.validated.contains(&from)
     }
 
-    /// Where the browser has nominated to be spoken to.
+    /// The remote address of the nominated pair.
     pub(super) fn remote(&self) -> Option<SocketAddr> {
         let (_, remote) = self.agent.get_selected_candidate_pair()?;
         Some(remote.addr())
     }
 
-    /// Whether the browser has stopped checking, or checks never succeeded.
-    pub(super) fn is_lost(&self) -> bool {
+    /// Whether checks have stopped, or never succeeded.
+    pub(super) fn is_disconnected(&self) -> bool {
         matches!(
             self.agent.state(),
             ConnectionState::Disconnected | ConnectionState::Failed | ConnectionState::Closed
         )
     }
 
-    /// Does what is due.
-    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Error> {
-        if self.due().is_some_and(|due| due <= now) {
+    /// Handles expired timers.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if self.next_timeout().is_some_and(|at| at <= now) {
             self.agent.handle_timeout(now)?;
         }
-        // The state says all that the events do.
+        // Events are not needed: the state is read instead.
         while self.agent.poll_event().is_some() {}
         Ok(())
     }
 
-    /// When it must be ticked next.
-    pub(super) fn due(&mut self) -> Option<Instant> {
+    /// When [`Self::handle_timeout`] must be called next.
+    pub(super) fn next_timeout(&mut self) -> Option<Instant> {
         self.agent.poll_timeout()
     }
 
-    /// The next message to send, and where.
-    pub(super) fn said(&mut self) -> Option<(BytesMut, SocketAddr)> {
+    /// The next message to send, and its destination, which is validated: the agent answers only
+    /// checks with the right password.
+    pub(super) fn poll_transmit(&mut self) -> Option<(BytesMut, SocketAddr)> {
         let message = self.agent.poll_write()?;
         let to = message.transport.peer_addr;
-        self.welcome(to);
+        self.add_validated(to);
         Some((message.message, to))
     }
 
-    /// Lets an address speak DTLS and SRTP.
-    pub(super) fn welcome(&mut self, from: SocketAddr) {
-        if !self.welcome.contains(&from) {
-            if self.welcome.len() == PATHS_MAX {
-                self.welcome.remove(0);
+    /// Accepts DTLS and SRTP from an address.
+    pub(super) fn add_validated(&mut self, from: SocketAddr) {
+        if !self.validated.contains(&from) {
+            if self.validated.len() == VALIDATED_MAX {
+                self.validated.remove(0);
             }
-            self.welcome.push(from);
+            self.validated.push(from);
         }
     }
 }
 
-/// Whether it is a check of the controlling side, or an answer to one of ours. The agent would act
-/// on others before it has seen a password: a role conflict, an indication.
+/// Whether a message is a check of the controlling side or a response. The library would act on
+/// others (role conflicts, indications) before it verifies the password.
 fn is_check(datagram: &[u8]) -> bool {
     let mut message = Message {
         raw: datagram.to_vec(),

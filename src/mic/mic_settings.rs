@@ -1,36 +1,36 @@
-//! How microphones are received and sent on.
+//! Settings of microphones.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Payload type of Opus that the body expects by default: what Chromium calls it.
+/// Default payload type of Opus towards the body: the one that Chromium uses.
 const PAYLOAD_TYPE: u8 = 111;
-/// Microphones of one worker by default: its default number of sessions.
+/// Default of `max`: the default number of sessions of a worker.
 const MAX: usize = 15;
-/// Default time without a packet after which a microphone is closed. Silence is sent as well,
-/// so this is a page that forgot it.
+/// Default of `idle`. Browsers send packets during silence too, so a microphone without packets was
+/// abandoned.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How microphones are received and sent on.
+/// Settings of microphones.
 #[derive(Clone, Debug)]
 pub struct MicSettings {
-    /// The one address that peers listen on. TURN relays must be allowed to reach it.
+    /// The address that peers listen on. TURN relays must be allowed to send to it.
     pub bind: IpAddr,
-    /// Ports of the peers; any free one without a range. Each microphone takes one.
+    /// Port range of the peers; any free port if absent. Each microphone uses one.
     pub ports: Option<RangeInclusive<u16>>,
-    /// The address RTP is sent from, for example the tunnel's; the kernel's choice when absent.
+    /// The address that RTP is sent from, for example the tunnel's; chosen by the kernel if absent.
     pub source: Option<IpAddr>,
-    /// RTP payload type on the way to the body.
+    /// RTP payload type towards the body.
     pub payload_type: u8,
-    /// Microphones at once.
+    /// Most microphones at once.
     pub max: usize,
-    /// A microphone that sends nothing for this long is closed.
+    /// A microphone without packets for this long is closed.
     pub idle: Duration,
 }
 
 impl MicSettings {
-    /// The defaults, on one address.
+    /// The defaults, listening on `bind`.
     #[must_use]
     pub fn on(bind: IpAddr) -> Self {
         Self {

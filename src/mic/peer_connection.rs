@@ -1,29 +1,47 @@
-//! A line: one peer with its socket and the one who hears it.
+//! One peer connection: the sans-IO peer, its UDP socket, and the handler of what it receives.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Instant;
 
-use super::rtp_forwarder::RtpForwarder;
-use super::webrtc_peer::{CloseReason, Taken, WebRtcPeer};
+use rtc::rtp::Packet;
 
-/// Largest datagram received: above every path MTU that DTLS and SRTP use.
+use super::webrtc_peer::{CloseReason, Received, WebRtcPeer};
+
+/// Largest datagram received, in bytes: more than any path MTU that DTLS and SRTP use.
 pub(super) const DATAGRAM_MAX: usize = 2048;
 
-/// One microphone that is served.
+/// Handles the events of one peer connection. It is dropped when the connection is closed, or when
+/// a call panicked.
+pub(super) trait ConnectionHandler: Send {
+    /// ICE and DTLS are established.
+    fn connected(&self);
+    /// An Opus packet was received.
+    fn packet(&self, packet: Packet, now: Instant);
+    /// A packet was received that was not negotiated.
+    fn stray(&self);
+    /// The connection was closed.
+    fn closed(&self, reason: CloseReason);
+}
+
+/// One microphone that is served by the event loop.
 pub(super) struct PeerConnection {
     peer: WebRtcPeer,
     socket: UdpSocket,
-    owner: RtpForwarder,
+    handler: Box<dyn ConnectionHandler>,
 }
 
 impl PeerConnection {
-    /// `socket` must not block.
-    pub(super) fn new(peer: WebRtcPeer, socket: UdpSocket, owner: RtpForwarder) -> Self {
+    /// `socket` must be non-blocking.
+    pub(super) fn new(
+        peer: WebRtcPeer,
+        socket: UdpSocket,
+        handler: Box<dyn ConnectionHandler>,
+    ) -> Self {
         Self {
             peer,
             socket,
-            owner,
+            handler,
         }
     }
 
@@ -31,7 +49,7 @@ impl PeerConnection {
         &self.socket
     }
 
-    /// Takes one datagram. Says when the line wants to be served again if that has changed.
+    /// Receives one datagram. Returns the next timeout if it may have changed.
     pub(super) fn receive(
         &mut self,
         buffer: &mut [u8; DATAGRAM_MAX],
@@ -39,57 +57,53 @@ impl PeerConnection {
     ) -> Result<Option<Instant>, CloseReason> {
         let (n, from) = match self.socket.recv_from(buffer) {
             Ok(datagram) => datagram,
-            // Nothing after all, or an ICMP answer to something that was sent: the path may
-            // still come back.
-            Err(error) => return passing(error).map(|()| None),
+            Err(error) if is_temporary(&error) => return Ok(None),
+            Err(_) => return Err(CloseReason::Broken),
         };
-        match self.peer.take(&buffer[..n], from, now) {
-            Taken::Nothing => Ok(None),
-            Taken::Rtp(heard) => {
-                self.owner.hear(heard, now);
-                Ok(None)
-            }
-            Taken::Changed => self.settle(now).map(Some),
+        match self.peer.receive(&buffer[..n], from, now) {
+            Received::Nothing => {}
+            Received::Rtp(packet) => self.handler.packet(packet, now),
+            Received::Stray => self.handler.stray(),
+            Received::StateChanged => return self.handle_timeout(now).map(Some),
         }
+        Ok(None)
     }
 
-    /// Serves everything but the socket. Says when the next time is.
-    pub(super) fn settle(&mut self, now: Instant) -> Result<Instant, CloseReason> {
-        let settled = self.peer.settle(now);
+    /// Handles timers and state changes. Returns the next timeout.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<Instant, CloseReason> {
+        let handled = self.peer.handle_timeout(now);
         self.flush();
-        if settled? {
-            self.owner.connected();
+        if handled? {
+            self.handler.connected();
         }
-        Ok(self.peer.due())
+        Ok(self.peer.next_timeout())
     }
 
-    /// Sends what the peer has to say. What the kernel does not take at once is lost, as on any
-    /// path.
+    /// Sends the peer's datagrams. One that the kernel does not accept at once is lost, as on any
+    /// network.
     fn flush(&mut self) {
-        while let Some((datagram, to)) = self.peer.said() {
-            let _: io::Result<usize> = self.send(&datagram, to);
+        while let Some((datagram, to)) = self.peer.poll_transmit() {
+            let _ = self.socket.send_to(&datagram, to);
         }
     }
 
-    fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
-        self.socket.send_to(datagram, to)
-    }
-
-    /// Says goodbye and ends.
-    pub(super) fn close(mut self, ending: CloseReason, now: Instant) {
-        self.peer.leave(now);
+    /// Sends the DTLS close alert and closes.
+    pub(super) fn close(mut self, reason: CloseReason, now: Instant) {
+        self.peer.close(now);
         self.flush();
-        self.owner.ended(ending);
+        self.handler.closed(reason);
     }
 }
 
-fn passing(error: io::Error) -> Result<(), CloseReason> {
-    match error.kind() {
+/// Whether receiving may succeed again: there was no datagram, or an ICMP error answered a sent
+/// one, and the path may recover.
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
         io::ErrorKind::WouldBlock
-        | io::ErrorKind::Interrupted
-        | io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable => Ok(()),
-        _ => Err(CloseReason::Broken),
-    }
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
 }

@@ -1,4 +1,4 @@
-//! The socket that a peer gets.
+//! Binds the UDP socket of a peer, within the configured port range.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 
 use super::error::PeerError;
 
-/// A socket on `bind` that does not block, on a port of the range when there is one. The socket is
-/// the claim: the kernel knows which ports are free.
-pub(super) fn bound(
+/// A non-blocking socket on `bind`, on the first free port of the range if there is one. Binding
+/// reserves the port: only the kernel knows which ports are free.
+pub(super) fn bind_in_range(
     bind: IpAddr,
     ports: Option<&RangeInclusive<u16>>,
 ) -> Result<UdpSocket, PeerError> {
@@ -39,21 +39,21 @@ mod tests {
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn ports_come_from_the_range_and_return_to_it() {
-        // A range that is free now: the kernel names its first port.
-        let socket = bound(LOOPBACK, None).unwrap();
+    fn ports_are_taken_from_the_range_and_freed() {
+        // A port that was free: the kernel chose it.
+        let socket = bind_in_range(LOOPBACK, None).unwrap();
         let first = socket.local_addr().unwrap().port();
         let range = first..=first;
-        let full = bound(LOOPBACK, Some(&range)).err();
+        let full = bind_in_range(LOOPBACK, Some(&range)).err();
         assert!(matches!(full, Some(PeerError::NoPort(_))), "{full:?}");
         drop(socket);
-        let again = bound(LOOPBACK, Some(&range)).unwrap();
+        let again = bind_in_range(LOOPBACK, Some(&range)).unwrap();
         assert_eq!(again.local_addr().unwrap().port(), first);
     }
 
     #[test]
-    fn an_address_that_is_not_ours_is_named() {
-        let error = bound("192.0.2.1".parse().unwrap(), None).err();
+    fn an_address_of_another_machine_is_named_in_the_error() {
+        let error = bind_in_range("192.0.2.1".parse().unwrap(), None).err();
         assert!(error.unwrap().to_string().contains("192.0.2.1"));
     }
 }

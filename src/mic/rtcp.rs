@@ -1,5 +1,5 @@
-//! How well a stream is received, sans IO: the numbers of RFC 3550 that its sender gets back, so
-//! that the browser knows what is lost and how much error correction is worth.
+//! RTCP receiver reports (RFC 3550), sans-IO: loss and jitter of the received stream, from which the
+//! browser decides how much error correction to send.
 
 use std::time::{Duration, Instant};
 
@@ -11,58 +11,58 @@ use rtc::rtcp::source_description::{
 };
 use rtc::rtp::Header;
 
-/// Largest step forward that is loss and not a restarted source (`MAX_DROPOUT` of RFC 3550).
-const STEP_MAX: u16 = 3_000;
-/// Steps above this are steps back.
-const BACK: u16 = 1 << 15;
-/// Greatest loss that a report can name: 24 bits with a sign.
+/// Largest gap in sequence numbers that counts as loss; a larger one is a restarted source.
+const MAX_DROPOUT: u16 = 3_000;
+/// Differences of sequence numbers from here on are negative.
+const NEGATIVE: u16 = 1 << 15;
+/// Largest loss in a report: 24 bits with a sign.
 const LOST_MAX: u32 = (1 << 23) - 1;
-/// Opus in RTP counts at 48 kHz (RFC 7587).
+/// RTP clock of Opus (RFC 7587).
 const CLOCK_HZ: u64 = 48_000;
 
-/// What is known of the stream that is heard.
+/// The statistics of the received stream.
 #[derive(Clone, Copy, Debug)]
-struct Source {
+struct StreamStats {
     ssrc: u32,
-    /// First and newest sequence number, with cycles in the upper half.
+    /// First and newest extended sequence number: cycles in the upper 16 bits.
     first: u32,
     newest: u32,
     received: u32,
-    /// Both as of the last report.
+    /// Expected and received packets at the last report.
     expected_before: u32,
     received_before: u32,
     /// Relative transit time of the newest packet, in samples.
     transit: u32,
     /// Interarrival jitter in sixteenths of samples (RFC 3550, A.8).
     jitter: u32,
-    /// Middle of the last sender report's NTP time, and when it came.
+    /// Middle 32 bits of the last sender report's NTP time, and its time of arrival.
     sender_report: Option<(u32, Instant)>,
 }
 
-/// The reception of one peer's stream.
+/// Builds the receiver reports of one peer.
 #[derive(Debug)]
 pub(super) struct ReceptionStats {
-    /// Who reports.
+    /// SSRC of the reports.
     ssrc: u32,
-    began: Instant,
-    source: Option<Source>,
+    start: Instant,
+    stream: Option<StreamStats>,
 }
 
 impl ReceptionStats {
-    /// Nothing received yet; reports will come from `ssrc`.
+    /// Nothing received yet; reports are sent from `ssrc`.
     pub(super) fn new(ssrc: u32, now: Instant) -> Self {
         Self {
             ssrc,
-            began: now,
-            source: None,
+            start: now,
+            stream: None,
         }
     }
 
-    /// Counts a packet. Copies are not among them: SRTP drops them.
-    pub(super) fn packet(&mut self, header: &Header, now: Instant) {
-        let arrival = samples(now.saturating_duration_since(self.began));
+    /// Counts a packet. There are no duplicates: SRTP drops them.
+    pub(super) fn record_packet(&mut self, header: &Header, now: Instant) {
+        let arrival = samples(now.saturating_duration_since(self.start));
         let transit = arrival.wrapping_sub(header.timestamp);
-        let fresh = Source {
+        let fresh = StreamStats {
             ssrc: header.ssrc,
             first: header.sequence_number.into(),
             newest: header.sequence_number.into(),
@@ -73,43 +73,43 @@ impl ReceptionStats {
             jitter: 0,
             sender_report: None,
         };
-        let Some(source) = self.source.as_mut().filter(|s| s.ssrc == header.ssrc) else {
-            self.source = Some(fresh);
+        let Some(stream) = self.stream.as_mut().filter(|s| s.ssrc == header.ssrc) else {
+            self.stream = Some(fresh);
             return;
         };
-        let step = header.sequence_number.wrapping_sub(source.newest as u16);
-        if step < BACK {
-            if step > STEP_MAX {
-                *source = Source {
-                    sender_report: source.sender_report,
+        let step = header.sequence_number.wrapping_sub(stream.newest as u16);
+        if step < NEGATIVE {
+            if step > MAX_DROPOUT {
+                *stream = StreamStats {
+                    sender_report: stream.sender_report,
                     ..fresh
                 };
                 return;
             }
-            source.newest = source.newest.wrapping_add(step.into());
+            stream.newest = stream.newest.wrapping_add(step.into());
         }
-        source.received = source.received.saturating_add(1);
+        stream.received = stream.received.saturating_add(1);
         let apart = transit
-            .wrapping_sub(source.transit)
+            .wrapping_sub(stream.transit)
             .cast_signed()
             .unsigned_abs();
-        source.transit = transit;
-        let more = source.jitter.saturating_add(apart);
-        source.jitter = more.saturating_sub((source.jitter.saturating_add(8)) >> 4);
+        stream.transit = transit;
+        let more = stream.jitter.saturating_add(apart);
+        stream.jitter = more.saturating_sub((stream.jitter.saturating_add(8)) >> 4);
     }
 
-    /// Takes what the sender reports.
-    pub(super) fn report(&mut self, ssrc: u32, ntp: u64, now: Instant) {
-        if let Some(source) = self.source.as_mut().filter(|s| s.ssrc == ssrc) {
-            source.sender_report = Some(((ntp >> 16) as u32, now));
+    /// Records a sender report of `ssrc`.
+    pub(super) fn record_sender_report(&mut self, ssrc: u32, ntp: u64, now: Instant) {
+        if let Some(stream) = self.stream.as_mut().filter(|s| s.ssrc == ssrc) {
+            stream.sender_report = Some(((ntp >> 16) as u32, now));
         }
     }
 
-    /// What goes back: a receiver report with our name beside it, as every compound packet has one
-    /// (RFC 3550, section 6.1). None when nothing has come since the last.
-    pub(super) fn reports(&mut self, now: Instant) -> Option<Vec<Box<dyn rtcp::Packet>>> {
-        let source = self.source.as_mut()?;
-        if source.received == source.received_before {
+    /// A receiver report, with the CNAME that every compound packet must have (RFC 3550, section
+    /// 6.1). `None` if no packet was received since the last one.
+    pub(super) fn receiver_report(&mut self, now: Instant) -> Option<Vec<Box<dyn rtcp::Packet>>> {
+        let stream = self.stream.as_mut()?;
+        if stream.received == stream.received_before {
             return None;
         }
         let name = SourceDescriptionItem {
@@ -119,7 +119,7 @@ impl ReceptionStats {
         Some(vec![
             Box::new(ReceiverReport {
                 ssrc: self.ssrc,
-                reports: vec![source.block(now)],
+                reports: vec![stream.report_block(now)],
                 ..Default::default()
             }),
             Box::new(SourceDescription {
@@ -132,9 +132,9 @@ impl ReceptionStats {
     }
 }
 
-impl Source {
-    /// The block of one report (RFC 3550, section 6.4.1 and A.3).
-    fn block(&mut self, now: Instant) -> ReceptionReport {
+impl StreamStats {
+    /// The report block (RFC 3550, sections 6.4.1 and A.3).
+    fn report_block(&mut self, now: Instant) -> ReceptionReport {
         let expected = self.newest.wrapping_sub(self.first).saturating_add(1);
         let expected_since = expected.saturating_sub(self.expected_before);
         let received_since = self.received.saturating_sub(self.received_before);
@@ -161,7 +161,7 @@ impl Source {
     }
 }
 
-/// A span on the Opus clock; timestamps wrap, so only the low 32 bits count.
+/// A duration in samples; RTP timestamps wrap, so only the low 32 bits count.
 fn samples(span: Duration) -> u32 {
     let seconds = span.as_secs().wrapping_mul(CLOCK_HZ);
     let rest = u64::from(span.subsec_nanos()) * CLOCK_HZ / 1_000_000_000;
@@ -175,10 +175,10 @@ mod tests {
 
     const FRAME: Duration = Duration::from_millis(20);
 
-    /// A reception that has heard the given numbers, each at its own time and as late as it says.
-    fn heard(numbers: &[(u32, u64)]) -> (ReceptionStats, Instant) {
+    /// Statistics of packets with these sequence numbers, each late by these milliseconds.
+    fn received(numbers: &[(u32, u64)]) -> (ReceptionStats, Instant) {
         let start = clock::now();
-        let mut reception = ReceptionStats::new(9, start);
+        let mut stats = ReceptionStats::new(9, start);
         let mut now = start;
         for (number, late) in numbers {
             let header = Header {
@@ -188,13 +188,13 @@ mod tests {
                 ..Default::default()
             };
             now = start + FRAME * (number - numbers[0].0) + Duration::from_millis(*late);
-            reception.packet(&header, now);
+            stats.record_packet(&header, now);
         }
-        (reception, now)
+        (stats, now)
     }
 
-    fn block(reception: &mut ReceptionStats, now: Instant) -> Option<ReceptionReport> {
-        let reports = reception.reports(now)?;
+    fn block(stats: &mut ReceptionStats, now: Instant) -> Option<ReceptionReport> {
+        let reports = stats.receiver_report(now)?;
         let report = reports[0].as_any().downcast_ref::<ReceiverReport>();
         let report = report.map(|report| report.reports[0].clone());
         assert!(report.is_some() && reports.len() == 2);
@@ -202,55 +202,55 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_stream_is_reported_without_loss_over_the_wrap_and_then_not_again() {
+    fn a_complete_stream_is_reported_without_loss_over_the_wrap_and_then_not_again() {
         let numbers: Vec<(u32, u64)> = (65_500..65_600).map(|n| (n, 0)).collect();
-        let (mut reception, now) = heard(&numbers);
-        let report = block(&mut reception, now).unwrap();
+        let (mut stats, now) = received(&numbers);
+        let report = block(&mut stats, now).unwrap();
         assert_eq!((report.ssrc, report.last_sequence_number), (5, 65_599));
         assert_eq!(
             (report.total_lost, report.fraction_lost, report.jitter),
             (0, 0, 0)
         );
         assert_eq!((report.last_sender_report, report.delay), (0, 0));
-        assert!(block(&mut reception, now).is_none(), "nothing is new");
+        assert!(block(&mut stats, now).is_none(), "nothing is new");
     }
 
     #[test]
-    fn what_is_missing_is_lost_and_what_comes_late_is_not() {
+    fn missing_packets_are_lost_and_late_ones_are_not() {
         // 25 of 100 are missing, two change places.
         let mut numbers: Vec<(u32, u64)> =
             (0..100).filter(|n| n % 4 != 3).map(|n| (n, 0)).collect();
         numbers.swap(4, 5);
-        let (mut reception, now) = heard(&numbers);
-        let report = block(&mut reception, now).unwrap();
+        let (mut stats, now) = received(&numbers);
+        let report = block(&mut stats, now).unwrap();
         assert_eq!((report.total_lost, report.last_sequence_number), (24, 98));
         assert_eq!(report.fraction_lost, (24 * 256 / 99) as u8);
     }
 
     #[test]
-    fn jitter_comes_to_what_arrivals_differ_by() {
+    fn jitter_converges_to_the_difference_of_arrivals() {
         // Every other packet is 10 ms late: 480 samples between any two.
         let numbers: Vec<(u32, u64)> = (0..500).map(|n| (n, u64::from(n % 2) * 10)).collect();
-        let (mut reception, now) = heard(&numbers);
-        let jitter = block(&mut reception, now).unwrap().jitter;
+        let (mut stats, now) = received(&numbers);
+        let jitter = block(&mut stats, now).unwrap().jitter;
         assert!((470..=480).contains(&jitter), "{jitter}");
     }
 
     #[test]
-    fn a_sender_report_comes_back_with_its_age() {
-        let (mut reception, now) = heard(&[(1, 0)]);
-        reception.report(6, 0xffff_ffff_ffff_ffff, now);
-        reception.report(5, 0x1234_5678_9abc_def0, now);
+    fn a_sender_report_is_returned_with_its_age() {
+        let (mut stats, now) = received(&[(1, 0)]);
+        stats.record_sender_report(6, 0xffff_ffff_ffff_ffff, now);
+        stats.record_sender_report(5, 0x1234_5678_9abc_def0, now);
         let later = now + Duration::from_millis(1_500);
-        let report = block(&mut reception, later).unwrap();
+        let report = block(&mut stats, later).unwrap();
         assert_eq!(report.last_sender_report, 0x5678_9abc);
         assert_eq!(report.delay, 3 << 15);
     }
 
     #[test]
-    fn another_stream_and_a_jump_are_counted_anew() {
-        let (mut reception, now) = heard(&[(1, 0), (9, 0), (20_000, 0), (20_001, 0)]);
-        let report = block(&mut reception, now).unwrap();
+    fn another_stream_and_a_large_gap_restart_the_statistics() {
+        let (mut stats, now) = received(&[(1, 0), (9, 0), (20_000, 0), (20_001, 0)]);
+        let report = block(&mut stats, now).unwrap();
         assert_eq!(
             (report.total_lost, report.last_sequence_number),
             (0, 20_001)
@@ -259,7 +259,7 @@ mod tests {
             ssrc: 8,
             ..Default::default()
         };
-        reception.packet(&other, now);
-        assert_eq!(block(&mut reception, now).unwrap().ssrc, 8);
+        stats.record_packet(&other, now);
+        assert_eq!(block(&mut stats, now).unwrap().ssrc, 8);
     }
 }

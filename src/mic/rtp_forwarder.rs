@@ -1,63 +1,65 @@
-//! The owner of a peer: what it hears goes to the uplink, and its end is the release.
+//! The handler of one peer: forwards its packets to the session's RTP sender and keeps the session
+//! table up to date.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::Shared;
+use rtc::rtp::Packet;
+
+use super::peer_connection::ConnectionHandler;
 use super::rtp_rewriter::RtpHeader;
 use super::rtp_sender::RtpSender;
-use super::session_table::locked;
-use super::webrtc_peer::{CloseReason, Heard};
+use super::session_table::Sessions;
+use super::webrtc_peer::CloseReason;
 use crate::ids::SessionId;
+use crate::sync::Mutex;
 
-/// The one that releases a peer, also when it panics.
+/// Its drop releases the peer, so that a panic of the WebRTC stack releases it too.
 pub(super) struct RtpForwarder {
-    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
     session: SessionId,
     peer: u64,
-    uplink: Arc<Mutex<RtpSender>>,
+    sender: Arc<Mutex<RtpSender>>,
 }
 
 impl RtpForwarder {
     pub(super) fn new(
-        shared: &Arc<Shared>,
+        sessions: &Arc<Sessions>,
         session: &SessionId,
         peer: u64,
-        uplink: Arc<Mutex<RtpSender>>,
+        sender: Arc<Mutex<RtpSender>>,
     ) -> Self {
-        shared.open.fetch_add(1, Ordering::AcqRel);
+        sessions.open_peers.fetch_add(1, Ordering::AcqRel);
         Self {
-            shared: shared.clone(),
+            sessions: sessions.clone(),
             session: session.clone(),
             peer,
-            uplink,
+            sender,
         }
     }
+}
 
-    /// ICE and DTLS are up.
-    pub(super) fn connected(&self) {
+impl ConnectionHandler for RtpForwarder {
+    fn connected(&self) {
         log::info!(target: "mic", session = self.session.as_str(); "on");
-        self.shared.with_peer(&self.session, self.peer, |live| {
-            if let Some(live) = live {
-                live.connected = true;
+        self.sessions.with_peer(&self.session, self.peer, |active| {
+            if let Some(active) = active {
+                active.connected = true;
             }
         });
     }
 
-    /// Sends sound on.
-    pub(super) fn hear(&self, heard: Heard, now: Instant) {
-        let packet = match heard {
-            Heard::Packet(packet) => packet,
-            Heard::Stray => return locked(&self.uplink).stray(),
-        };
-        let stamp = RtpHeader {
+    fn packet(&self, packet: Packet, now: Instant) {
+        let header = RtpHeader {
             ssrc: packet.header.ssrc,
             sequence: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
             marker: packet.header.marker,
         };
-        let sent = locked(&self.uplink).forward(self.peer, stamp, packet.payload, now);
+        let mut sender = self.sender.lock();
+        let sent = sender.forward(self.peer, header, packet.payload, now);
+        drop(sender);
         if let Err(error) = sent {
             log::warn!(
                 target: "mic", session = self.session.as_str();
@@ -66,21 +68,24 @@ impl RtpForwarder {
         }
     }
 
-    /// Says in the log why it ended and what it had carried. Dropping this releases the peer.
-    pub(super) fn ended(self, ending: CloseReason) {
-        let c = locked(&self.uplink).counters();
+    fn stray(&self) {
+        self.sender.lock().count_stray();
+    }
+
+    fn closed(&self, reason: CloseReason) {
+        let c = self.sender.lock().counters();
         log::info!(
             target: "mic", session = self.session.as_str(), packets = c.packets, bytes = c.bytes,
             lost = c.lost, duplicates = c.duplicates, late = c.late, strays = c.strays, unsent = c.unsent;
-            "off: {ending}"
+            "off: {reason}"
         );
     }
 }
 
 impl Drop for RtpForwarder {
     fn drop(&mut self) {
-        self.shared
-            .with_peer(&self.session, self.peer, |live| *live = None);
-        self.shared.open.fetch_sub(1, Ordering::AcqRel);
+        self.sessions
+            .with_peer(&self.session, self.peer, |active| *active = None);
+        self.sessions.open_peers.fetch_sub(1, Ordering::AcqRel);
     }
 }

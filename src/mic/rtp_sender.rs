@@ -1,8 +1,8 @@
-//! The uplink: RTP to the body over UDP, one stream a session.
+//! Sends RTP to the body over UDP, one stream for each session.
 //!
-//! Packets leave in the order in which they came: a late packet is still of use to the
-//! receiver's jitter buffer, a second copy is not and is dropped. Header extensions, CSRCs and
-//! padding are left behind: they belong to the browser's transport, and the body needs none.
+//! Packets are sent in the order of arrival: a late packet is useful to the receiver's jitter buffer,
+//! a duplicate is not and is dropped. Header extensions, CSRCs and padding are removed: they belong
+//! to the browser's transport.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,27 +16,27 @@ use webrtc_util::marshal::Marshal as _;
 
 use super::rtp_rewriter::{Rewrite, RtpHeader, RtpRewriter};
 
-/// Largest datagram sent: an Ethernet frame's payload, more than Opus ever fills.
+/// Largest datagram sent, in bytes: the payload of an Ethernet frame, more than an Opus packet has.
 const DATAGRAM_MAX: usize = 1500;
-/// RTP's version (RFC 3550).
+/// The version of RTP (RFC 3550).
 const VERSION: u8 = 2;
 
-/// What a microphone has carried.
+/// What a microphone has received and sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MicCounters {
     /// Packets sent to the body.
     pub packets: u64,
-    /// Opus bytes in them.
+    /// Bytes of Opus in them.
     pub bytes: u64,
-    /// Packets that the browser sent and that never came.
+    /// Packets that the browser sent and that did not arrive.
     pub lost: u64,
-    /// Second copies, dropped.
+    /// Duplicates, dropped.
     pub duplicates: u64,
-    /// Packets too old to pass, dropped.
+    /// Packets that were too late, dropped.
     pub late: u64,
-    /// Packets of another stream or without content, dropped.
+    /// Packets of another stream or without payload, dropped.
     pub strays: u64,
-    /// Packets that the kernel would not send.
+    /// Packets that the kernel refused to send.
     pub unsent: u64,
 }
 
@@ -52,25 +52,26 @@ impl AddAssign for MicCounters {
     }
 }
 
-/// One session's stream to its body. It outlives the peers that feed it.
+/// The RTP stream of one session to its body. It continues when a new peer replaces the old one.
 #[derive(Debug)]
 pub struct RtpSender {
     socket: UdpSocket,
     target: SocketAddr,
-    rebase: RtpRewriter,
+    rewriter: RtpRewriter,
     payload_type: u8,
     ssrc: u32,
-    /// The only peer that may feed it.
-    feeder: u64,
-    refused: bool,
+    /// The only peer whose packets are forwarded.
+    peer: u64,
+    /// The last packet could not be sent.
+    is_failing: bool,
     counters: MicCounters,
 }
 
 impl RtpSender {
-    /// A stream to `target`, from `source` when one is given.
+    /// A stream to `target`, from `source` if it is given.
     ///
     /// # Errors
-    /// When no socket can be had on `source`, or `target` has no route.
+    /// When `source` cannot be bound, or there is no route to `target`.
     pub fn open(
         target: SocketAddr,
         source: Option<IpAddr>,
@@ -82,95 +83,88 @@ impl RtpSender {
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         });
         let socket = UdpSocket::bind((source, 0))?;
-        // A full send buffer must cost a packet, never time.
+        // When the send buffer is full the packet is dropped; the thread must not block.
         socket.set_nonblocking(true)?;
-        // Connected, so that the kernel says when the body refuses and nobody else is heard.
+        // Connected, so that the kernel reports ICMP errors of the body.
         socket.connect(target)?;
         Ok(Self {
             socket,
             target,
-            rebase: RtpRewriter::new(ssrc),
+            rewriter: RtpRewriter::new(ssrc),
             payload_type,
             ssrc,
-            feeder: 0,
-            refused: false,
+            peer: 0,
+            is_failing: false,
             counters: MicCounters::default(),
         })
     }
 
-    /// Where the stream goes.
+    /// The address that the stream is sent to.
     #[must_use]
     pub fn target(&self) -> SocketAddr {
         self.target
     }
 
-    /// What it has carried.
+    /// The counters.
     #[must_use]
     pub fn counters(&self) -> MicCounters {
         self.counters
     }
 
-    /// From now on only `feeder` feeds the stream.
-    pub fn hand_over(&mut self, feeder: u64) {
-        self.feeder = feeder;
-        self.rebase.cut();
+    /// Forwards only packets of `peer` from now on.
+    pub fn switch_to(&mut self, peer: u64) {
+        self.peer = peer;
+        self.rewriter.end_input();
     }
 
-    /// Counts a packet that is not of the negotiated stream.
-    pub fn stray(&mut self) {
+    /// Counts a packet that was not negotiated.
+    pub fn count_stray(&mut self) {
         self.counters.strays += 1;
     }
 
-    /// Sends one Opus frame on. Returns the error when the body begins to refuse them.
+    /// Sends the payload of one packet of `peer` to the body.
     ///
     /// # Errors
-    /// The first failed send after a good one; the next ones are only counted.
+    /// The first failure after a success; further failures are only counted.
     pub fn forward(
         &mut self,
-        feeder: u64,
-        stamp: RtpHeader,
+        peer: u64,
+        header: RtpHeader,
         payload: Bytes,
         now: Instant,
     ) -> io::Result<()> {
-        if feeder != self.feeder {
-            self.counters.strays += 1;
-            return Ok(());
-        }
-        let stamp = match self.rebase.pass(stamp, now) {
-            Rewrite::Pass { stamp, missing } => {
-                self.counters.lost = self.counters.lost.saturating_add_signed(i64::from(missing));
-                stamp
-            }
-            Rewrite::Duplicate => {
-                self.counters.duplicates += 1;
-                return Ok(());
-            }
-            Rewrite::Late => {
-                self.counters.late += 1;
-                return Ok(());
-            }
-            Rewrite::Stray => {
-                self.counters.strays += 1;
-                return Ok(());
-            }
+        let counters = &mut self.counters;
+        let rewrite = if peer == self.peer {
+            self.rewriter.rewrite(header, now)
+        } else {
+            Rewrite::Stray
         };
-        if payload.is_empty() {
-            // Padding probes take a sequence number but hold no sound.
-            self.counters.strays += 1;
-            return Ok(());
-        }
-        self.send(stamp, payload)
+        let dropped = match rewrite {
+            Rewrite::Forward { header, missing } => {
+                counters.lost = counters.lost.saturating_add_signed(i64::from(missing));
+                if !payload.is_empty() {
+                    return self.send(header, payload);
+                }
+                // Padding probes use a sequence number but have no payload.
+                &mut counters.strays
+            }
+            Rewrite::Duplicate => &mut counters.duplicates,
+            Rewrite::Late => &mut counters.late,
+            Rewrite::Stray => &mut counters.strays,
+        };
+        *dropped += 1;
+        Ok(())
     }
 
-    fn send(&mut self, stamp: RtpHeader, payload: Bytes) -> io::Result<()> {
+    fn send(&mut self, header: RtpHeader, payload: Bytes) -> io::Result<()> {
         let bytes = payload.len() as u64;
         let packet = Packet {
             header: Header {
                 version: VERSION,
-                marker: stamp.marker,
+                marker: header.marker,
                 payload_type: self.payload_type,
-                sequence_number: stamp.sequence,
-                timestamp: stamp.timestamp,
+                sequence_number: header.sequence,
+                timestamp: header.timestamp,
                 ssrc: self.ssrc,
                 ..Header::default()
             },
@@ -183,14 +177,14 @@ impl RtpSender {
             .and_then(|n| self.socket.send(&datagram[..n]));
         match sent {
             Ok(_) => {
-                self.refused = false;
+                self.is_failing = false;
                 self.counters.packets += 1;
                 self.counters.bytes += bytes;
                 Ok(())
             }
             Err(error) => {
                 self.counters.unsent += 1;
-                if std::mem::replace(&mut self.refused, true) {
+                if std::mem::replace(&mut self.is_failing, true) {
                     return Ok(());
                 }
                 Err(error)
@@ -199,8 +193,7 @@ impl RtpSender {
     }
 }
 
-/// The address that the kernel would send from to reach `peer`: the default for the peer's and
-/// the uplink's own address.
+/// The local address that the kernel uses to reach `peer`: the default of `bind` and `source`.
 ///
 /// # Errors
 /// When there is no route.
@@ -230,13 +223,13 @@ mod tests {
         (socket, address)
     }
 
-    fn uplink(target: SocketAddr) -> RtpSender {
-        let mut uplink = RtpSender::open(target, None, 96, 0xfeed).unwrap();
-        uplink.hand_over(1);
-        uplink
+    fn sender(target: SocketAddr) -> RtpSender {
+        let mut sender = RtpSender::open(target, None, 96, 0xfeed).unwrap();
+        sender.switch_to(1);
+        sender
     }
 
-    fn stamp(sequence: u16) -> RtpHeader {
+    fn header(sequence: u16) -> RtpHeader {
         RtpHeader {
             ssrc: 5,
             sequence,
@@ -248,9 +241,9 @@ mod tests {
     #[test]
     fn the_body_gets_a_plain_twelve_byte_header_and_the_frame() {
         let (sink, target) = sink();
-        let mut uplink = uplink(target);
-        uplink
-            .forward(1, stamp(0x1234), Bytes::from_static(b"opus"), clock::now())
+        let mut sender = sender(target);
+        sender
+            .forward(1, header(0x1234), Bytes::from_static(b"opus"), clock::now())
             .unwrap();
         let mut buffer = [0; 100];
         let n = sink.recv(&mut buffer).unwrap();
@@ -262,19 +255,19 @@ mod tests {
     }
 
     #[test]
-    fn only_the_feeder_is_heard_and_copies_are_dropped() {
+    fn packets_of_other_peers_and_duplicates_are_dropped() {
         let (sink, target) = sink();
-        let mut uplink = uplink(target);
+        let mut sender = sender(target);
         let frame = Bytes::from_static(b"x");
-        for (feeder, sequence) in [(1, 1), (1, 1), (2, 2), (1, 3)] {
-            uplink
-                .forward(feeder, stamp(sequence), frame.clone(), clock::now())
+        for (peer, sequence) in [(1, 1), (1, 1), (2, 2), (1, 3)] {
+            sender
+                .forward(peer, header(sequence), frame.clone(), clock::now())
                 .unwrap();
         }
-        uplink
-            .forward(1, stamp(4), Bytes::new(), clock::now())
+        sender
+            .forward(1, header(4), Bytes::new(), clock::now())
             .unwrap();
-        let counters = uplink.counters();
+        let counters = sender.counters();
         assert_eq!((counters.packets, counters.bytes), (2, 2));
         assert_eq!(
             (counters.lost, counters.duplicates, counters.strays),
@@ -288,24 +281,24 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_refuses_is_named_once_and_counted_always() {
+    fn a_body_that_refuses_packets_is_reported_once_and_every_packet_is_counted() {
         let (sink, target) = sink();
         drop(sink);
-        let mut uplink = uplink(target);
+        let mut sender = sender(target);
         let mut named = 0;
         let until = clock::now() + Duration::from_secs(5);
         let mut sequence = 0;
-        // The refusal comes back with the packet after the one that was refused.
-        while uplink.counters().unsent < 3 && clock::now() < until {
+        // The kernel reports the ICMP error with the next packet.
+        while sender.counters().unsent < 3 && clock::now() < until {
             sequence += 1;
             let frame = Bytes::from_static(b"x");
             named += usize::from(
-                uplink
-                    .forward(1, stamp(sequence), frame, clock::now())
+                sender
+                    .forward(1, header(sequence), frame, clock::now())
                     .is_err(),
             );
         }
-        let counters = uplink.counters();
+        let counters = sender.counters();
         assert_eq!(counters.unsent, 3);
         assert!(named >= 1);
         assert_eq!(counters.packets + counters.unsent, u64::from(sequence));
@@ -315,10 +308,10 @@ mod tests {
     fn the_socket_is_bound_to_the_given_source() {
         let (sink, target) = sink();
         let source: IpAddr = "127.0.0.7".parse().unwrap();
-        let mut uplink = RtpSender::open(target, Some(source), 96, 1).unwrap();
-        uplink.hand_over(1);
-        uplink
-            .forward(1, stamp(1), Bytes::from_static(b"x"), clock::now())
+        let mut sender = RtpSender::open(target, Some(source), 96, 1).unwrap();
+        sender.switch_to(1);
+        sender
+            .forward(1, header(1), Bytes::from_static(b"x"), clock::now())
             .unwrap();
         assert_eq!(sink.recv_from(&mut [0; 100]).unwrap().1.ip(), source);
         assert!(source_towards(target).unwrap().is_loopback());
@@ -330,12 +323,12 @@ mod tests {
             packets in proptest::collection::vec((0_u64..3, any::<u16>(), 0_usize..2_000), 0..60),
         ) {
             let (_sink, target) = sink();
-            let mut uplink = uplink(target);
+            let mut sender = sender(target);
             let total = packets.len() as u64;
-            for (feeder, sequence, length) in packets {
-                let _ = uplink.forward(feeder, stamp(sequence), vec![0; length].into(), clock::now());
+            for (peer, sequence, length) in packets {
+                let _ = sender.forward(peer, header(sequence), vec![0; length].into(), clock::now());
             }
-            let c = uplink.counters();
+            let c = sender.counters();
             prop_assert_eq!(c.packets + c.duplicates + c.late + c.strays + c.unsent, total);
         }
     }

@@ -1,4 +1,4 @@
-//! The answer: what goes back to the browser, with our wishes for what it sends.
+//! The SDP answer, with the parameters requested for the browser's Opus stream.
 
 use std::net::SocketAddr;
 
@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::sdp_offer::{SdpOffer, TRANSPORT};
 
-/// What the browser shall send, as RFC 7587 writes it: mono, with in-band error correction, and
-/// nothing while the visitor is silent.
-pub(super) const OPUS_WISHES: &str = "minptime=10;useinbandfec=1;usedtx=1;stereo=0";
+/// Opus parameters requested from the browser (RFC 7587): mono, in-band error correction, and no
+/// packets during silence.
+pub(super) const OPUS_FMTP: &str = "minptime=10;useinbandfec=1;usedtx=1;stereo=0";
 
-/// What goes back to the browser.
+/// The answer as the page receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SdpAnswer {
     /// Always `answer`.
@@ -20,22 +20,21 @@ pub struct SdpAnswer {
     pub sdp: String,
 }
 
-/// What the peer says of itself.
+/// The peer's side of the answer.
 pub(super) struct LocalParameters<'a> {
-    /// The user name fragment and password that checks must carry (RFC 8445).
+    /// The user name fragment and password for connectivity checks (RFC 8445).
     pub(super) ufrag: &'a str,
     pub(super) pwd: &'a str,
-    /// SHA-256 of its certificate, as RFC 8122 writes it.
+    /// SHA-256 of its certificate, in the form of RFC 8122.
     pub(super) fingerprint: &'a str,
-    /// Its one candidate, as RFC 8839 writes it.
+    /// Its only candidate, in the form of RFC 8839.
     pub(super) candidate: &'a str,
 }
 
 impl SdpAnswer {
-    /// Accepts the offered section (RFC 9429, section 5.3.1): Opus and nothing else, received
-    /// only, on one ICE-lite candidate, with the handshake opened by the browser, whose checks are
-    /// what opens the path.
-    pub(super) fn to(
+    /// Accepts the offered section (RFC 9429, section 5.3.1): Opus only, receive-only, one ICE-lite
+    /// candidate. The browser starts the DTLS handshake, since its checks establish the path.
+    pub(super) fn new(
         offer: &SdpOffer,
         own: &LocalParameters<'_>,
         local: SocketAddr,
@@ -68,7 +67,7 @@ impl SdpAnswer {
         lines.push("a=rtcp-mux".to_owned());
         for opus in &offer.opus {
             lines.push(format!("a=rtpmap:{opus} opus/48000/2"));
-            lines.push(format!("a=fmtp:{opus} {OPUS_WISHES}"));
+            lines.push(format!("a=fmtp:{opus} {OPUS_FMTP}"));
         }
         lines.push(format!("a=candidate:{}", own.candidate));
         lines.push("a=end-of-candidates".to_owned());

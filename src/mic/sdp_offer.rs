@@ -1,8 +1,8 @@
-//! The offer: what a browser may ask of the microphone peer.
+//! The SDP offer: parsing and validation, sans-IO.
 //!
-//! The endpoint is open to anyone who knows the session, so an offer is taken apart before anything
-//! acts on it. Nothing in it may make the worker send to an address that a stranger chose: every
-//! line that carries one is removed, and the parsed result is checked again.
+//! Anyone who knows the session id can send an offer. It must not make the worker send to an address
+//! of the sender's choice: every line with an address is removed before the offer is parsed, and
+//! the parsed result is checked again.
 
 use std::io::Cursor;
 
@@ -10,12 +10,12 @@ use rtc::sdp::SessionDescription;
 use rtc::sdp::description::media::MediaDescription;
 use serde::Deserialize;
 
-pub use super::error::OfferError;
+use super::error::OfferError;
 
-/// Largest offer that is read, in bytes: ten times what browsers send for one audio track.
+/// Largest offer in bytes: ten times what browsers send for one audio track.
 pub const OFFER_MAX: usize = 64 * 1024;
 
-/// Attributes that are removed: they name addresses to send to, or a peer that checks nothing.
+/// Attributes that are removed: they contain addresses, or announce a peer that sends no checks.
 const STRIPPED: [&str; 5] = [
     "candidate",
     "end-of-candidates",
@@ -24,35 +24,35 @@ const STRIPPED: [&str; 5] = [
     "rtcp",
 ];
 
-/// The connection line of a description that names no address (RFC 8840, section 4.3.1).
+/// The connection line without an address (RFC 8840, section 4.3.1).
 const NO_ADDRESS: &str = "c=IN IP4 0.0.0.0";
-/// The only transport that is answered: DTLS-SRTP over UDP (RFC 5764, section 8).
+/// The only supported transport: DTLS-SRTP over UDP (RFC 5764, section 8).
 pub(super) const TRANSPORT: &str = "UDP/TLS/RTP/SAVPF";
-/// Opus is always written so (RFC 7587, section 7).
+/// Name, clock rate and channels of Opus, always the same (RFC 7587, section 7).
 const OPUS: (&str, u32, &str) = ("opus", 48_000, "2");
-/// Payload types that would be taken for RTCP on the same port (RFC 5761, section 4).
+/// Payload types that look like RTCP on the same port (RFC 5761, section 4).
 const RTCP_TYPES: std::ops::Range<u8> = 64..96;
 /// Lengths of ICE user name fragments and passwords (RFC 8839, section 5.4).
 const UFRAG_LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;
 const PWD_LENGTHS: std::ops::RangeInclusive<usize> = 22..=256;
-/// Longest identification tag that is repeated in the answer; browsers use a digit.
+/// Longest `mid` in bytes; browsers use one digit. The answer repeats it.
 const MID_MAX: usize = 64;
-/// Fingerprints that are compared; browsers send one.
+/// Most fingerprints that are compared; browsers send one.
 const FINGERPRINTS_MAX: usize = 8;
 
-/// A checked offer of one Opus track, without addresses.
+/// A valid offer of one Opus track, without addresses.
 #[derive(Clone, Debug)]
 pub struct SdpOffer {
     sdp: String,
-    /// The section's identification tag.
+    /// The identification tag of the audio section.
     pub(super) mid: String,
-    /// Whether the section is offered in a bundle.
+    /// Whether the section is in a BUNDLE group.
     pub(super) bundled: bool,
-    /// Payload types of Opus, at least one, as the browser prefers them.
+    /// Payload types of Opus in the browser's order of preference, at least one.
     pub(super) opus: Vec<u8>,
     pub(super) ufrag: String,
     pub(super) pwd: String,
-    /// SHA-256 of the certificates that may come, at least one.
+    /// SHA-256 of the certificates that are accepted, at least one.
     pub(super) fingerprints: Vec<Fingerprint>,
 }
 
@@ -68,10 +68,10 @@ struct OfferJson {
 }
 
 impl SdpOffer {
-    /// Reads `{"type": "offer", "sdp": "..."}`.
+    /// Parses and validates `{"type": "offer", "sdp": "..."}`.
     ///
     /// # Errors
-    /// [`OfferError`] names what is wrong with it.
+    /// [`OfferError`] says why it is refused.
     pub fn parse(body: &[u8]) -> Result<Self, OfferError> {
         if body.len() > OFFER_MAX {
             return Err(OfferError::TooLarge(body.len()));
@@ -85,10 +85,8 @@ impl SdpOffer {
         let parsed = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes()))
             .map_err(|e| OfferError::BadSdp(e.to_string()))?;
         let audio = only_audio(&parsed)?;
-        let carries = |key: &str| STRIPPED.contains(&key);
-        if parsed.attributes.iter().any(|a| carries(&a.key))
-            || audio.attributes.iter().any(|a| carries(&a.key))
-        {
+        let mut attributes = parsed.attributes.iter().chain(&audio.attributes);
+        if attributes.any(|a| STRIPPED.contains(&a.key.as_str())) {
             return Err(OfferError::BadSdp("an address is left in it".into()));
         }
         let ufrag = credential(&parsed, audio, "ice-ufrag", UFRAG_LENGTHS)?;
@@ -98,7 +96,7 @@ impl SdpOffer {
         if opus.is_empty() {
             return Err(OfferError::NoOpus);
         }
-        transport(&parsed, audio)?;
+        check_transport(&parsed, audio)?;
         let mid = mid(audio)?;
         let bundles = values(&parsed, None, "group");
         let bundled = bundles
@@ -115,14 +113,14 @@ impl SdpOffer {
         })
     }
 
-    /// The description as it was read, without addresses.
+    /// The description as it was parsed, without addresses.
     #[must_use]
     pub fn sdp(&self) -> &str {
         &self.sdp
     }
 }
 
-/// The one section in use, which sends audio.
+/// The only section, which must send audio.
 fn only_audio(parsed: &SessionDescription) -> Result<&MediaDescription, OfferError> {
     let sections = &parsed.media_descriptions;
     let in_use = |m: &&MediaDescription| {
@@ -141,8 +139,8 @@ fn only_audio(parsed: &SessionDescription) -> Result<&MediaDescription, OfferErr
     Ok(audio)
 }
 
-/// An attribute's values in the section, or in the session where the section has none: what is
-/// said of a section goes before what is said of all (RFC 8866, section 5.13).
+/// The values of an attribute: those of the section, or of the session if the section has none
+/// (RFC 8866, section 5.13).
 fn values<'a>(
     parsed: &'a SessionDescription,
     audio: Option<&'a MediaDescription>,
@@ -154,7 +152,7 @@ fn values<'a>(
     of_key.filter_map(|a| a.value.as_deref())
 }
 
-/// A credential of ICE: characters and length as RFC 8839 has them.
+/// An ICE credential; characters and length are checked by RFC 8839.
 fn credential(
     parsed: &SessionDescription,
     audio: &MediaDescription,
@@ -164,19 +162,19 @@ fn credential(
     let value = values(parsed, Some(audio), name).next();
     let value = value.ok_or(OfferError::NoCredential(name))?;
     let is_ice = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
-    // Some stacks write the fragment in base64url.
+    // Some stacks use base64url for the fragment.
     if !lengths.contains(&value.len()) || !value.chars().all(|c| is_ice(c) || c == '-' || c == '_')
     {
         let (from, to) = (lengths.start(), lengths.end());
         return Err(OfferError::BadSdp(format!(
-            "{name} has {} bytes or is no word, send {from} to {to} letters and digits",
+            "{name} has {} bytes or a forbidden character, send {from} to {to} letters and digits",
             value.len()
         )));
     }
     Ok(value.to_owned())
 }
 
-/// The SHA-256 fingerprints; others are left out (RFC 8122, section 5).
+/// The SHA-256 fingerprints; those of other hashes are ignored (RFC 8122, section 5).
 fn fingerprints(
     parsed: &SessionDescription,
     audio: &MediaDescription,
@@ -193,7 +191,7 @@ fn fingerprints(
     Ok(found)
 }
 
-/// `sha-256 00:11:...`
+/// Parses `sha-256 00:11:...`.
 fn sha256(value: &str) -> Option<Fingerprint> {
     let (hash, digits) = value.split_once(' ')?;
     let mut bytes = digits.trim().split(':');
@@ -205,7 +203,7 @@ fn sha256(value: &str) -> Option<Fingerprint> {
     (hash.eq_ignore_ascii_case("sha-256") && bytes.next().is_none()).then_some(found)
 }
 
-/// The payload types of Opus in the section's own order.
+/// The payload types of Opus in the order of the section.
 fn opus(audio: &MediaDescription) -> Vec<u8> {
     let codecs = audio.codecs();
     let formats = audio.media_name.formats.iter();
@@ -222,8 +220,11 @@ fn opus(audio: &MediaDescription) -> Vec<u8> {
     found
 }
 
-/// Refuses what is not DTLS-SRTP with RTCP on the same port and a browser that opens the handshake.
-fn transport(parsed: &SessionDescription, audio: &MediaDescription) -> Result<(), OfferError> {
+/// Requires DTLS-SRTP, RTCP on the same port, and a browser that can start the handshake.
+fn check_transport(
+    parsed: &SessionDescription,
+    audio: &MediaDescription,
+) -> Result<(), OfferError> {
     let protos = audio.media_name.protos.join("/");
     if protos != TRANSPORT {
         let protos: String = protos.chars().take(32).collect();
@@ -236,28 +237,28 @@ fn transport(parsed: &SessionDescription, audio: &MediaDescription) -> Result<()
     match values(parsed, Some(audio), "setup").next() {
         None | Some("active" | "actpass") => Ok(()),
         Some(_) => Err(OfferError::BadSdp(
-            "its setup lets nobody open the handshake, offer actpass".into(),
+            "its setup leaves nobody to start the DTLS handshake, offer actpass".into(),
         )),
     }
 }
 
-/// The section's identification tag: a token (RFC 5888), as it is repeated in the answer.
+/// The section's identification tag, a token (RFC 5888); the answer repeats it.
 fn mid(audio: &MediaDescription) -> Result<String, OfferError> {
     let mid = audio.attribute("mid").flatten().unwrap_or_default();
     let is_token = |c: char| c.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]".contains(c);
     if mid.is_empty() || mid.len() > MID_MAX || !mid.chars().all(is_token) {
-        let why = format!("its mid is missing, no token or longer than {MID_MAX} bytes");
+        let why = format!("its mid is missing, not a token or longer than {MID_MAX} bytes");
         return Err(OfferError::BadSdp(why));
     }
     Ok(mid.to_owned())
 }
 
-/// The description line by line, without the attributes that name addresses, and with a connection
-/// line that names none, as trickling browsers write it (RFC 8840, section 4.3.1).
+/// The description without the attributes in [`STRIPPED`], and with a connection line without an
+/// address, as browsers with trickle ICE write it (RFC 8840, section 4.3.1).
 fn without_addresses(sdp: &str) -> Result<String, OfferError> {
     let mut kept = String::with_capacity(sdp.len());
     for line in sdp.lines() {
-        // A lone CR would hide a second line from this filter but not from every parser.
+        // A parser may end a line at a lone CR: this filter would not see the second line.
         if line.chars().any(char::is_control) {
             return Err(OfferError::BadSdp("control character in a line".into()));
         }

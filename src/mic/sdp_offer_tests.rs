@@ -1,5 +1,6 @@
-//! Offers as browsers make them, and all that are none.
+//! Offers of browsers, and everything that must be refused.
 
+use super::super::error::MicError;
 use super::*;
 use proptest::prelude::*;
 
@@ -20,7 +21,7 @@ pub(crate) fn body(kind: &str, sdp: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_browsers_offer_passes_without_its_addresses() {
+fn a_browsers_offer_is_accepted_without_its_addresses() {
     for sdp in [BROWSER.to_owned(), BROWSER.replace("\r\n", "\n")] {
         let offer = SdpOffer::parse(&body("offer", &sdp)).unwrap();
         assert_eq!(offer.opus, [111]);
@@ -32,7 +33,7 @@ fn a_browsers_offer_passes_without_its_addresses() {
 }
 
 #[test]
-fn offers_as_chromium_and_firefox_make_them_pass_under_their_own_payload_types() {
+fn recorded_offers_of_chromium_and_firefox_are_accepted_with_their_payload_types() {
     for (recorded, opus) in [
         (include_str!("../../tests/fuzz/offers/chromium.json"), 111),
         (include_str!("../../tests/fuzz/offers/firefox.json"), 109),
@@ -44,7 +45,7 @@ fn offers_as_chromium_and_firefox_make_them_pass_under_their_own_payload_types()
 }
 
 #[test]
-fn what_the_session_says_holds_for_the_section_unless_it_says_otherwise() {
+fn session_attributes_apply_unless_the_section_has_its_own() {
     let ours = format!("a=fingerprint:sha-256 {}", ["AB"; 32].join(":"));
     let for_all = format!("a=group:BUNDLE 0\r\na=ice-ufrag:session\r\n{ours}\r\n");
     let with_both = BROWSER.replace("a=group:BUNDLE 0\r\n", &for_all);
@@ -64,7 +65,7 @@ fn what_the_session_says_holds_for_the_section_unless_it_says_otherwise() {
 }
 
 #[test]
-fn fingerprints_of_other_hashes_stand_beside_the_one_that_counts() {
+fn fingerprints_of_other_hashes_are_ignored() {
     let more = "a=fingerprint:sha-1 00:11\r\na=fingerprint:sha-256";
     let offer = SdpOffer::parse(&body(
         "offer",
@@ -74,7 +75,7 @@ fn fingerprints_of_other_hashes_stand_beside_the_one_that_counts() {
 }
 
 #[test]
-fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
+fn anything_but_an_offer_of_one_opus_track_is_refused_with_its_reason() {
     let without = |part: &str| {
         let lines: Vec<&str> = BROWSER.lines().filter(|l| !l.contains(part)).collect();
         body("offer", &(lines.join("\r\n") + "\r\n"))
@@ -149,7 +150,11 @@ fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
             swap("a=ice-pwd:0", "a=ice-pwd:"),
             "bad_sdp",
         ),
-        ("no words", swap("ufrag:abcd", "ufrag:ab cd"), "bad_sdp"),
+        (
+            "bad character",
+            swap("ufrag:abcd", "ufrag:ab cd"),
+            "bad_sdp",
+        ),
         ("sha-1 only", swap("sha-256", "sha-1"), "bad_sdp"),
         ("half a fingerprint", swap("EE:FF\r\n", "EE\r\n"), "bad_sdp"),
         ("no rtcp-mux", without("rtcp-mux"), "bad_sdp"),
@@ -177,18 +182,14 @@ fn what_is_no_offer_of_one_opus_track_is_refused_with_its_reason() {
         ("5 MB", body("offer", &BROWSER.repeat(6_000)), "too_large"),
     ];
     for (name, body, reason) in cases {
-        let error = SdpOffer::parse(&body).err();
+        let error = SdpOffer::parse(&body).err().map(MicError::from);
         assert_eq!(
-            error.as_ref().map(OfferError::reason),
+            error.as_ref().map(MicError::reason),
             Some(reason),
             "{name}: {error:?}"
         );
-        let status = error.map(|e| e.status());
-        assert_eq!(
-            status,
-            Some(if reason == "too_large" { 413 } else { 400 }),
-            "{name}"
-        );
+        let status = if reason == "too_large" { 413 } else { 400 };
+        assert_eq!(error.map(|e| e.status()), Some(status), "{name}");
     }
 }
 
@@ -196,12 +197,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn any_body_is_answered_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+    fn any_body_is_parsed_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
         let _ = SdpOffer::parse(&bytes);
     }
 
     #[test]
-    fn a_torn_offer_is_answered_without_a_panic_and_never_keeps_an_address(
+    fn a_mutated_offer_is_parsed_without_a_panic_and_keeps_no_address(
         cuts in proptest::collection::vec((0_usize..2000, 0_usize..40, "[ -~\r\n]{0,24}"), 0..6),
     ) {
         let mut sdp = BROWSER.to_owned();

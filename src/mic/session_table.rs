@@ -1,97 +1,173 @@
-//! What each session has: its peer, its uplink, and what they have carried.
+//! The state of each session's microphone: its peer, its RTP sender and its counters.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::event_loop::Registration;
 use super::rtp_sender::{MicCounters, RtpSender};
 use crate::http::bucket::Bucket;
 use crate::ids::SessionId;
+use crate::sync::Mutex;
 
-/// Ended sessions that are remembered, so that an offer on its way finds no session to open.
-/// More than can end while one offer is answered.
+/// Ended sessions that are remembered, so that a late offer cannot open them again: more than can
+/// end while one offer is answered.
 const ENDED_MAX: usize = 256;
 
-/// The sessions of one worker.
+/// Called with the session and whether its microphone is on.
+type OnChange = dyn Fn(&SessionId, bool) + Send + Sync;
+
+/// The sessions of one worker, shared by the registry and the handlers of the peers.
+pub(super) struct Sessions {
+    on_change: Box<OnChange>,
+    /// Held during a call of `on_change`, so that calls come in the order of the changes.
+    notifying: Mutex<()>,
+    pub(super) table: Mutex<SessionTable>,
+    /// Peers that are not closed yet.
+    pub(super) open_peers: AtomicUsize,
+}
+
+/// The entries by session.
 #[derive(Default)]
 pub(super) struct SessionTable {
-    pub(super) of: HashMap<SessionId, SessionEntry>,
+    entries: HashMap<SessionId, SessionEntry>,
     ended: VecDeque<SessionId>,
-    /// Of sessions that have ended.
+    /// Counters of ended sessions.
     past: MicCounters,
 }
 
-/// What one session has.
+/// The microphone of one session.
 #[derive(Default)]
 pub(super) struct SessionEntry {
     pub(super) offers: Bucket,
-    pub(super) uplink: Option<Arc<Mutex<RtpSender>>>,
-    /// What earlier uplinks of the session carried.
+    pub(super) sender: Option<Arc<Mutex<RtpSender>>>,
+    /// Counters of the session's earlier senders.
     pub(super) past: MicCounters,
-    pub(super) live: Option<ActivePeer>,
-    pub(super) announced: bool,
+    pub(super) active: Option<ActivePeer>,
+    /// The state that `on_change` was last called with.
+    notified: bool,
 }
 
-/// The session's peer.
+/// The peer of a session.
 pub(super) struct ActivePeer {
-    pub(super) peer: u64,
+    pub(super) id: u64,
     pub(super) connected: bool,
-    /// Dropping it ends the peer.
-    pub(super) _plug: Registration,
+    /// Dropping it closes the peer.
+    pub(super) _registration: Registration,
+}
+
+impl Sessions {
+    pub(super) fn new(on_change: Box<OnChange>) -> Self {
+        Self {
+            on_change,
+            notifying: Mutex::default(),
+            table: Mutex::default(),
+            open_peers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Calls `on_change` if the session's microphone went on or off since the last call.
+    pub(super) fn notify(&self, session: &SessionId) {
+        let _in_order = self.notifying.lock();
+        let changed = self.table.lock().take_change(session);
+        if let Some(is_on) = changed {
+            (self.on_change)(session, is_on);
+        }
+    }
+
+    /// Changes the session's peer, unless another one has replaced it.
+    pub(super) fn with_peer(
+        &self,
+        session: &SessionId,
+        id: u64,
+        change: impl FnOnce(&mut Option<ActivePeer>),
+    ) {
+        if let Some(entry) = self.table.lock().entries.get_mut(session)
+            && entry.active.as_ref().is_some_and(|active| active.id == id)
+        {
+            change(&mut entry.active);
+        }
+        self.notify(session);
+    }
 }
 
 impl SessionEntry {
     pub(super) fn counters(&self) -> MicCounters {
         let mut sum = self.past;
-        if let Some(uplink) = &self.uplink {
-            sum += locked(uplink).counters();
+        if let Some(sender) = &self.sender {
+            sum += sender.lock().counters();
         }
         sum
     }
 
     pub(super) fn is_on(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.connected)
+        self.active.as_ref().is_some_and(|active| active.connected)
     }
 }
 
 impl SessionTable {
-    /// Sessions with a peer, but for one.
-    pub(super) fn others(&self, session: &SessionId) -> usize {
-        let live = |(id, slot): &(&SessionId, &SessionEntry)| *id != session && slot.live.is_some();
-        self.of.iter().filter(live).count()
+    pub(super) fn get(&self, session: &SessionId) -> Option<&SessionEntry> {
+        self.entries.get(session)
     }
 
-    pub(super) fn has_ended(&self, session: &SessionId) -> bool {
-        self.ended.contains(session)
+    /// The session's entry, a new one if there is none; `None` if the session has ended.
+    pub(super) fn entry(&mut self, session: &SessionId) -> Option<&mut SessionEntry> {
+        let open = !self.ended.contains(session);
+        open.then(|| self.entries.entry(session.clone()).or_default())
     }
 
-    /// Forgets the session, but for that it has ended.
+    /// The number of sessions with a peer, without this one.
+    pub(super) fn active_besides(&self, session: &SessionId) -> usize {
+        let others = self.entries.iter().filter(|(id, _)| *id != session);
+        others.filter(|(_, entry)| entry.active.is_some()).count()
+    }
+
+    /// The number of connected microphones.
+    pub(super) fn on(&self) -> usize {
+        self.entries.values().filter(|entry| entry.is_on()).count()
+    }
+
+    /// Closes the session's peer.
+    pub(super) fn stop(&mut self, session: &SessionId) {
+        if let Some(entry) = self.entries.get_mut(session) {
+            entry.active = None;
+        }
+    }
+
+    /// Closes all peers.
+    pub(super) fn stop_all(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.active = None;
+        }
+    }
+
+    /// Removes the session, remembers that it has ended, and returns its counters.
     pub(super) fn end(&mut self, session: &SessionId) -> MicCounters {
         if self.ended.len() == ENDED_MAX {
             self.ended.pop_front();
         }
-        if !self.has_ended(session) {
+        if !self.ended.contains(session) {
             self.ended.push_back(session.clone());
         }
-        let carried = self
-            .of
-            .remove(session)
-            .map_or_else(MicCounters::default, |slot| slot.counters());
-        self.past += carried;
-        carried
+        let removed = self.entries.remove(session);
+        let counters = removed.map_or_else(MicCounters::default, |entry| entry.counters());
+        self.past += counters;
+        counters
     }
 
-    /// What all sessions have carried, the ended ones too.
+    /// The sum of all counters, of ended sessions too.
     pub(super) fn total(&self) -> MicCounters {
         let mut sum = self.past;
-        for slot in self.of.values() {
-            sum += slot.counters();
+        for entry in self.entries.values() {
+            sum += entry.counters();
         }
         sum
     }
-}
 
-/// A panic elsewhere leaves nothing half done here: every change is one assignment.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the session's microphone is on, if that is not notified yet.
+    fn take_change(&mut self, session: &SessionId) -> Option<bool> {
+        let entry = self.entries.get_mut(session)?;
+        let is_on = entry.is_on();
+        (std::mem::replace(&mut entry.notified, is_on) != is_on).then_some(is_on)
+    }
 }

@@ -1,4 +1,4 @@
-//! SRTP of one peer: the contexts of both directions, keyed by its handshake (RFC 5764).
+//! SRTP of one peer: the contexts of both directions, with keys of its DTLS handshake (RFC 5764).
 
 use bytes::BytesMut;
 use rtc::crypto::RTCCrypto;
@@ -13,17 +13,17 @@ use rtc::srtp::context::Context;
 use rtc::srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc::srtp::protection_profile::ProtectionProfile;
 
-/// Packets behind the newest that still pass: RFC 3711's least, and more than a second of sound.
+/// Replay window in packets: the minimum of RFC 3711, more than a second of audio.
 const WINDOW: usize = 64;
 
-/// What a handshake's keys open and close.
+/// The contexts that decrypt received and encrypt sent packets.
 pub(super) struct Srtp {
     inbound: Context,
     outbound: Context,
 }
 
 impl Srtp {
-    /// Derives the keys.
+    /// Derives the keys from a completed handshake.
     pub(super) fn new(state: &State, crypto: &dyn RTCCrypto) -> Result<Self, Error> {
         let mut config = Config {
             profile: profile(state.srtp_protection_profile())?,
@@ -53,22 +53,22 @@ impl Srtp {
         })
     }
 
-    /// A packet of sound, when it is genuine and new.
-    pub(super) fn open(&mut self, datagram: &[u8]) -> Option<Packet> {
+    /// Decrypts an RTP packet; `None` if it is not authentic or a replay.
+    pub(super) fn decrypt_rtp(&mut self, datagram: &[u8]) -> Option<Packet> {
         let mut opened = self.inbound.decrypt_rtp(datagram).ok()?;
         Packet::unmarshal(&mut opened).ok()
     }
 
-    /// The reports of a datagram, when it is genuine and new.
-    pub(super) fn open_reports(&mut self, datagram: &[u8]) -> Vec<Box<dyn rtcp::Packet>> {
+    /// Decrypts RTCP packets; none if they are not authentic or a replay.
+    pub(super) fn decrypt_rtcp(&mut self, datagram: &[u8]) -> Vec<Box<dyn rtcp::Packet>> {
         let opened = self.inbound.decrypt_rtcp(datagram).ok();
         opened
             .and_then(|mut opened| rtcp::packet::unmarshal(&mut opened).ok())
             .unwrap_or_default()
     }
 
-    /// Our reports as they go out.
-    pub(super) fn close_reports(
+    /// Encrypts RTCP packets.
+    pub(super) fn encrypt_rtcp(
         &mut self,
         reports: &[Box<dyn rtcp::Packet>],
     ) -> Result<BytesMut, Error> {

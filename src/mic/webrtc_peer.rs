@@ -1,8 +1,8 @@
-//! The peer: one receive-only WebRTC connection, sans IO.
+//! One receive-only WebRTC peer, sans-IO: ICE, DTLS and SRTP put together (RFC 8834, RFC 5764).
 //!
-//! Its protocols are crates; this file puts them together (RFC 8834, RFC 5764): a path that checks
-//! opened, a handshake over it, and sound under the handshake's keys. Sound, which is nearly all
-//! that comes, is only decrypted and counted: no answer, event or timer follows from it.
+//! ICE validates the browser's address, a DTLS handshake over that path gives the SRTP keys. An RTP
+//! packet, which is nearly all that arrives, is only decrypted and counted: it causes no answer,
+//! event or timer.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,50 +22,43 @@ use super::sdp_answer::{LocalParameters, SdpAnswer};
 use super::sdp_offer::SdpOffer;
 use super::srtp::Srtp;
 
-/// Longest time from the answer to a connected peer: browsers give up after 15 s as well.
+/// Longest time from the answer to an established connection; browsers give up after 15 s too.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-/// Streams that are decrypted: a browser sends one, and reports under one or two more. SRTP keeps
-/// something for each number that it sees, genuine or not.
-const STREAMS_MAX: usize = 8;
-/// A browser that was heard this recently is there, whether it checks or not.
-const HEARD_WITHIN: Duration = Duration::from_secs(5);
-/// How often a connected peer reports, and looks whether the browser still checks.
-const BEAT: Duration = Duration::from_secs(1);
+/// Most SSRCs that are decrypted: a browser sends media with one, and RTCP with one or two more.
+/// The SRTP library keeps state for each SSRC, even of packets that are not authentic.
+const SSRCS_MAX: usize = 8;
+/// A browser whose media is this recent is connected, even without ICE checks.
+const MEDIA_WITHIN: Duration = Duration::from_secs(5);
+/// How often a connected peer sends a receiver report and checks the state of ICE.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a peer hears.
+/// The result of a received datagram.
 #[derive(Debug)]
-pub(super) enum Heard {
-    /// An Opus packet.
-    Packet(Packet),
-    /// A packet that was not negotiated.
-    Stray,
-}
-
-/// What a datagram came to.
-#[derive(Debug)]
-pub(super) enum Taken {
-    /// It was dropped, or only counts.
+pub(super) enum Received {
+    /// It was dropped or only counted.
     Nothing,
-    /// It is sound.
-    Rtp(Heard),
-    /// Anything may have changed: the peer wants to be settled.
-    Changed,
+    /// An Opus packet.
+    Rtp(Packet),
+    /// An RTP packet with a payload type that was not negotiated.
+    Stray,
+    /// The state may have changed: call [`WebRtcPeer::handle_timeout`].
+    StateChanged,
 }
 
-/// Why a peer ended.
+/// Why a peer was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// The browser closed it.
     Closed,
-    /// The browser went silent or failed.
+    /// The browser sends neither checks nor media.
     Disconnected,
-    /// No sound for the configured time.
+    /// No media for the configured time.
     Idle,
-    /// It never came up.
+    /// The connection was not established in time.
     NeverConnected,
     /// The socket or the protocol failed.
     Broken,
-    /// It was replaced, switched off, or its session ended.
+    /// It was replaced or switched off, or its session ended.
     Stopped,
 }
 
@@ -82,30 +75,33 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// One connection.
+/// The state of one peer.
 pub(super) struct WebRtcPeer {
     identity: Arc<DtlsIdentity>,
-    path: IceAgent,
-    handshake: DtlsServer,
+    ice: IceAgent,
+    dtls: DtlsServer,
     srtp: Option<Box<Srtp>>,
-    reception: ReceptionStats,
+    stats: ReceptionStats,
+    /// The negotiated payload types.
     opus: Vec<u8>,
     idle: Duration,
     connected: bool,
-    hung_up: bool,
-    /// When it ends unless it connects or is heard.
+    closed_by_browser: bool,
+    /// When it is closed unless it connects or receives media.
     deadline: Instant,
-    heard: Option<Instant>,
-    /// When it next reports and looks after the path, once connected.
-    beat: Instant,
+    last_media: Option<Instant>,
+    /// When the next report is due, once connected.
+    next_report: Instant,
+    /// A report that is not sent yet.
     report: Option<BytesMut>,
-    streams: Vec<u32>,
+    /// The SSRCs that are decrypted.
+    ssrcs: Vec<u32>,
 }
 
 impl WebRtcPeer {
-    /// Takes an offer and gives the peer, which listens on `local`, with the answer. `number` is
-    /// random: it names the description and the peer's reports.
-    pub(super) fn answering(
+    /// Creates the peer, which listens on `local`, and its answer. `number` is random: the id of the
+    /// description and the SSRC of reports.
+    pub(super) fn accept(
         identity: &Arc<DtlsIdentity>,
         offer: SdpOffer,
         local: SocketAddr,
@@ -113,112 +109,116 @@ impl WebRtcPeer {
         number: u32,
         now: Instant,
     ) -> Result<(Self, SdpAnswer), PeerError> {
-        let ours = |e: rtc::shared::error::Error| PeerError::Stack(e.to_string());
-        let path = IceAgent::new(&offer, local, identity.provider(), now).map_err(ours)?;
-        let (ufrag, pwd) = path.credentials();
+        let ice = IceAgent::new(&offer, local, identity.provider(), now)?;
+        let (ufrag, pwd) = ice.credentials();
         let own = LocalParameters {
             ufrag,
             pwd,
             fingerprint: &identity.fingerprint(),
-            candidate: path.candidate(),
+            candidate: ice.candidate(),
         };
-        let answer = SdpAnswer::to(&offer, &own, local, number);
-        let handshake = DtlsServer::new(identity, offer.fingerprints).map_err(ours)?;
+        let answer = SdpAnswer::new(&offer, &own, local, number);
+        let dtls = DtlsServer::new(identity, offer.fingerprints)?;
         let peer = Self {
             identity: identity.clone(),
-            path,
-            handshake,
+            ice,
+            dtls,
             srtp: None,
-            reception: ReceptionStats::new(number, now),
+            stats: ReceptionStats::new(number, now),
             opus: offer.opus,
             idle,
             connected: false,
-            hung_up: false,
+            closed_by_browser: false,
             deadline: now + CONNECT_WITHIN,
-            heard: None,
-            beat: now,
+            last_media: None,
+            next_report: now,
             report: None,
-            streams: Vec::new(),
+            ssrcs: Vec::new(),
         };
         Ok((peer, answer))
     }
 
-    /// Takes one datagram. DTLS and media count only from addresses that were answered, which
-    /// they are when a check carried the password.
-    pub(super) fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Taken {
+    /// Handles a received datagram. DTLS and media are accepted only from addresses that ICE has
+    /// validated.
+    pub(super) fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Received {
         let kind = DatagramKind::of(datagram);
         if kind == DatagramKind::Stun {
-            self.path.take(datagram, from, now);
-            return Taken::Changed;
+            self.ice.receive(datagram, from, now);
+            return Received::StateChanged;
         }
-        if !self.path.admits(from) {
-            return Taken::Nothing;
+        if !self.ice.is_validated(from) {
+            return Received::Nothing;
         }
         match kind {
-            DatagramKind::Rtp(stream) if self.admits(stream) => self.sound(datagram, now),
-            DatagramKind::Rtcp(stream) if self.admits(stream) => {
-                self.reports(datagram, now);
-                Taken::Nothing
+            DatagramKind::Rtp(ssrc) if self.accepts(ssrc) => self.receive_rtp(datagram, now),
+            DatagramKind::Rtcp(ssrc) if self.accepts(ssrc) => {
+                self.receive_rtcp(datagram, now);
+                Received::Nothing
             }
-            // The handshake is one with whom the browser has nominated.
-            DatagramKind::Dtls if !self.hung_up && self.path.remote().is_some() => {
-                match self.handshake.take(&self.identity, datagram, now) {
-                    DtlsEvent::Closed => self.hung_up = true,
-                    DtlsEvent::Secured(srtp) => self.srtp = Some(srtp),
+            // Only after nomination: before it there is no address to answer to.
+            DatagramKind::Dtls if !self.closed_by_browser && self.ice.remote().is_some() => {
+                match self.dtls.receive(&self.identity, datagram, now) {
+                    DtlsEvent::Closed => self.closed_by_browser = true,
+                    DtlsEvent::Keys(srtp) => self.srtp = Some(srtp),
                     DtlsEvent::Nothing => {}
                 }
-                Taken::Changed
+                Received::StateChanged
             }
-            _ => Taken::Nothing,
+            _ => Received::Nothing,
         }
     }
 
-    fn admits(&mut self, stream: u32) -> bool {
-        if self.streams.contains(&stream) {
+    /// Whether packets of an SSRC are decrypted, see [`SSRCS_MAX`].
+    fn accepts(&mut self, ssrc: u32) -> bool {
+        if self.ssrcs.contains(&ssrc) {
             return true;
         }
-        let has_room = self.srtp.is_some() && self.streams.len() < STREAMS_MAX;
+        let has_room = self.srtp.is_some() && self.ssrcs.len() < SSRCS_MAX;
         if has_room {
-            self.streams.push(stream);
+            self.ssrcs.push(ssrc);
         }
         has_room
     }
 
-    fn sound(&mut self, datagram: &[u8], now: Instant) -> Taken {
-        let Some(packet) = self.srtp.as_mut().and_then(|srtp| srtp.open(datagram)) else {
-            return Taken::Nothing;
+    fn receive_rtp(&mut self, datagram: &[u8], now: Instant) -> Received {
+        let srtp = self.srtp.as_mut();
+        let Some(packet) = srtp.and_then(|srtp| srtp.decrypt_rtp(datagram)) else {
+            return Received::Nothing;
         };
         if !self.opus.contains(&packet.header.payload_type) {
-            return Taken::Rtp(Heard::Stray);
+            return Received::Stray;
         }
         self.deadline = now + self.idle;
-        self.heard = Some(now);
-        self.reception.packet(&packet.header, now);
-        Taken::Rtp(Heard::Packet(packet))
+        self.last_media = Some(now);
+        self.stats.record_packet(&packet.header, now);
+        Received::Rtp(packet)
     }
 
-    fn reports(&mut self, datagram: &[u8], now: Instant) {
-        let reports = self.srtp.as_mut().map(|srtp| srtp.open_reports(datagram));
-        for report in reports.unwrap_or_default() {
+    fn receive_rtcp(&mut self, datagram: &[u8], now: Instant) {
+        let packets = self.srtp.as_mut().map(|srtp| srtp.decrypt_rtcp(datagram));
+        for report in packets.unwrap_or_default() {
             if let Some(report) = report.as_any().downcast_ref::<SenderReport>() {
-                self.reception.report(report.ssrc, report.ntp_time, now);
+                self.stats
+                    .record_sender_report(report.ssrc, report.ntp_time, now);
             }
         }
     }
 
-    /// Serves timers and looks at what has changed. Whether it has just connected.
-    pub(super) fn settle(&mut self, now: Instant) -> Result<bool, CloseReason> {
-        let beats = self.beat <= now;
-        if beats || !self.connected {
-            self.path.tick(now).map_err(|e| broken("ICE", &e))?;
+    /// Handles expired timers and changes of state. Returns whether it has just connected.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<bool, CloseReason> {
+        let report_due = self.next_report <= now;
+        if report_due || !self.connected {
+            let handled = self.ice.handle_timeout(now);
+            handled.map_err(|e| broken("ICE", &e))?;
         }
-        self.handshake.tick(now).map_err(|e| broken("DTLS", &e))?;
-        if self.hung_up {
+        let handled = self.dtls.handle_timeout(now);
+        handled.map_err(|e| broken("DTLS", &e))?;
+        if self.closed_by_browser {
             return Err(CloseReason::Closed);
         }
-        let is_heard = self.heard.is_some_and(|at| now < at + HEARD_WITHIN);
-        if self.path.is_lost() && !is_heard {
-            return Err(self.gone(CloseReason::Disconnected));
+        let has_media = self.last_media.is_some_and(|at| now < at + MEDIA_WITHIN);
+        if self.ice.is_disconnected() && !has_media {
+            return Err(self.reason(CloseReason::Disconnected));
         }
         let connects = !self.connected && self.srtp.is_some();
         if connects {
@@ -226,66 +226,64 @@ impl WebRtcPeer {
             self.deadline = now + self.idle;
         }
         if self.deadline <= now {
-            return Err(self.gone(CloseReason::Idle));
+            return Err(self.reason(CloseReason::Idle));
         }
-        if beats && self.connected {
-            self.beat = now + BEAT;
-            self.tell(now);
+        if report_due && self.connected {
+            self.next_report = now + REPORT_INTERVAL;
+            self.prepare_report(now);
         }
         Ok(connects)
     }
 
-    /// Tells the browser what has been received of it.
-    fn tell(&mut self, now: Instant) {
+    fn prepare_report(&mut self, now: Instant) {
         if let Some(srtp) = &mut self.srtp
-            && let Some(reports) = self.reception.reports(now)
+            && let Some(report) = self.stats.receiver_report(now)
         {
-            self.report = srtp.close_reports(&reports).ok();
+            self.report = srtp.encrypt_rtcp(&report).ok();
         }
     }
 
-    fn gone(&self, how: CloseReason) -> CloseReason {
+    fn reason(&self, once_connected: CloseReason) -> CloseReason {
         if self.connected {
-            how
+            once_connected
         } else {
             CloseReason::NeverConnected
         }
     }
 
-    /// When it must be settled next. Sound only moves that away.
-    pub(super) fn due(&mut self) -> Instant {
-        let path = if self.connected {
-            Some(self.beat)
+    /// When [`Self::handle_timeout`] must be called next. Media only moves it to a later time.
+    pub(super) fn next_timeout(&mut self) -> Instant {
+        let ice = if self.connected {
+            Some(self.next_report)
         } else {
-            self.path.due()
+            self.ice.next_timeout()
         };
-        let dues = [path, self.handshake.due()];
-        let first = dues.into_iter().flatten().min();
-        first.map_or(self.deadline, |due| due.min(self.deadline))
+        let timeouts = [ice, self.dtls.next_timeout()].into_iter().flatten();
+        timeouts.fold(self.deadline, Instant::min)
     }
 
-    /// The next datagram to send, and where.
-    pub(super) fn said(&mut self) -> Option<(BytesMut, SocketAddr)> {
-        if let Some(answer) = self.path.said() {
-            return Some(answer);
+    /// The next datagram to send, and its destination.
+    pub(super) fn poll_transmit(&mut self) -> Option<(BytesMut, SocketAddr)> {
+        if let Some(response) = self.ice.poll_transmit() {
+            return Some(response);
         }
-        let remote = self.path.remote();
+        let remote = self.ice.remote();
         loop {
-            let datagram = self.handshake.said().or_else(|| self.report.take())?;
-            // What there is nobody to say to is lost, as on any path.
+            let datagram = self.dtls.poll_transmit().or_else(|| self.report.take())?;
+            // Without a remote address the datagram is lost, as on any network.
             if let Some(remote) = remote {
                 return Some((datagram, remote));
             }
         }
     }
 
-    /// DTLS says goodbye, so that the browser need not wait for its checks to fail.
-    pub(super) fn leave(&mut self, now: Instant) {
-        self.handshake.leave(now);
+    /// Queues a DTLS close alert, so that the browser need not wait for its checks to fail.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.dtls.close(now);
     }
 }
 
-/// A protocol that cannot go on, which is named as the peer ends with it.
+/// Logs the failure of a protocol, which closes the peer.
 fn broken(protocol: &str, error: &rtc::shared::error::Error) -> CloseReason {
     log::warn!(target: "mic", "{protocol} failed, its microphone is closed: {error}");
     CloseReason::Broken

@@ -1,8 +1,8 @@
 //! The catalogue of bad HTTP input by number, and where each of its 150 rows is tested.
 //!
-//! A row stands under its number as the name of a table row, of a scripted upstream, or of a test
-//! in the file of its section. Tables run against the API and the session of both roles (see
-//! [`crate::rows`]); what only one of them can meet says so in its test.
+//! A row's number is the name of a table row, of a scripted upstream, or of a test in the file of its
+//! section. Tables run against the API and the session of both roles (see [`crate::rows`]); a case
+//! that applies to only one of them says so in its test.
 
 /// Sections: title, rows that it must have, the file, and its rows in order.
 const SECTIONS: [(&str, usize, &str, &[&str]); 10] = [

@@ -1,4 +1,4 @@
-//! A client that sends any bytes and reads what comes back strictly.
+//! A client that sends any bytes and parses the response strictly.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

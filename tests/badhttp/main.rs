@@ -1,13 +1,13 @@
-//! Bad HTTP against the real program: one row, one named case, run against the API and against
-//! `/session/<id>/` of both roles.
+//! Malformed HTTP against the real program: each row is one named case, run against the API and
+//! against `/session/<id>/` of both roles.
 //!
-//! The rule: exactly one correct answer, then the connection closes and the stream program saw
-//! nothing, unless the row is legal and must pass. Verdicts are those of RFC 9110 and RFC 9112;
-//! names follow the public Http11Probe suite where it has the case.
+//! Expected: exactly one correct answer, then the connection closes, and the stream program received
+//! nothing, unless the row is valid and must be forwarded. Answers follow RFC 9110 and RFC 9112;
+//! names follow the public Http11Probe suite if it has the case.
 //!
-//! The stream program is this very test binary, started again by a wrapper script (see
-//! [`program`]): it records every byte it gets, answers by script, and passes everything else on
-//! to the built-in test card, so that sessions become ready as they always do.
+//! The stream program is this test binary, started again by a wrapper script (see [`program`]): it
+//! records every byte it receives, answers by script, and forwards everything else to the built-in
+//! test card, so that sessions become ready in the usual way.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // this whole binary is tests
 

@@ -108,7 +108,7 @@ pub(crate) fn rtp(data: &[u8]) {
         let again = rtp::packet::Packet::unmarshal(&mut &*bytes);
         assert_eq!(again.ok().as_ref(), Some(&packet));
     }
-    let mut rebase = RtpRewriter::new(SSRC);
+    let mut rewriter = RtpRewriter::new(SSRC);
     let mut now = clock::now();
     for bytes in data.chunks_exact(8) {
         now += Duration::from_millis(u64::from(bytes[7]));
@@ -119,12 +119,12 @@ pub(crate) fn rtp(data: &[u8]) {
             marker: bytes[0] & 4 > 0,
         };
         if bytes[0] & 0x80 > 0 {
-            rebase.cut();
+            rewriter.end_input();
         }
-        if let Rewrite::Pass { stamp, missing } = rebase.pass(packet, now) {
-            assert_eq!(stamp.ssrc, SSRC);
+        if let Rewrite::Forward { header, missing } = rewriter.rewrite(packet, now) {
+            assert_eq!(header.ssrc, SSRC);
             assert!(missing >= -1);
-            assert_eq!(rebase.pass(packet, now), Rewrite::Duplicate);
+            assert_eq!(rewriter.rewrite(packet, now), Rewrite::Duplicate);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A browser's part for tests and measurements: a connection on the sans-IO core that offers one
-//! Opus track and speaks. Shared with `tests/bench/programs/mic_bench`, so nothing of the crate is used here.
+//! A browser's side for tests and benchmarks: a sans-IO peer connection that offers one Opus track.
+//!
+//! Shared with `tests/bench/programs/mic_bench`, so it uses nothing of this crate.
 #![allow(unreachable_pub)] // a module of two crates
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -24,15 +25,15 @@ use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection};
 use rtc::sansio::Protocol as _;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
-/// What a speaker's library calls return.
+/// The result of library calls.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Largest datagram that comes back: STUN, DTLS and reports.
+/// Largest datagram received, in bytes: STUN, DTLS and RTCP.
 const DATAGRAM_MAX: usize = 2048;
-/// Payload type that the default codecs give to Opus.
+/// The payload type of Opus in the default codecs.
 const OPUS: u8 = 111;
 
-/// One sending connection with its socket. It does nothing but in calls.
+/// One sending connection with its socket. It runs only during calls.
 pub struct TestBrowser {
     core: RTCPeerConnection,
     socket: UdpSocket,
@@ -43,7 +44,7 @@ pub struct TestBrowser {
 }
 
 impl TestBrowser {
-    /// A speaker on a local address, and its offer as the page would post it.
+    /// A browser at a local address, and its offer as the page would post it.
     pub fn offering(bind: IpAddr, ssrc: u32, now: Instant) -> Outcome<(Self, Vec<u8>)> {
         let socket = UdpSocket::bind((bind, 0))?;
         socket.set_nonblocking(true)?;
@@ -80,11 +81,11 @@ impl TestBrowser {
         };
         let candidate = RTCIceCandidate::from(&candidate.new_candidate_host()?).to_json()?;
         core.add_local_candidate(candidate)?;
-        // The empty candidate says that this was all.
+        // The empty candidate ends the list.
         core.add_local_candidate(Default::default())?;
         let offer = core.local_description().ok_or("no description")?;
         let offer = serde_json::json!({"type": "offer", "sdp": offer.sdp});
-        let speaker = Self {
+        let browser = Self {
             core,
             socket,
             local,
@@ -92,28 +93,28 @@ impl TestBrowser {
             ssrc,
             is_connected: false,
         };
-        Ok((speaker, serde_json::to_vec(&offer)?))
+        Ok((browser, serde_json::to_vec(&offer)?))
     }
 
-    /// Where it speaks from.
+    /// Its local address.
     #[allow(dead_code)] // for tests without sockets
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// Whether ICE and DTLS are up.
+    /// Whether ICE and DTLS are established.
     pub fn is_connected(&self) -> bool {
         self.is_connected
     }
 
-    /// Takes the answer.
-    pub fn take(&mut self, answer_sdp: &str, now: Instant) -> Outcome<()> {
+    /// Applies the answer.
+    pub fn accept_answer(&mut self, answer_sdp: &str, now: Instant) -> Outcome<()> {
         let answer = RTCSessionDescription::answer(answer_sdp.to_owned())?;
         Ok(self.core.set_remote_description(now, answer)?)
     }
 
-    /// Takes one datagram.
-    pub fn hear(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+    /// Handles a received datagram.
+    pub fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
         let transport = TransportContext {
             local_addr: self.local,
             peer_addr: from,
@@ -127,8 +128,8 @@ impl TestBrowser {
         });
     }
 
-    /// Does what is due at `now`: checks, the handshake, reports.
-    pub fn settle(&mut self, now: Instant) -> Outcome<()> {
+    /// Handles expired timers: checks, handshake, reports.
+    pub fn handle_timeout(&mut self, now: Instant) -> Outcome<()> {
         if self.core.poll_timeout().is_some_and(|due| due <= now) {
             self.core.handle_timeout(now)?;
         }
@@ -141,14 +142,14 @@ impl TestBrowser {
         Ok(())
     }
 
-    /// The next datagram to send, and where.
-    pub fn said(&mut self) -> Option<(BytesMut, SocketAddr)> {
+    /// The next datagram to send, and its destination.
+    pub fn poll_transmit(&mut self) -> Option<(BytesMut, SocketAddr)> {
         let message = self.core.poll_write()?;
         Some((message.message, message.transport.peer_addr))
     }
 
-    /// Says one frame; what it becomes is to be [`TestBrowser::said`].
-    pub fn say(
+    /// Queues one frame; [`TestBrowser::poll_transmit`] returns the datagram.
+    pub fn send_frame(
         &mut self,
         sequence_number: u16,
         timestamp: u32,
@@ -170,25 +171,25 @@ impl TestBrowser {
         Ok(sender.write_rtp(now, packet)?)
     }
 
-    /// Says goodbye.
+    /// Queues a close alert.
     pub fn close(&mut self) -> Outcome<()> {
         Ok(self.core.close()?)
     }
 
-    /// Takes what has come to its socket, does what is due, and sends what there is to send.
+    /// Receives from its socket, handles expired timers, and sends.
     pub fn serve(&mut self, now: Instant) -> Outcome<()> {
         let mut datagram = [0; DATAGRAM_MAX];
         while let Ok((n, from)) = self.socket.recv_from(&mut datagram) {
-            self.hear(&datagram[..n], from, now);
+            self.receive(&datagram[..n], from, now);
         }
-        self.settle(now)?;
+        self.handle_timeout(now)?;
         self.flush();
         Ok(())
     }
 
-    /// Sends what there is to send.
+    /// Sends all queued datagrams.
     pub fn flush(&mut self) {
-        while let Some((datagram, to)) = self.said() {
+        while let Some((datagram, to)) = self.poll_transmit() {
             let _ = self.socket.send_to(&datagram, to);
         }
     }

@@ -76,7 +76,7 @@ fn measure(
     let mut voices = Vec::new();
     for (n, session) in machine.sessions.iter().take(count).enumerate() {
         let (mut voice, offer) = TestBrowser::offering(LOOPBACK, 1_000 + n as u32, clock::now())?;
-        voice.take(&machine.offer(session, &offer)?, clock::now())?;
+        voice.accept_answer(&machine.offer(session, &offer)?, clock::now())?;
         voices.push(voice);
         // The first would lose patience while the last offer.
         serve(&mut voices)?;
@@ -173,7 +173,7 @@ fn speak(voices: &mut [TestBrowser], twins: &mut [Twin], said: &Said) -> Outcome
             voice.serve(clock::now())?;
             until(begin + turn * n as u32);
             let timestamp = u32::from(frame) * SAMPLES;
-            voice.say(frame, timestamp, content(n, frame), clock::now())?;
+            voice.send_frame(frame, timestamp, content(n, frame), clock::now())?;
             said.note(n, frame);
             voice.flush();
             // In a pause of the others, as they are in each other's.
