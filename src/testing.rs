@@ -101,7 +101,7 @@ pub mod mic {
 
     pub mod sdp_offer {
         //! What a browser offers.
-        pub use crate::mic::sdp_offer::SdpOffer;
+        pub use crate::mic::sdp_offer::{SdpOffer, without_addresses};
     }
 
     pub mod rtp_rewriter {

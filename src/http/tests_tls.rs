@@ -50,7 +50,7 @@ fn tls_is_spoken_and_a_changed_certificate_is_told_apart() {
 fn a_tunnel_between_tls_and_plain_passes_every_byte_both_ways() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let accept = || Socket::plain(listener.accept().unwrap().0).unwrap();
+    let accept = || crate::wire::tests::socket(listener.accept().unwrap().0);
     let far = exec::block_on(super::client::dial("127.0.0.1", address.port())).unwrap();
     let near = accept();
     let mut plain = TcpStream::connect(address).unwrap();

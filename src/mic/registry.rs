@@ -204,24 +204,10 @@ impl Microphones {
         self.sessions.table.lock().end(session)
     }
 
-    /// Whether the session's microphone is connected.
-    #[must_use]
-    pub fn is_on(&self, session: &SessionId) -> bool {
-        let table = self.sessions.table.lock();
-        table.get(session).is_some_and(SessionEntry::is_on)
-    }
-
     /// The number of connected microphones.
     #[must_use]
     pub fn on(&self) -> usize {
         self.sessions.table.lock().on()
-    }
-
-    /// The session's counters.
-    #[must_use]
-    pub fn counters(&self, session: &SessionId) -> Option<MicCounters> {
-        let table = self.sessions.table.lock();
-        table.get(session).map(SessionEntry::counters)
     }
 
     /// The sum of all counters since the start, of ended sessions too.

@@ -43,7 +43,6 @@ const FINGERPRINTS_MAX: usize = 8;
 /// A valid offer of one Opus track, without addresses.
 #[derive(Clone, Debug)]
 pub struct SdpOffer {
-    sdp: String,
     /// The identification tag of the audio section.
     pub(super) mid: String,
     /// Whether the section is in a BUNDLE group.
@@ -109,14 +108,7 @@ impl SdpOffer {
             ufrag,
             pwd,
             fingerprints,
-            sdp,
         })
-    }
-
-    /// The description as it was parsed, without addresses.
-    #[must_use]
-    pub fn sdp(&self) -> &str {
-        &self.sdp
     }
 }
 
@@ -255,7 +247,10 @@ fn mid(audio: &MediaDescription) -> Result<String, OfferError> {
 
 /// The description without the attributes in [`STRIPPED`], and with a connection line without an
 /// address, as browsers with trickle ICE write it (RFC 8840, section 4.3.1).
-fn without_addresses(sdp: &str) -> Result<String, OfferError> {
+///
+/// # Errors
+/// When a line has a control character.
+pub fn without_addresses(sdp: &str) -> Result<String, OfferError> {
     let mut kept = String::with_capacity(sdp.len());
     for line in sdp.lines() {
         // A parser may end a line at a lone CR: this filter would not see the second line.

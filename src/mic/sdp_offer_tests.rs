@@ -25,10 +25,11 @@ fn a_browsers_offer_is_accepted_without_its_addresses() {
     for sdp in [BROWSER.to_owned(), BROWSER.replace("\r\n", "\n")] {
         let offer = SdpOffer::parse(&body("offer", &sdp)).unwrap();
         assert_eq!(offer.opus, [111]);
+        let stripped = without_addresses(&sdp).unwrap();
         for gone in ["candidate", "a=rtcp:", "abc.local", "203.0.113.9"] {
-            assert!(!offer.sdp().contains(gone), "{gone} is left");
+            assert!(!stripped.contains(gone), "{gone} is left");
         }
-        assert!(offer.sdp().contains("a=rtcp-mux\r\n"));
+        assert!(stripped.contains("a=rtcp-mux\r\n"));
     }
 }
 
@@ -40,7 +41,6 @@ fn recorded_offers_of_chromium_and_firefox_are_accepted_with_their_payload_types
     ] {
         let offer = SdpOffer::parse(recorded.as_bytes()).unwrap();
         assert_eq!(offer.opus, [opus]);
-        assert!(!offer.sdp().contains("candidate"));
     }
 }
 
@@ -211,9 +211,10 @@ proptest! {
             let to = (at + length).min(sdp.len());
             sdp.replace_range(at..to, &with);
         }
-        if let Ok(offer) = SdpOffer::parse(&body("offer", &sdp)) {
+        let _ = SdpOffer::parse(&body("offer", &sdp));
+        if let Ok(stripped) = without_addresses(&sdp) {
             let key = |line: &str| line.strip_prefix("a=").map(|a| a.split(':').next().unwrap_or(a).to_owned());
-            let left: Vec<_> = offer.sdp().lines().filter_map(key).collect();
+            let left: Vec<_> = stripped.lines().filter_map(key).collect();
             prop_assert!(!left.iter().any(|key| STRIPPED.contains(&key.as_str())), "{left:?}");
         }
     }

@@ -106,10 +106,6 @@ impl SessionEntry {
 }
 
 impl SessionTable {
-    pub(super) fn get(&self, session: &SessionId) -> Option<&SessionEntry> {
-        self.entries.get(session)
-    }
-
     /// The session's entry, a new one if there is none; `None` if the session has ended.
     pub(super) fn entry(&mut self, session: &SessionId) -> Option<&mut SessionEntry> {
         let open = !self.ended.contains(session);

@@ -274,15 +274,11 @@ impl Conn {
 mod tests {
     use super::*;
     use std::io::Write as _;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::TcpStream;
 
     fn pair() -> (TcpStream, Conn) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (
-            client,
-            Conn::new(Socket::plain(listener.accept().unwrap().0).unwrap()),
-        )
+        let (client, socket) = crate::wire::tests::pair();
+        (client, Conn::new(socket))
     }
 
     #[test]

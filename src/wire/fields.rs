@@ -58,12 +58,6 @@ impl Fields {
         self.spans.len()
     }
 
-    /// Whether there are no field lines.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-    }
-
     /// All field lines as (name, value).
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.spans.iter().map(|s| {

@@ -214,20 +214,17 @@ impl MessageBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Socket;
     use std::io::Write as _;
-    use std::net::{TcpListener, TcpStream};
 
     /// Pieces, number of trailers, and the bytes that were left unread.
     type Taken = (Vec<Vec<u8>>, usize, Vec<u8>);
 
     /// Reads a chunked body that arrived in one segment.
     fn pieces(bytes: &[u8]) -> Result<Taken, BodyError> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, socket) = crate::wire::tests::pair();
         far.write_all(bytes).unwrap();
         drop(far);
-        let mut conn = Conn::new(Socket::plain(listener.accept().unwrap().0).unwrap());
+        let mut conn = Conn::new(socket);
         conn.use_large_buffer();
         crate::exec::block_on(async {
             while conn.unread().len() < bytes.len() {

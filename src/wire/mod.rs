@@ -19,6 +19,8 @@ mod read_head;
 pub mod socket;
 pub mod target;
 pub mod tcp;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod tunnel;
 
 pub use conn::Conn;

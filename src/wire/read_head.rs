@@ -79,20 +79,15 @@ impl Conn {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Socket;
     use super::*;
     use std::io::Write as _;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::TcpStream;
 
     const SOON: Duration = Duration::from_secs(5);
 
     fn pair() -> (TcpStream, Conn) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (
-            client,
-            Conn::new(Socket::plain(listener.accept().unwrap().0).unwrap()),
-        )
+        let (client, socket) = crate::wire::tests::pair();
+        (client, Conn::new(socket))
     }
 
     fn request(conn: &mut Conn) -> Result<Option<RequestHead>, HeadError> {

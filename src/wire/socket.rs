@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,15 +33,6 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// A socket of an accepted or connected TCP stream; sets its options.
-    ///
-    /// # Errors
-    /// When the kernel refuses the options.
-    pub fn plain(stream: TcpStream) -> io::Result<Self> {
-        set_options(&stream)?;
-        Ok(Self::Plain(Tcp::new(stream)?))
-    }
-
     /// A socket of a connection of an [`super::tcp::Acceptor`]; it has the listener's options.
     ///
     /// # Errors
@@ -74,15 +65,6 @@ impl Socket {
 
     /// Waits until a read may succeed, without a buffer. Under TLS it returns at once: the TLS
     /// session may hold decrypted bytes that the kernel does not know of.
-    ///
-    /// # Errors
-    /// The error of the kernel.
-    pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_readable(cx)).await;
-        Ok(())
-    }
-
-    /// See [`Self::readable`].
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(tcp) => tcp.source().poll_ready(Direction::Read, cx),

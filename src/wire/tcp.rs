@@ -20,17 +20,8 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Registers a stream.
-    ///
-    /// # Errors
-    /// The error of the kernel.
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Self::accepted(stream)
-    }
-
     /// Registers a stream that is already non-blocking.
-    fn accepted(stream: TcpStream) -> io::Result<Self> {
+    pub(super) fn accepted(stream: TcpStream) -> io::Result<Self> {
         Ok(Self {
             source: exec::register(&stream, true)?,
             stream,
@@ -73,15 +64,6 @@ impl Tcp {
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
-    }
-
-    /// Waits until a read would not block.
-    ///
-    /// # Errors
-    /// None so far.
-    pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.source.poll_ready(Direction::Read, cx)).await;
-        Ok(())
     }
 
     /// Peeks at the received bytes without removing them.

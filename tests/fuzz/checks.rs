@@ -8,7 +8,7 @@ use hydraneckwebrtc::testing::clock;
 use hydraneckwebrtc::testing::config::Config;
 use hydraneckwebrtc::testing::ids::SessionId;
 use hydraneckwebrtc::testing::mic::rtp_rewriter::{Rewrite, RtpHeader, RtpRewriter};
-use hydraneckwebrtc::testing::mic::sdp_offer::SdpOffer;
+use hydraneckwebrtc::testing::mic::sdp_offer::{SdpOffer, without_addresses};
 use hydraneckwebrtc::testing::mic::{MicSettings, Microphones};
 use hydraneckwebrtc::testing::proxy::inject::Injector;
 use webrtc_util::marshal::{Marshal as _, MarshalSize as _, Unmarshal as _};
@@ -55,16 +55,15 @@ pub(crate) fn config(data: &[u8]) {
     }
 }
 
-/// An offer is refused or has no address left in it.
+/// An offer is parsed without a panic, and no address is left in the description that is parsed.
 pub(crate) fn offer(data: &[u8]) {
-    if let Ok(offer) = SdpOffer::parse(data) {
-        assert_eq!(candidates(offer.sdp()).count(), 0, "{}", offer.sdp());
-        let mut connections = offer.sdp().lines().filter(|line| line.starts_with("c="));
-        assert!(
-            connections.all(|line| line == "c=IN IP4 0.0.0.0"),
-            "{}",
-            offer.sdp()
-        );
+    let _ = SdpOffer::parse(data);
+    // The description inside the JSON text, as far as line ends are concerned.
+    let sdp = String::from_utf8_lossy(data).replace("\\r\\n", "\r\n");
+    if let Ok(sdp) = without_addresses(&sdp) {
+        assert_eq!(candidates(&sdp).count(), 0, "{sdp}");
+        let mut connections = sdp.lines().filter(|line| line.starts_with("c="));
+        assert!(connections.all(|line| line == "c=IN IP4 0.0.0.0"), "{sdp}");
     }
 }
 

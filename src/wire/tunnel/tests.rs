@@ -1,16 +1,9 @@
 //! Real sockets on both sides of a tunnel.
 
+use super::super::tests::pair;
 use super::*;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-
-fn pair() -> (TcpStream, Socket) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    far.set_read_timeout(Some(std::time::Duration::from_secs(10)))
-        .unwrap();
-    (far, Socket::plain(listener.accept().unwrap().0).unwrap())
-}
+use std::net::TcpStream;
 
 #[test]
 fn the_end_of_one_direction_leaves_the_other_open() {
@@ -34,7 +27,7 @@ fn the_end_of_one_direction_leaves_the_other_open() {
 }
 
 #[test]
-fn a_direction_that_still_moves_goes_on_for_as_long_as_it_does() {
+fn a_half_closed_tunnel_stays_open_while_bytes_arrive() {
     let ((mut left, a), (mut right, b)) = (pair(), pair());
     let tunnel = std::thread::spawn(move || {
         let (traffic, never) = (Traffic::default(), std::future::pending());
@@ -53,7 +46,7 @@ fn a_direction_that_still_moves_goes_on_for_as_long_as_it_does() {
 }
 
 #[test]
-fn a_side_that_never_ends_is_not_waited_for_once_the_other_has() {
+fn a_half_closed_idle_tunnel_is_closed() {
     for from_left in [true, false] {
         let ((left, a), (right, b)) = (pair(), pair());
         let tunnel = std::thread::spawn(move || {
@@ -67,7 +60,7 @@ fn a_side_that_never_ends_is_not_waited_for_once_the_other_has() {
         };
         leaves.shutdown(std::net::Shutdown::Write).unwrap();
         tunnel.join().unwrap();
-        // Both were let go, not only the one that left.
+        // Both sides are closed.
         assert_eq!(leaves.read(&mut [0; 8]).unwrap(), 0);
         assert_eq!(stays.read(&mut [0; 8]).unwrap(), 0);
     }
@@ -103,7 +96,7 @@ fn flood(a: Socket, b: Socket, mut left: TcpStream, mut right: TcpStream, total:
     });
     let sender = std::thread::spawn(move || {
         let mut sent = 0;
-        // Pieces of every size, so that copying and splicing take turns.
+        // Pieces of every size, so that both copying and splicing are used.
         for size in (0..).map(|n| 1 << (n % 19)) {
             let size = size.min(total - sent);
             let piece: Vec<u8> = (sent..sent + size).map(|n| (n % 251) as u8).collect();
@@ -133,13 +126,13 @@ fn flood(a: Socket, b: Socket, mut left: TcpStream, mut right: TcpStream, total:
 }
 
 #[test]
-fn every_byte_passes_in_order_however_it_is_moved() {
+fn copied_and_spliced_bytes_arrive_in_order() {
     let ((left, a), (right, b)) = (pair(), pair());
     flood(a, b, left, right, 20_000_000);
 }
 
 #[test]
-fn a_receiver_that_stops_reading_stops_the_sender_and_the_cut_still_comes() {
+fn a_receiver_that_stops_reading_blocks_the_sender_and_the_tunnel_can_be_cut() {
     let ((mut left, a), (right, b)) = (pair(), pair());
     let (stopper, stop) = crate::exec::stop();
     let tunnel = crate::exec::spawn(async move {
@@ -162,7 +155,7 @@ fn a_receiver_that_stops_reading_stops_the_sender_and_the_cut_still_comes() {
 }
 
 #[test]
-fn a_busy_tunnel_leaves_its_thread_to_others() {
+fn a_busy_tunnel_yields_to_other_tasks() {
     let ((mut left, a), (mut right, b)) = (pair(), pair());
     let end = left.try_clone().unwrap();
     let (mut echo_near, echo_far) = pair();
