@@ -127,7 +127,7 @@ fn a_session_without_its_slash_is_still_that_session() {
             rig.session
         );
         let got = client::send(address, request.as_bytes());
-        assert_eq!(got.statuses(), [302], "{role}");
+        assert_eq!(got.statuses(), [308], "{role}");
         let place = got.answers[0].field("location").unwrap();
         let below = format!("/session/{}/", rig.session);
         assert!(place.contains(&below), "{role}: {place}");
