@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -122,13 +123,26 @@ fn a_log_that_nobody_reads_stops_nobody_and_later_says_how_many_lines_were_dropp
     // Calls and sessions are served as ever, though they log.
     let id = worker.session();
     assert_eq!(worker.delete(&id), 204);
-    let text = std::thread::spawn(move || {
-        let (mut reader, mut text) = (BufReader::new(reader), String::new());
-        while !text.contains("] stopping") && reader.read_line(&mut text).unwrap() > 0 {}
-        text
+    let text = Arc::new(Mutex::new(String::new()));
+    let reading = std::thread::spawn({
+        let text = Arc::clone(&text);
+        move || {
+            for line in BufReader::new(reader).lines() {
+                let mut text = text.lock().unwrap();
+                text.push_str(&line.unwrap());
+                text.push('\n');
+            }
+        }
+    });
+    // Now that somebody reads, there is room for what is said at the end.
+    until("the number of dropped lines", || {
+        text.lock().unwrap().contains("lines dropped")
     });
     assert!(worker.stop().success());
-    let text = text.join().unwrap();
+    // The pipe ends with its last writer.
+    worker.stderr = None;
+    reading.join().unwrap();
+    let text = text.lock().unwrap();
     let read = refused(&text);
     assert!(
         !read.is_empty() && read.iter().copied().eq(0..read.len()),
@@ -150,7 +164,7 @@ fn a_log_that_nobody_reads_stops_nobody_and_later_says_how_many_lines_were_dropp
     );
     assert!(said < REFUSED + 100, "{said}");
     assert!(
-        text.ends_with("[worker] stopping\n"),
+        text.contains("\n[worker] stopping\n"),
         "{}",
         &text[text.len() - 300..]
     );
