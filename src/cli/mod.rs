@@ -25,9 +25,9 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use self::args::{Cli, Command, ConfigCommand};
 use crate::config::Role;
+use crate::log as lines;
 #[cfg(feature = "demo")]
 use crate::{demo, descriptors};
-use crate::log as lines;
 
 /// sysexits(3): a service that is needed is not there.
 pub const EX_UNAVAILABLE: u8 = 69;
