@@ -4,7 +4,6 @@
 //! A cached certificate is served at once; orders that fail are repeated with growing pauses, and
 //! what hinders them can be asked for.
 
-use std::fmt;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -36,28 +35,15 @@ const DIR_MODE: u32 = 0o700;
 const SILENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why certificates cannot be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
     /// The cache cannot be used.
-    Cache(PathBuf, io::Error),
+    #[error("cannot use server.acme.cache_dir {}: {}; make it writable for this user", .0.display(), .1)]
+    Cache(PathBuf, #[source] io::Error),
     /// TLS cannot be set up.
-    Tls(TlsError),
+    #[error("{0}")]
+    Tls(#[source] TlsError),
 }
-
-impl fmt::Display for AcmeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cache(dir, error) => write!(
-                f,
-                "cannot use server.acme.cache_dir {}: {error}; make it writable for this user",
-                dir.display()
-            ),
-            Self::Tls(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for AcmeError {}
 
 /// A domain's certificates, kept fresh until the stop that [`start`] was given.
 #[derive(Clone, Debug)]

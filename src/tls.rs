@@ -15,9 +15,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 /// Why TLS could not be set up.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A certificate or key file could not be used.
+    #[error("cannot use {}: {why}; it must be a readable PEM file", .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -25,25 +26,9 @@ pub enum TlsError {
         why: String,
     },
     /// rustls refuses the combination.
-    Setup(rustls::Error),
+    #[error("cannot set up TLS: {0}")]
+    Setup(#[source] rustls::Error),
 }
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path, why } => {
-                write!(
-                    f,
-                    "cannot use {}: {why}; it must be a readable PEM file",
-                    path.display()
-                )
-            }
-            Self::Setup(error) => write!(f, "cannot set up TLS: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 /// SHA-256 of a certificate's DER form.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,6 @@
 //! a command whose failure Sunshine only logs. The entry carries the executable itself only when
 //! hydrabody did not take it, so that it is never started twice; then hydrabody is told nothing.
 
-use std::fmt;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,44 +43,29 @@ pub struct Launch {
 }
 
 /// Why a part of it did not work. All are warnings.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ExperienceError {
     /// hydrabody did not answer.
-    Agent(&'static str, SocketAddr, ClientError),
+    #[error("hydrabody at {1}, {0}: {2}; is it running, is bodies.agent_port right?")]
+    Agent(&'static str, SocketAddr, #[source] ClientError),
     /// hydrabody refused.
+    #[error("hydrabody at {1} answers {0} with {2}: {3}")]
     AgentStatus(&'static str, SocketAddr, u16, String),
     /// The app that runs there could not be closed.
+    #[error("cannot close the app that runs on the body: {0}")]
     Close(String),
     /// The list of apps is left alone: a change would end a stream.
+    #[error(
+        "the experience is not registered in Sunshine, that would end a stream of the body: {0}"
+    )]
     Occupied(&'static str),
     /// Sunshine did not take the entry.
-    Sunshine(SunshineError),
+    #[error("cannot register the experience: {0}")]
+    Sunshine(#[source] SunshineError),
     /// The name cannot be a title.
+    #[error("experience {0}, not registered in Sunshine")]
     Title(String),
 }
-
-impl fmt::Display for ExperienceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Agent(call, at, error) => write!(
-                f,
-                "hydrabody at {at}, {call}: {error}; is it running, is bodies.agent_port right?"
-            ),
-            Self::AgentStatus(call, at, status, says) => {
-                write!(f, "hydrabody at {at} answers {call} with {status}: {says}")
-            }
-            Self::Close(why) => write!(f, "cannot close the app that runs on the body: {why}"),
-            Self::Occupied(why) => write!(
-                f,
-                "the experience is not registered in Sunshine, that would end a stream of the body: {why}"
-            ),
-            Self::Sunshine(error) => write!(f, "cannot register the experience: {error}"),
-            Self::Title(why) => write!(f, "experience {why}, not registered in Sunshine"),
-        }
-    }
-}
-
-impl std::error::Error for ExperienceError {}
 
 impl ExperienceError {
     /// Whether hydrabody surely did not start anything: it was not reached, or it said no.

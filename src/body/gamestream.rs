@@ -1,7 +1,6 @@
 //! The calls to Sunshine's plain GameStream port that need no pairing: is an app running, and drop
 //! the pending pairing of one client.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,26 +13,15 @@ use crate::tls::Trust;
 const WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a call gave no answer that can be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum GameStreamError {
     /// No answer.
-    Call(ClientError),
+    #[error("sunshine's GameStream port: {0}")]
+    Call(#[source] ClientError),
     /// The answer is not what Sunshine says.
+    #[error("sunshine's answer to {0} makes no sense: {1:?}")]
     Garbled(&'static str, String),
 }
-
-impl fmt::Display for GameStreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Call(error) => write!(f, "sunshine's GameStream port: {error}"),
-            Self::Garbled(call, text) => {
-                write!(f, "sunshine's answer to {call} makes no sense: {text:?}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for GameStreamError {}
 
 /// What runs on a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! Certificates of bodies: trusted on first use, then held to.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,33 +8,18 @@ use super::files::Shelf;
 use crate::tls::Fingerprint;
 
 /// Why a body's certificate could not be judged.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// It is another one than the first time.
+    #[error("the certificate of {} has changed; if Sunshine was installed anew there, delete {}", .0, .1.display())]
     Changed(IpAddr, PathBuf),
     /// The file holds no fingerprint.
+    #[error("{} holds no fingerprint, delete it", .0.display())]
     Garbled(PathBuf),
     /// The file cannot be read or written.
-    File(PathBuf, io::Error),
+    #[error("cannot use {}: {}", .0.display(), .1)]
+    File(PathBuf, #[source] io::Error),
 }
-
-impl fmt::Display for PinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Changed(ip, file) => write!(
-                f,
-                "the certificate of {ip} has changed; if Sunshine was installed anew there, delete {}",
-                file.display()
-            ),
-            Self::Garbled(file) => {
-                write!(f, "{} holds no fingerprint, delete it", file.display())
-            }
-            Self::File(file, error) => write!(f, "cannot use {}: {error}", file.display()),
-        }
-    }
-}
-
-impl std::error::Error for PinError {}
 
 /// One pinned fingerprint for each body address, as files in the state directory.
 #[derive(Clone, Debug)]

@@ -3,7 +3,6 @@
 //! Generations 2 (with `streamer` processes) and 3 (all in one) answer these calls alike; they
 //! differ in `config.js`, which is how [`Program::ready`] tells them apart.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -31,56 +30,30 @@ const WITHIN: Duration = Duration::from_secs(12);
 const USER_MAX: usize = 128;
 
 /// Why a call to the stream program did not do what it was to do.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// No answer.
-    Call(&'static str, ClientError),
+    #[error("stream program, {0}: {1}")]
+    Call(&'static str, #[source] ClientError),
     /// An answer that makes no sense.
+    #[error("the stream program's answer to {0} makes no sense: {1}")]
     Garbled(&'static str, String),
     /// Never listened.
+    #[error("the stream program did not answer on port {} within {}; its log says why", .0, humantime::format_duration(*.1))]
     NotReady(u16, Duration),
     /// This process has no descriptor, memory or port for the call.
-    Unsent(ClientError),
+    #[error("{0}")]
+    Unsent(#[source] ClientError),
     /// An error status: the first number is the status.
+    #[error("the stream program answers {0} with {1}: {2}")]
     Status(&'static str, u16, String),
     /// Somebody else's program has the port.
+    #[error("another program owns port {0} ({1}); stop it or move sessions.port_range_start")]
     Stranger(u16, String),
     /// The user name cannot be sent.
+    #[error("{:?} is no user name for the stream program; use up to {USER_MAX} visible ASCII characters", .0, USER_MAX = USER_MAX)]
     User(String),
 }
-
-impl fmt::Display for ProgramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Call(call, error) => write!(f, "stream program, {call}: {error}"),
-            Self::Garbled(call, why) => {
-                write!(
-                    f,
-                    "the stream program's answer to {call} makes no sense: {why}"
-                )
-            }
-            Self::NotReady(port, span) => write!(
-                f,
-                "the stream program did not answer on port {port} within {}; its log says why",
-                humantime::format_duration(*span)
-            ),
-            Self::Unsent(error) => write!(f, "{error}"),
-            Self::Status(call, status, says) => {
-                write!(f, "the stream program answers {call} with {status}: {says}")
-            }
-            Self::Stranger(port, says) => write!(
-                f,
-                "another program owns port {port} ({says}); stop it or move sessions.port_range_start"
-            ),
-            Self::User(user) => write!(
-                f,
-                "{user:?} is no user name for the stream program; use up to {USER_MAX} visible ASCII characters"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ProgramError {}
 
 /// What differs between releases of the stream program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

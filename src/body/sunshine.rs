@@ -4,7 +4,6 @@
 //! for it even where there is nothing to read), never `Origin` or `Referer` (either would call
 //! for a CSRF token), and is held to the certificate of the first meeting.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,52 +22,35 @@ const WITHIN: Duration = Duration::from_secs(5);
 const CREDENTIAL_MAX: usize = 1_024;
 
 /// Why a call to Sunshine did not do what it was to do.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SunshineError {
     /// No answer.
-    Call(ClientError),
+    #[error("sunshine: {0}")]
+    Call(#[source] ClientError),
     /// A credential that cannot be sent; which one, and why.
+    #[error("{0} {1}")]
     Credential(&'static str, String),
     /// 403: Sunshine does not take requests from our address.
+    #[error("sunshine refuses our address (403); set its origin_web_ui_allowed to lan or wan")]
     Forbidden,
     /// The answer makes no sense: not Sunshine, or a Sunshine unlike all we know.
+    #[error("sunshine's answer to {0} makes no sense: {1}")]
     Garbled(&'static str, String),
     /// Nobody has given this Sunshine a user name and password yet.
+    #[error("sunshine has no user name and password yet; set them on its welcome page")]
     NotConfigured,
     /// The certificate is not the pinned one, or the pin cannot be used.
-    Pin(PinError),
+    #[error("{0}")]
+    Pin(#[source] PinError),
     /// Any other error status, with what Sunshine says.
+    #[error("sunshine answers {0} with {1}: {2}")]
     Status(&'static str, u16, String),
     /// 401: wrong user name or password.
+    #[error(
+        "sunshine refuses the user name or password (401); check sunshine_user and sunshine_pass"
+    )]
     Unauthorized,
 }
-
-impl fmt::Display for SunshineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Call(error) => write!(f, "sunshine: {error}"),
-            Self::Credential(field, why) => write!(f, "{field} {why}"),
-            Self::Forbidden => f.write_str(
-                "sunshine refuses our address (403); set its origin_web_ui_allowed to lan or wan",
-            ),
-            Self::Garbled(call, why) => {
-                write!(f, "sunshine's answer to {call} makes no sense: {why}")
-            }
-            Self::NotConfigured => f.write_str(
-                "sunshine has no user name and password yet; set them on its welcome page",
-            ),
-            Self::Pin(error) => write!(f, "{error}"),
-            Self::Status(call, status, says) => {
-                write!(f, "sunshine answers {call} with {status}: {says}")
-            }
-            Self::Unauthorized => f.write_str(
-                "sunshine refuses the user name or password (401); check sunshine_user and sunshine_pass",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for SunshineError {}
 
 /// User name and password of a Sunshine.
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! One session's visit to a body, step by step: reach, recall or pair, launch, target. Leaving it is
 //! in `leave`.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -60,27 +59,15 @@ pub struct StreamTarget {
 }
 
 /// Why there is nothing to stream.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The body has no app of that title, nor a desktop.
+    #[error("the body has no app {0:?}; add it in Sunshine or ask for another one")]
     NoApp(String),
     /// The stream program could not list the apps.
-    Program(ProgramError),
+    #[error("{0}")]
+    Program(#[source] ProgramError),
 }
-
-impl fmt::Display for TargetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoApp(title) => write!(
-                f,
-                "the body has no app {title:?}; add it in Sunshine or ask for another one"
-            ),
-            Self::Program(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for TargetError {}
 
 impl Body {
     pub(super) fn new(ip: IpAddr, credentials: Credentials, bodies: Bodies) -> Self {

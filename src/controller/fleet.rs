@@ -21,7 +21,6 @@ mod histories;
 mod tests;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -76,9 +75,12 @@ pub struct Beat {
 }
 
 /// Why a heartbeat or an order was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FleetError {
     /// Another process with this worker's name is alive (409 `duplicate_worker`).
+    #[error(
+        "worker {worker_id} is process {live}, process {refused} is another: stop one or give it its own worker.id"
+    )]
     DuplicateWorker {
         /// The name.
         worker_id: String,
@@ -88,43 +90,18 @@ pub enum FleetError {
         refused: String,
     },
     /// There is no room for another worker.
+    #[error("no room for worker {worker_id}: the controller knows {WORKERS_MAX} workers already", WORKERS_MAX = WORKERS_MAX)]
     FleetFull {
         /// The worker.
         worker_id: String,
     },
     /// No such worker.
+    #[error("worker {worker_id} is not known: see GET /api/v1/workers")]
     UnknownWorker {
         /// The name.
         worker_id: String,
     },
 }
-
-impl fmt::Display for FleetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DuplicateWorker {
-                worker_id,
-                live,
-                refused,
-            } => write!(
-                f,
-                "worker {worker_id} is process {live}, process {refused} is another: stop one or give it its own worker.id"
-            ),
-            Self::FleetFull { worker_id } => write!(
-                f,
-                "no room for worker {worker_id}: the controller knows {WORKERS_MAX} workers already"
-            ),
-            Self::UnknownWorker { worker_id } => {
-                write!(
-                    f,
-                    "worker {worker_id} is not known: see GET /api/v1/workers"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for FleetError {}
 
 /// The registry of workers and of the sessions they told of.
 #[derive(Debug)]

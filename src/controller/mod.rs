@@ -15,7 +15,6 @@ mod recent;
 mod relay;
 mod shared;
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -49,14 +48,17 @@ use shared::Shared;
 const TICK: Duration = Duration::from_millis(500);
 
 /// Why a controller cannot start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
     /// The audit file cannot be used.
-    Audit(AuditError),
+    #[error("{0}")]
+    Audit(#[source] AuditError),
     /// Outgoing TLS cannot be set up.
-    Client(ClientError),
+    #[error("{0}")]
+    Client(#[source] ClientError),
     /// The store that controllers share cannot be used.
-    Store(EtcdError),
+    #[error("{0}")]
+    Store(#[source] EtcdError),
 }
 
 impl ControllerError {
@@ -69,18 +71,6 @@ impl ControllerError {
         }
     }
 }
-
-impl fmt::Display for ControllerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Audit(error) => write!(f, "{error}"),
-            Self::Client(error) => write!(f, "{error}"),
-            Self::Store(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for ControllerError {}
 
 /// A controller's state; [`Controller::service`] is what a server serves.
 #[derive(Debug)]

@@ -8,7 +8,6 @@
 //! one before, drops a pairing by a phase out of order, and forgets its running app when the list
 //! of apps is changed.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -83,30 +82,21 @@ impl Default for Options {
 }
 
 /// Why a demo body could not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The certificate could not be made, read or kept.
+    #[error("demo body's certificate: {0}")]
     Certificate(String),
     /// A port could not be bound.
-    Listen(ServerError),
+    #[error("demo body: {0}")]
+    Listen(#[source] ServerError),
     /// The kernel refused something about a socket.
-    Socket(io::Error),
+    #[error("demo body's sockets: {0}")]
+    Socket(#[source] io::Error),
     /// TLS could not be set up.
-    Tls(TlsError),
+    #[error("demo body: {0}")]
+    Tls(#[source] TlsError),
 }
-
-impl fmt::Display for DemoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Certificate(why) => write!(f, "demo body's certificate: {why}"),
-            Self::Listen(error) => write!(f, "demo body: {error}"),
-            Self::Socket(error) => write!(f, "demo body's sockets: {error}"),
-            Self::Tls(error) => write!(f, "demo body: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for DemoError {}
 
 /// A running demo body; it ends when it is dropped.
 #[derive(Debug)]

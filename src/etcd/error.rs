@@ -12,13 +12,16 @@ const UNAVAILABLE: i64 = 14;
 const UNAUTHENTICATED: i64 = 16;
 
 /// Why etcd did not do what it was asked for.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
     /// The revision that a watch was to begin at is compacted; the first that is left.
+    #[error("etcd: history before revision {0} is compacted, the whole is read again")]
     Compacted(u64),
     /// Credentials or permissions do not suffice.
+    #[error("etcd: {0}; check store.etcd.username, its password and the user's role on the prefix")]
     Denied(String),
     /// The endpoint does not speak etcd's v3 API.
+    #[error("etcd: {endpoint} is no etcd 3.4 or later: {why}; check store.etcd.endpoints")]
     NotEtcd {
         /// The endpoint.
         endpoint: String,
@@ -26,16 +29,22 @@ pub enum EtcdError {
         why: String,
     },
     /// etcd refuses the call.
+    #[error("etcd: refused: {0}")]
     Refused(String),
     /// A certificate is not accepted, or TLS cannot be set up.
+    #[error("etcd: {0}; check store.etcd.ca_file, certificate and private_key")]
     Tls(String),
     /// A watch was silent for too long, or ended.
+    #[error("etcd: the watch was lost: {0}")]
     WatchLost(String),
     /// The answer is larger than is read.
+    #[error("etcd: an answer is larger than is read")]
     TooLarge,
     /// No member answers, each with its reason.
+    #[error("etcd: no member answers: {}", .0.join("; "))]
     Unreachable(Vec<String>),
     /// etcd is too old.
+    #[error("etcd: {endpoint} is version {version}, 3.4 is the oldest that works: update it")]
     Version {
         /// The endpoint.
         endpoint: String,
@@ -43,41 +52,6 @@ pub enum EtcdError {
         version: String,
     },
 }
-
-impl fmt::Display for EtcdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Compacted(left) => write!(
-                f,
-                "etcd: history before revision {left} is compacted, the whole is read again"
-            ),
-            Self::Denied(why) => write!(
-                f,
-                "etcd: {why}; check store.etcd.username, its password and the user's role on the prefix"
-            ),
-            Self::NotEtcd { endpoint, why } => write!(
-                f,
-                "etcd: {endpoint} is no etcd 3.4 or later: {why}; check store.etcd.endpoints"
-            ),
-            Self::Refused(why) => write!(f, "etcd: refused: {why}"),
-            Self::Tls(why) => write!(
-                f,
-                "etcd: {why}; check store.etcd.ca_file, certificate and private_key"
-            ),
-            Self::WatchLost(why) => write!(f, "etcd: the watch was lost: {why}"),
-            Self::TooLarge => f.write_str("etcd: an answer is larger than is read"),
-            Self::Unreachable(whys) => {
-                write!(f, "etcd: no member answers: {}", whys.join("; "))
-            }
-            Self::Version { endpoint, version } => write!(
-                f,
-                "etcd: {endpoint} is version {version}, 3.4 is the oldest that works: update it"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for EtcdError {}
 
 impl EtcdError {
     /// Whether the configuration must change before another try makes sense.

@@ -8,7 +8,6 @@
 
 mod entry;
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,45 +24,30 @@ pub use entry::{Credentials, Entry};
 const ENTRY_MAX: u64 = 64 * 1024;
 
 /// Why the ledger cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The directory cannot be used.
-    Dir(DirError),
+    #[error("worker.state_dir: {0}")]
+    Dir(#[source] DirError),
     /// A file cannot be written or removed.
+    #[error("cannot write ledger file {}: {error}, check space and rights of worker.state_dir", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What failed.
+        #[source]
         error: io::Error,
     },
     /// The directory or a file cannot be read.
+    #[error("cannot read ledger {}: {error}, check rights and disk of worker.state_dir", .path.display())]
     Unread {
         /// The directory or file.
         path: PathBuf,
         /// What failed.
+        #[source]
         error: io::Error,
     },
 }
-
-impl fmt::Display for LedgerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dir(error) => write!(f, "worker.state_dir: {error}"),
-            Self::Io { path, error } => write!(
-                f,
-                "cannot write ledger file {}: {error}, check space and rights of worker.state_dir",
-                path.display()
-            ),
-            Self::Unread { path, error } => write!(
-                f,
-                "cannot read ledger {}: {error}, check rights and disk of worker.state_dir",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for LedgerError {}
 
 /// The entries of one worker: `<state_dir>/sessions/<id>.json`.
 #[derive(Clone, Debug)]

@@ -4,7 +4,6 @@
 //! A slot is a guard: dropped, it is free again. A port that somebody else holds is passed over,
 //! with one warning until it is free again.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
@@ -27,19 +26,26 @@ pub struct Plan {
 }
 
 /// Why there is no slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
     /// Every slot has a session.
+    #[error("all {slots} slots have a session")]
     Full {
         /// How many there are.
         slots: usize,
     },
     /// Free slots there are, but strangers hold their ports.
+    #[error(
+        "no free port: other programs hold {ports:?}, stop them or move sessions.port_range_start"
+    )]
     Held {
         /// The ports.
         ports: Vec<u16>,
     },
     /// The ranges don't fit below 65536.
+    #[error(
+        "{key}: {start} leads to port {last}, the last port is 65535: lower it or sessions.max"
+    )]
     OutOfRange {
         /// The key that leads there.
         key: &'static str,
@@ -49,39 +55,18 @@ pub enum PortError {
         last: u64,
     },
     /// No slot has this port.
+    #[error("port {port} is outside sessions.port_range_start and sessions.max")]
     Unknown {
         /// The port.
         port: u16,
     },
     /// Another session has this port.
+    #[error("port {port} belongs to another session")]
     Taken {
         /// The port.
         port: u16,
     },
 }
-
-impl fmt::Display for PortError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full { slots } => write!(f, "all {slots} slots have a session"),
-            Self::Held { ports } => write!(
-                f,
-                "no free port: other programs hold {ports:?}, stop them or move sessions.port_range_start"
-            ),
-            Self::OutOfRange { key, start, last } => write!(
-                f,
-                "{key}: {start} leads to port {last}, the last port is 65535: lower it or sessions.max"
-            ),
-            Self::Unknown { port } => write!(
-                f,
-                "port {port} is outside sessions.port_range_start and sessions.max"
-            ),
-            Self::Taken { port } => write!(f, "port {port} belongs to another session"),
-        }
-    }
-}
-
-impl std::error::Error for PortError {}
 
 /// All slots of this worker.
 #[derive(Clone, Debug)]

@@ -3,7 +3,6 @@
 //! `sessions.dir` is under `/tmp` by default, where every user of the machine may have put a
 //! symlink or a directory of that name first.
 
-use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -18,21 +17,25 @@ const PRIVATE_MODE: u32 = 0o700;
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Why a directory cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DirError {
     /// Making or reading it failed.
+    #[error("cannot use directory {}: {error}, make it writable or configure another one", .path.display())]
     Io {
         /// The directory.
         path: PathBuf,
         /// What failed.
+        #[source]
         error: io::Error,
     },
     /// It is a symlink or a file.
+    #[error("{} is a symlink or a file, not a directory: remove it or configure another one", .path.display())]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
     /// Another user owns it.
+    #[error("directory {} belongs to uid {owner}, not to uid {us}: remove it or configure another one", .path.display())]
     NotOurs {
         /// The directory.
         path: PathBuf,
@@ -42,30 +45,6 @@ pub enum DirError {
         us: u32,
     },
 }
-
-impl fmt::Display for DirError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io { path, error } => write!(
-                f,
-                "cannot use directory {}: {error}, make it writable or configure another one",
-                path.display()
-            ),
-            Self::NotADirectory { path } => write!(
-                f,
-                "{} is a symlink or a file, not a directory: remove it or configure another one",
-                path.display()
-            ),
-            Self::NotOurs { path, owner, us } => write!(
-                f,
-                "directory {} belongs to uid {owner}, not to uid {us}: remove it or configure another one",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for DirError {}
 
 /// root's user id: what root has put somewhere is trusted.
 const ROOT: u32 = 0;

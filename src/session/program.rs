@@ -5,7 +5,6 @@
 //! generations is asked of [`Generation`], so that nobody else compares version numbers.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,18 +61,22 @@ pub struct Program {
 }
 
 /// Why a program cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// It is not there or cannot be executed.
+    #[error("cannot run stream program {}: {error}, set sessions.web_server to an executable moonlight-web-stream web-server or to {TESTCARD}", .path.display(), TESTCARD = TESTCARD)]
     Unusable {
         /// The program.
         path: PathBuf,
         /// What is wrong.
+        #[source]
         error: io::Error,
     },
     /// `testcard`, in a build without it.
+    #[error("sessions.web_server is {TESTCARD}, which only the demo build has: set it to moonlight-web-stream's web-server, or install the demo build", TESTCARD = TESTCARD)]
     NoTestCard,
     /// A version that speaks otherwise.
+    #[error("stream program {} is version {version}, which streams without a streamer process: install a 2.x release", .path.display())]
     Unsupported {
         /// The program.
         path: PathBuf,
@@ -81,29 +84,6 @@ pub enum ProgramError {
         version: String,
     },
 }
-
-impl fmt::Display for ProgramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unusable { path, error } => write!(
-                f,
-                "cannot run stream program {}: {error}, set sessions.web_server to an executable moonlight-web-stream web-server or to {TESTCARD}",
-                path.display()
-            ),
-            Self::NoTestCard => write!(
-                f,
-                "sessions.web_server is {TESTCARD}, which only the demo build has: set it to moonlight-web-stream's web-server, or install the demo build"
-            ),
-            Self::Unsupported { path, version } => write!(
-                f,
-                "stream program {} is version {version}, which streams without a streamer process: install a 2.x release",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ProgramError {}
 
 impl Program {
     /// The program that `sessions.web_server` names.

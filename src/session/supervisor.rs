@@ -3,7 +3,6 @@
 //! Every process belongs to a tree that can be ended whole: a cgroup where there is one, else a
 //! process group; `gate` puts it there before it runs.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,70 +26,44 @@ use crate::{clock, descriptors, exec};
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a stream process was not started.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The session's directory has no room for its output.
+    #[error("cannot make the output pipe in {}: {error}, check space and rights of sessions.dir", .workspace.display())]
     Output {
         /// The directory.
         workspace: PathBuf,
         /// What failed.
+        #[source]
         error: io::Error,
     },
     /// The program cannot be executed.
+    #[error("cannot start {}: {error}, check sessions.web_server and the limits of the worker", .executable.display())]
     Program {
         /// The program.
         executable: PathBuf,
         /// What failed.
+        #[source]
         error: io::Error,
     },
 }
 
-impl fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Output { workspace, error } => write!(
-                f,
-                "cannot make the output pipe in {}: {error}, check space and rights of sessions.dir",
-                workspace.display()
-            ),
-            Self::Program { executable, error } => write!(
-                f,
-                "cannot start {}: {error}, check sessions.web_server and the limits of the worker",
-                executable.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for SpawnError {}
-
 /// Why a session of an earlier worker is not taken over.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// Its process is gone, or its pid is another's now.
+    #[error("its process is gone")]
     Gone,
     /// The process does not work in the session's directory.
+    #[error("process {pid} does not work in its directory")]
     NotInWorkspace {
         /// Its pid.
         pid: u32,
     },
     /// The kernel refuses to watch it.
-    Watch(io::Error),
+    #[error("its process cannot be watched: {0}")]
+    Watch(#[source] io::Error),
 }
-
-impl fmt::Display for AdoptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone => f.write_str("its process is gone"),
-            Self::NotInWorkspace { pid } => {
-                write!(f, "process {pid} does not work in its directory")
-            }
-            Self::Watch(error) => write!(f, "its process cannot be watched: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AdoptError {}
 
 /// Starts and adopts the stream processes of one worker.
 #[derive(Clone, Debug)]

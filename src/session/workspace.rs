@@ -4,7 +4,6 @@
 //! and the log. A file `owner` names the state directory of the worker that made it, so that two
 //! workers may share `sessions.dir` without reaping each other's sessions.
 
-use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,35 +25,23 @@ const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 /// Why a workspace cannot be made, filled or removed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum WorkspaceError {
     /// `sessions.dir` cannot be used.
-    Dir(DirError),
+    #[error("sessions.dir: {0}")]
+    Dir(#[source] DirError),
     /// Making, filling or removing failed.
+    #[error("cannot {act} {}: {error}, check space and rights of sessions.dir", .path.display())]
     Io {
         /// What was tried.
         act: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// What failed.
+        #[source]
         error: io::Error,
     },
 }
-
-impl fmt::Display for WorkspaceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dir(error) => write!(f, "sessions.dir: {error}"),
-            Self::Io { act, path, error } => write!(
-                f,
-                "cannot {act} {}: {error}, check space and rights of sessions.dir",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for WorkspaceError {}
 
 /// `sessions.dir`, as one worker sees it.
 #[derive(Clone, Debug)]

@@ -23,7 +23,6 @@ mod shortage;
 mod steps;
 mod tidy;
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -63,39 +62,30 @@ use roster::Roster;
 use settings::Settings;
 
 /// Why a worker cannot start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The audit file cannot be used.
-    Audit(AuditError),
+    #[error("{0}")]
+    Audit(#[source] AuditError),
     /// Outgoing TLS cannot be set up.
-    Client(ClientError),
+    #[error("{0}")]
+    Client(#[source] ClientError),
     /// The ledger cannot be used.
-    Ledger(LedgerError),
+    #[error("{0}")]
+    Ledger(#[source] LedgerError),
     /// Another worker uses the state directory, or it cannot be used.
-    Lock(LockError),
+    #[error("{0}")]
+    Lock(#[source] LockError),
     /// The configured ports do not exist.
-    Ports(PortError),
+    #[error("{0}")]
+    Ports(#[source] PortError),
     /// There is no usable stream program.
-    Program(ProgramError),
+    #[error("{0}")]
+    Program(#[source] ProgramError),
     /// The directory of the sessions cannot be used.
-    Workspace(WorkspaceError),
+    #[error("{0}")]
+    Workspace(#[source] WorkspaceError),
 }
-
-impl fmt::Display for WorkerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Audit(error) => write!(f, "{error}"),
-            Self::Client(error) => write!(f, "{error}"),
-            Self::Ledger(error) => write!(f, "{error}"),
-            Self::Lock(error) => write!(f, "{error}"),
-            Self::Ports(error) => write!(f, "{error}"),
-            Self::Program(error) => write!(f, "{error}"),
-            Self::Workspace(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for WorkerError {}
 
 /// Whether and how long the worker drains.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,5 @@
 //! Why a call failed.
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,53 +10,39 @@ use crate::tls::TlsError;
 use crate::wire::BodyError;
 
 /// Why a call failed before there was an answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL cannot be called.
+    #[error("cannot call {0:?}: it is no http or https URL with a host")]
     Url(String),
     /// The host name has no address.
-    Resolve(String, io::Error),
+    #[error("cannot resolve {0}: {1}")]
+    Resolve(String, #[source] io::Error),
     /// No connection.
-    Connect(SocketAddr, io::Error),
+    #[error("cannot connect to {0}: {1}")]
+    Connect(SocketAddr, #[source] io::Error),
     /// TLS failed; a pinned certificate that changed is [`ClientError::Pin`].
-    Tls(String, io::Error),
+    #[error("TLS with {0} failed: {1}")]
+    Tls(String, #[source] io::Error),
     /// The peer's certificate is not the pinned one.
+    #[error("the certificate of {0} is not the pinned one")]
     Pin(String),
     /// The whole call took too long.
+    #[error("no answer within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
     /// The answer is no acceptable HTTP.
+    #[error("unacceptable answer: {0}")]
     Protocol(String),
     /// The answer is larger than is read.
+    #[error("the answer is larger than {ANSWER_MAX} bytes", ANSWER_MAX = ANSWER_MAX)]
     TooLarge,
     /// The connection broke.
-    Io(io::Error),
+    #[error("connection broke: {0}")]
+    Io(#[source] io::Error),
     /// TLS cannot be set up at all.
-    Setup(TlsError),
+    #[error("{0}")]
+    Setup(#[source] TlsError),
 }
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url) => write!(
-                f,
-                "cannot call {url:?}: it is no http or https URL with a host"
-            ),
-            Self::Resolve(host, error) => write!(f, "cannot resolve {host}: {error}"),
-            Self::Connect(address, error) => write!(f, "cannot connect to {address}: {error}"),
-            Self::Tls(host, error) => write!(f, "TLS with {host} failed: {error}"),
-            Self::Pin(host) => write!(f, "the certificate of {host} is not the pinned one"),
-            Self::Timeout(span) => {
-                write!(f, "no answer within {}", humantime::format_duration(*span))
-            }
-            Self::Protocol(why) => write!(f, "unacceptable answer: {why}"),
-            Self::TooLarge => write!(f, "the answer is larger than {ANSWER_MAX} bytes"),
-            Self::Io(error) => write!(f, "connection broke: {error}"),
-            Self::Setup(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl Error for ClientError {}
 
 impl ClientError {
     /// Whether the call failed for want of this process's own descriptors, memory or ports: it says
