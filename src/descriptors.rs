@@ -6,14 +6,15 @@
 
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::clock;
+use crate::sync::Mutex;
 
 /// Descriptors set aside for the process itself: threads, listeners, calls to bodies, controllers
 /// and services, ledger and records.
@@ -137,7 +138,7 @@ pub fn take_one() -> bool {
 
 /// Takes one unless only `kept` are left.
 fn take(kept: usize) -> bool {
-    let mut grant = GRANT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut grant = GRANT.lock();
     let age = grant
         .counted
         .map_or(RECOUNT, |at| clock::now().saturating_duration_since(at));
@@ -158,7 +159,7 @@ pub fn is_short() -> bool {
 
 /// Counts again, so that [`is_short`] says how it is now.
 pub fn look() {
-    count(&mut GRANT.lock().unwrap_or_else(PoisonError::into_inner));
+    count(&mut GRANT.lock());
 }
 
 fn count(grant: &mut Grant) {
@@ -211,7 +212,7 @@ pub fn is_shortage(error: &io::Error) -> bool {
 /// Remembers a shortage for [`problems`]; the first one is logged.
 pub fn note(what: String) {
     let now = clock::now();
-    let mut last = SHORTAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = SHORTAGE.lock();
     if last.as_ref().is_none_or(|(at, _)| is_over(*at, now)) {
         log::warn!(target: "exec", "{what}");
     }
@@ -225,7 +226,7 @@ fn is_over(at: Instant, now: Instant) -> bool {
 /// What an operator should know: a limit that is too low, and the shortage of the last minute.
 #[must_use]
 pub fn problems() -> Vec<String> {
-    let last = SHORTAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = SHORTAGE.lock();
     let last = last.as_ref().filter(|(at, _)| !is_over(*at, clock::now()));
     let mut all: Vec<String> = last.map(|(_, what)| what.clone()).into_iter().collect();
     all.extend(misfit(CONNECTIONS.load(Ordering::Relaxed)));

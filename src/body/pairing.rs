@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use smol::lock::MutexGuardArc;
@@ -22,6 +22,7 @@ use super::sunshine::{Sunshine, SunshineError};
 use crate::clock;
 use crate::exec::Stop;
 use crate::http::client::ClientError;
+use crate::sync::Mutex;
 
 /// From the program's PIN to the first post: the program makes an RSA key before it asks Sunshine
 /// (0.3 to 1.2 s), and nothing shows when its request is pending. A PIN posted earlier goes to
@@ -123,7 +124,7 @@ impl BodyLocks {
     }
 
     fn lock_of(&self, ip: IpAddr) -> Arc<smol::lock::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.0.lock();
         // Bounded by the pairings under way.
         locks.retain(|_, lock| lock.strong_count() > 0);
         let known = locks.get(&ip).and_then(Weak::upgrade);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http_types::{Method, Url};
@@ -17,6 +17,7 @@ use crate::http::keyed;
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, Created};
+use crate::sync::Mutex;
 use crate::{clock, ids};
 
 /// Time a worker has for a session to become ready: `sessions.start_timeout` and cleaning up.
@@ -32,7 +33,7 @@ pub(super) struct Turns(Mutex<HashMap<IpAddr, Weak<smol::lock::Mutex<()>>>>);
 
 impl Turns {
     fn of(&self, body: IpAddr) -> Arc<smol::lock::Mutex<()>> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.0.lock();
         turns.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = turns.get(&body).and_then(Weak::upgrade) {
             return lock;

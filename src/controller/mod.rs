@@ -15,7 +15,7 @@ mod recent;
 mod relay;
 mod shared;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -37,6 +37,7 @@ use crate::ids::SessionId;
 use crate::protocol::{Created, SessionView};
 use crate::proxy::Proxy;
 use crate::secret::Secret;
+use crate::sync::Mutex;
 use crate::tls::Trust;
 use crate::{clock, ids};
 
@@ -227,7 +228,7 @@ impl Controller {
     }
 
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
-        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fleet.lock()
     }
 
     /// Says good-bye to the controllers that share the fleet.

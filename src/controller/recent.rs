@@ -2,9 +2,9 @@
 //! visitors rate after the end.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 
 use crate::ids::SessionId;
+use crate::sync::Mutex;
 
 /// Ended sessions that are remembered: some minutes of a busy fleet.
 const KEPT: usize = 4_096;
@@ -15,7 +15,7 @@ pub(super) struct Recent(Mutex<(HashMap<SessionId, String>, VecDeque<SessionId>)
 
 impl Recent {
     pub(super) fn remember(&self, id: &SessionId, worker_id: &str) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         let (workers, order) = &mut *inner;
         if workers.insert(id.clone(), worker_id.to_owned()).is_none() {
             order.push_back(id.clone());
@@ -29,12 +29,7 @@ impl Recent {
 
     /// The worker that had the session.
     pub(super) fn worker_of(&self, id: &SessionId) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .get(id)
-            .cloned()
+        self.0.lock().0.get(id).cloned()
     }
 }
 

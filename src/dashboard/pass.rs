@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::{digest, hmac, pbkdf2};
 
 use crate::secret::Secret;
+use crate::sync::Mutex;
 
 /// How long a pass is good: a working day.
 pub(super) const GOOD_FOR: Duration = Duration::from_secs(12 * 3_600);
@@ -137,7 +138,7 @@ impl Passes {
     }
 
     fn revoked(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; NONCE], u64>> {
-        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.revoked.lock()
     }
 }
 

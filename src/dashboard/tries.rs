@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
+
+use crate::sync::Mutex;
 
 /// Wrong tokens in a row: a person who pastes the wrong one, and again.
 const BURST: u32 = 8;
@@ -27,7 +29,7 @@ fn network(ip: IpAddr) -> IpAddr {
 impl Tries {
     /// Takes a try, or says how long to wait for the next.
     pub(super) fn take(&self, now: Instant, ip: IpAddr) -> Result<(), Duration> {
-        let mut clear_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clear_at = self.0.lock();
         clear_at.retain(|_, at| *at > now);
         let ip = network(ip);
         let known = clear_at.get(&ip).copied();
@@ -51,10 +53,7 @@ impl Tries {
 
     /// The token was right: the address has a clean slate.
     pub(super) fn forgive(&self, ip: IpAddr) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&network(ip));
+        self.0.lock().remove(&network(ip));
     }
 }
 
@@ -97,7 +96,7 @@ mod tests {
         for n in 0..ADDRESSES_MAX as u64 + 9 {
             assert_eq!(tries.take(now, v6(100 + n, 0)), Ok(()));
         }
-        assert!(tries.0.lock().unwrap().len() <= ADDRESSES_MAX);
+        assert!(tries.0.lock().len() <= ADDRESSES_MAX);
         assert!(
             tries.take(now, v6(1, 99)).is_err(),
             "the worst is remembered"

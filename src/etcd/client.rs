@@ -1,7 +1,7 @@
 //! Calls: a member that answers, a token that is known, an answer that makes sense.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
 use http_types::Method;
@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config;
 use crate::http::client::{Answer, Client, ClientError, Outgoing};
 use crate::secret::Secret;
+use crate::sync::Mutex;
 use crate::tls::{self, Trust};
 
 /// Time for one member to answer: it elects a leader in about a second; a call that takes longer
@@ -301,19 +302,16 @@ impl Etcd {
             EtcdError::Refused(why) => EtcdError::Denied(why),
             error => error,
         })?;
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.token);
+        *self.token.lock() = Some(token.token);
         Ok(())
     }
 
     fn token(&self) -> Option<String> {
-        self.token
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.token.lock().clone()
     }
 
     fn forget_token(&self) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.token.lock() = None;
     }
 
     fn outgoing(&self, endpoint: &str, method: &str, body: &impl Serialize) -> Outgoing {

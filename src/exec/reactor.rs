@@ -7,13 +7,15 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use super::source::State;
+
+use crate::sync::Mutex;
 
 /// Events taken from the kernel at once: more would let the first tasks wait for too long.
 const EVENTS: usize = 256;
@@ -90,7 +92,7 @@ impl Reactor {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => log::error!(target: "exec", "cannot wait for sockets: {error}"),
         }
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = self.sources.lock();
         for event in events.iter() {
             let key = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
             // A descriptor that was closed meanwhile has no slot, or another's: a false alarm
@@ -111,7 +113,7 @@ impl Reactor {
         ready: bool,
     ) -> io::Result<(Arc<State>, usize)> {
         let state = Arc::new(State::new(ready));
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.lock();
         let key = sources.free.pop().unwrap_or(sources.slots.len());
         if key == sources.slots.len() {
             sources.slots.push(None);
@@ -132,7 +134,7 @@ impl Reactor {
 
     /// Gives a slot back. The kernel forgets a descriptor by itself when it is closed.
     pub(super) fn release(&self, key: usize) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.lock();
         sources.slots[key] = None;
         sources.free.push(key);
     }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::descriptors;
+use crate::sync::Mutex;
 
 /// The part of the places, of all and of one address, that idle connections leave free for others:
 /// one in so many.
@@ -102,10 +103,7 @@ impl Doors {
         if doors.open.load(Ordering::Relaxed) >= doors.admission.total {
             return None;
         }
-        let mut by_address = doors
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_address = doors.by_address.lock();
         let taken = by_address.entry(ip).or_default();
         if taken.load(Ordering::Relaxed) >= doors.admission.per_address {
             return None;
@@ -122,10 +120,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let doors = &self.doors;
         doors.open.fetch_sub(1, Ordering::Relaxed);
-        let mut by_address = doors
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_address = doors.by_address.lock();
         if self.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
             by_address.remove(&self.ip);
         }

@@ -4,7 +4,6 @@
 //! and are the same wherever a listener comes back to.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -12,6 +11,7 @@ use super::call::Call;
 use super::reply::{Failure, Reply};
 use super::sse::{Event, Feed, Lost, feed};
 use crate::clock;
+use crate::sync::Mutex;
 
 /// Events kept for listeners that come back: an hour of a busy fleet.
 const RING: usize = 4_096;
@@ -44,14 +44,14 @@ impl Hub {
     /// Publishes an event: `payload` with `district` and `timestamp` added.
     pub fn publish(&self, name: &str, district: &str, payload: Value) {
         let data = Self::data(district, payload);
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         let id = inner.last + 1;
         inner.publish(id, name, data);
     }
 
     /// Publishes an event whose number and content were made elsewhere.
     pub fn publish_as(&self, id: u64, name: &str, data: String) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         inner.publish(id, name, data);
     }
 
@@ -76,7 +76,7 @@ impl Hub {
         let since = call
             .header("last-event-id")
             .and_then(|id| id.parse::<u64>().ok());
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         inner.feeds.retain(|(_, feed)| !feed.is_gone());
         if inner.feeds.len() >= LISTENERS_MAX {
             return Err(Failure::new(
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn a_shared_hub_takes_numbers_with_gaps_and_knows_what_it_no_longer_has() {
         let hub = Hub::shared();
-        assert!(hub.0.lock().unwrap().has_missed(5), "it knows nothing");
+        assert!(hub.0.lock().has_missed(5), "it knows nothing");
         for id in [256, 512, 513] {
             hub.publish_as(id, "e", "{}".to_owned());
         }
-        let inner = hub.0.lock().unwrap();
+        let inner = hub.0.lock();
         for (since, missed) in [
             (7, true),
             (256, false),
@@ -176,7 +176,7 @@ mod tests {
         for _ in 0..=RING {
             hub.publish("e", "", Value::Null);
         }
-        let inner = hub.0.lock().unwrap();
+        let inner = hub.0.lock();
         assert_eq!(inner.last, RING as u64 + 1);
         for (since, missed) in [
             (0, true),

@@ -1,13 +1,14 @@
 //! `Idempotency-Key` for handlers: one does the work, the others wait for its answer.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::Call;
 use super::idempotency::{Begin, Idempotency, KEY_LENGTH_MAX};
 use super::reply::Failure;
 use crate::clock;
+use crate::sync::Mutex;
 
 /// How often a waiting request looks whether the first one is done.
 const LOOK: Duration = Duration::from_millis(50);
@@ -75,11 +76,7 @@ impl<A: Clone> Keyed<A> {
         let digest = hasher.finish();
         let deadline = clock::now() + WAIT;
         loop {
-            let begin = self.0.lock().unwrap_or_else(PoisonError::into_inner).begin(
-                clock::now(),
-                key,
-                digest,
-            );
+            let begin = self.0.lock().begin(clock::now(), key, digest);
             let ticket = |retry_at| Ticket {
                 table: Arc::clone(&self.0),
                 key: Some(key.to_owned()),
@@ -113,20 +110,14 @@ impl<A: Clone> Ticket<A> {
     /// The work is done and this is the answer, now and for requests to come.
     pub fn answered(mut self, answer: A) {
         if let Some(key) = self.key.take() {
-            self.table
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .answered(&key, answer);
+            self.table.lock().answered(&key, answer);
         }
     }
 
     /// Nobody knows whether that worker did it.
     pub fn unsure(mut self, worker_id: &str) {
         if let Some(key) = self.key.take() {
-            self.table
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .unsure(&key, worker_id);
+            self.table.lock().unsure(&key, worker_id);
         }
     }
 
@@ -140,10 +131,7 @@ impl<A: Clone> Ticket<A> {
 impl<A: Clone> Drop for Ticket<A> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.table
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .forgotten(&key);
+            self.table.lock().forgotten(&key);
         }
     }
 }

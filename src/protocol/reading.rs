@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,6 +18,8 @@ use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use super::VERSION;
+
+use crate::sync::Mutex;
 
 /// Most fields of one object that are left out before the whole is: more than any of ours has.
 const LEFT_OUT_MAX: usize = 64;
@@ -59,7 +61,7 @@ pub fn tell(target: &str, who: &str, version: &str, left_out: &[LeftOut]) {
     for unread in left_out {
         let (who, version) = (shortened(who), shortened(version));
         let said = format!("{who} {version} {}", unread.field);
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = TOLD.lock();
         if told.len() < TOLD_MAX && told.insert(said) {
             log::warn!(target: target, "{who} version={version}: this version, {VERSION}, cannot read \
                 field {unread}; update the older of the two");

@@ -1,10 +1,11 @@
 //! What a proxy has done, for metrics.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::Sheet;
+use crate::sync::Mutex;
 use crate::wire::tunnel::Traffic;
 
 /// Counts of one proxy.
@@ -47,7 +48,7 @@ impl Counters {
     }
 
     fn flow<T>(&self, look: impl FnOnce(&mut Flow) -> T) -> T {
-        look(&mut self.flow.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.flow.lock())
     }
 
     /// Puts all of it on a sheet.

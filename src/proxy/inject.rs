@@ -3,14 +3,15 @@
 //! lol_html reads tags as a browser would (comments, scripts, attributes). Once the place is
 //! found the rest of the document passes raw.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use lol_html::errors::RewritingError;
 use lol_html::html_content::ContentType;
 use lol_html::send::HtmlRewriter;
 use lol_html::{MemorySettings, OutputSink, Settings, element};
 
+use crate::sync::Mutex;
 use crate::wire::ResponseHead;
 
 /// Memory the tokeniser may hold: the longest tag it can step over.
@@ -54,10 +55,7 @@ struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl OutputSink for Sink {
     fn handle_chunk(&mut self, chunk: &[u8]) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(chunk);
+        self.0.lock().extend_from_slice(chunk);
     }
 }
 
@@ -169,7 +167,7 @@ impl Injector {
     }
 
     fn taken(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.out.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.out.lock())
     }
 }
 

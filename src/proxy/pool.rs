@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use http_types::Url;
 use rustix::io::Errno;
 
 use crate::http::client::{Client, ClientError, dial};
+use crate::sync::Mutex;
 use crate::wire::{Conn, Socket};
 use crate::{clock, descriptors, exec};
 
@@ -144,7 +145,7 @@ impl Pool {
         conn.release_buffer();
         let now = clock::now();
         let idle = &self.idle[exec::here()];
-        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = idle.lock();
         let spare = match idle.get_mut(upstream) {
             Some(spare) => spare,
             None => idle.entry(upstream.clone()).or_default(),
@@ -163,15 +164,13 @@ impl Pool {
     /// Closes the idle connections of an upstream that is no more.
     pub(super) fn forget(&self, upstream: &Upstream) {
         for idle in &self.idle {
-            idle.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(upstream);
+            idle.lock().remove(upstream);
         }
     }
 }
 
 fn take(idle: &Idle, upstream: &Upstream, now: Instant, sure: bool) -> Option<Leg> {
-    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut idle = idle.lock();
     let spare = idle.get_mut(upstream)?;
     while let Some((conn, since)) = spare.pop() {
         if now.saturating_duration_since(since) >= IDLE_AGE {

@@ -1,7 +1,5 @@
 //! The worker's health.
 
-use std::sync::PoisonError;
-
 use super::Worker;
 use crate::acme::Acme;
 use crate::http::{Failure, Reply};
@@ -15,10 +13,7 @@ pub(super) fn health(worker: &Worker) -> Health {
         problems
             .push("no WireGuard interface is up: bodies behind it cannot be reached".to_owned());
     }
-    let of_controller = worker
-        .controller_problem
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let of_controller = worker.controller_problem.lock();
     problems.extend(of_controller.clone());
     problems.extend(worker.acme.get().and_then(Acme::problem));
     problems.extend(worker.shortages.problems());

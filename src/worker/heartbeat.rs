@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use http_types::Method;
@@ -133,10 +133,7 @@ fn fraction() -> f64 {
 }
 
 fn problem(worker: &Worker, why: Option<String>) {
-    *worker
-        .controller_problem
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = why;
+    *worker.controller_problem.lock() = why;
 }
 
 /// One heartbeat to the first controller that answers, beginning with the one told last.
@@ -240,10 +237,7 @@ fn url_of(worker: &Worker) -> String {
 }
 
 fn learned_url(worker: &Worker) -> MutexGuard<'_, Option<String>> {
-    worker
-        .learned_url
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    worker.learned_url.lock()
 }
 
 /// The address from which this machine reaches the controller is where the controller reaches it.

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use smol::channel::{Receiver, Sender, TrySendError};
@@ -28,6 +28,7 @@ use crate::session::lifecycle::{Input, Run, ViewerId};
 use crate::session::ports::Slot;
 use crate::session::running::Running;
 use crate::session::workspace::Workspace;
+use crate::sync::Mutex;
 
 pub(super) use shown::Shown;
 pub(super) use viewers::{ended, policy, snippet};
@@ -189,7 +190,7 @@ impl Live {
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock()
     }
 
     /// Says something to the session without waiting here. It is not lost when the inbox is full
@@ -319,10 +320,7 @@ impl Live {
     /// Gives the slot's ports back. A session is remembered for a while after its end; its slot is
     /// not.
     pub(super) fn release_slot(&self) {
-        self.slot
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.slot.lock().take();
     }
 
     /// Where the stream process listens.

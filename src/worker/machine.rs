@@ -1,11 +1,11 @@
 //! This machine's interfaces, read again when what is known of them is old.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::body::interfaces;
 use crate::body::networks::Machine;
 use crate::clock;
+use crate::sync::Mutex;
 
 /// Age at which the interfaces are read again: health and heartbeats follow a tunnel within it.
 const FRESH: Duration = Duration::from_secs(2);
@@ -20,7 +20,7 @@ impl Sight {
     }
 
     pub(super) fn current(&self) -> Machine {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if clock::now().saturating_duration_since(known.0) > FRESH {
             let had = !known.1.wireguard.is_empty();
             *known = (clock::now(), interfaces::read());

@@ -24,7 +24,7 @@ mod steps;
 mod tidy;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -53,6 +53,7 @@ use crate::session::program::{Program, ProgramError};
 use crate::session::state_lock::{LockError, StateLock};
 use crate::session::supervisor::Supervisor;
 use crate::session::workspace::{SessionsDir, WorkspaceError};
+use crate::sync::Mutex;
 use crate::tls::Trust;
 
 pub use settings::body_rules;
@@ -355,7 +356,7 @@ impl Worker {
     }
 
     fn drain_state(&self) -> MutexGuard<'_, Drain> {
-        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+        self.drain.lock()
     }
 
     /// Asks for a heartbeat at once.

@@ -1,12 +1,13 @@
 //! The sessions of this worker, by id.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use super::live::Live;
 use crate::ids::SessionId;
 use crate::protocol::SessionView;
 use crate::session::lifecycle::Input;
+use crate::sync::Mutex;
 
 /// Ended sessions whose end a heartbeat has yet to tell: more than end between two.
 const UNTOLD_MAX: usize = 128;
@@ -27,7 +28,7 @@ struct Inner {
 
 impl Roster {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn add(&self, live: &Arc<Live>) {

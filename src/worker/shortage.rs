@@ -5,13 +5,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::Worker;
 use crate::clock;
 use crate::exec::{self, Stop};
 use crate::session::private_dir;
+use crate::sync::Mutex;
 
 /// Pause between two attempts to write to a disk.
 pub(super) const DISK_RETRY: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ struct Seen {
 
 impl Shortages {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     /// Why no session could be kept, if it could not.

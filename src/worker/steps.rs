@@ -3,7 +3,7 @@
 mod leaving;
 mod pairing;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::live::Live;
@@ -16,6 +16,7 @@ use crate::session::program_config::{
     IceServer, Reach, Seed, Settings as ProgramSettings, path_prefix,
 };
 use crate::session::running::Exit;
+use crate::sync::Mutex;
 use crate::{clock, descriptors, exec, ids};
 
 pub(super) use leaving::leave;
@@ -79,7 +80,7 @@ impl Stage {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Shared) -> T) -> T {
-        work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.shared.lock())
     }
 }
 

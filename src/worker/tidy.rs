@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::Worker;
 use crate::body::sunshine::Credentials;
 use crate::body::{Body, Departure};
+use crate::sync::Mutex;
 use crate::{clock, exec};
 
 /// Time for one body: a pairing under way may hold it, then two calls.
@@ -40,7 +41,7 @@ enum Progress {
 
 impl Tidy {
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Progress>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Whether the caller is the one to do it.

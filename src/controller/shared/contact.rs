@@ -1,10 +1,11 @@
 //! Whether the store is there: both the watch and the pulse say so.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::sync::Mutex;
 
 /// How long the watch may be lost before the store counts as away: another member takes it over
 /// within a try or two.
@@ -29,7 +30,7 @@ struct Inner {
 
 impl Contact {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn is_there(&self) -> bool {

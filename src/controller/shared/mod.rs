@@ -18,7 +18,7 @@ mod turns;
 mod write;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant, SystemTime};
 
 use smol::channel::{Receiver, Sender, bounded};
@@ -29,6 +29,7 @@ use crate::etcd::{Etcd, EtcdError, Kv, Revision};
 use crate::http::Failure;
 use crate::ids::SessionId;
 use crate::protocol::{Heartbeat, HeartbeatReply, SessionView};
+use crate::sync::Mutex;
 
 use super::events;
 use super::fleet::{Change, FleetEvent};
@@ -106,11 +107,11 @@ impl Shared {
     }
 
     fn copy(&self) -> MutexGuard<'_, Copy> {
-        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.copy.lock()
     }
 
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outbox.lock()
     }
 
     /// Everything that is watched, as it is at one revision.

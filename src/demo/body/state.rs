@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -13,6 +13,7 @@ use super::Options;
 use super::faults::Faults;
 use crate::exec::{self, Stop, Stopper};
 use crate::http::Call;
+use crate::sync::Mutex;
 use crate::{clock, ids};
 
 /// Calls and records that are kept.
@@ -127,7 +128,7 @@ impl State {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     pub(super) fn set_ports(&self, sunshine: u16, http: u16) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use async_process::unix::CommandExt as _;
 use async_process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,6 +11,7 @@ use smol::io::BufReader;
 
 use super::{lines, say};
 use crate::exec;
+use crate::sync::Mutex;
 
 /// Most streamers at once: one a page, and a page that was reloaded leaves one for a while.
 const STREAMERS_MAX: usize = 16;
@@ -68,7 +69,7 @@ impl fmt::Display for StreamerError {
 
 impl Streamers {
     fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     /// Starts one. It shares the server's process group, as the original's does.

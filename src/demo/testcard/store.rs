@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::say;
 use super::settings::FILE_MAX;
+
+use crate::sync::Mutex;
 
 /// Most users; one session has one.
 const USERS_MAX: usize = 256;
@@ -158,7 +160,7 @@ impl Store {
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock()
     }
 
     /// The user with this id.
