@@ -20,7 +20,7 @@ use hyper::{Request, Response};
 
 use crate::wire::chunked::{self, ChunkEvent};
 use crate::wire::framing::Framing;
-use crate::wire::head::{HeadLimits, RequestHead, HeadScanner, Version};
+use crate::wire::head::{HeadLimits, HeadScanner, RequestHead, Version};
 
 /// Turns that the reference gets to read a stream of at most some kilobytes.
 const TURNS: usize = 10_000;
