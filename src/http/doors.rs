@@ -22,11 +22,9 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// At most `total`, half of them from one address: nobody alone keeps the others out. No more
-    /// than there are descriptors for.
+    /// At most `total`, half of them from one address: nobody alone keeps the others out.
     #[must_use]
     pub fn of(total: usize) -> Self {
-        let total = total.min(descriptors::room());
         Self {
             total,
             per_address: total / 2,

@@ -1,7 +1,7 @@
 //! What a page asks for without end.
 
 use std::io::{ErrorKind, Read as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
@@ -41,18 +41,13 @@ fn a_flood_from_a_page_is_held_back_and_the_visitor_can_still_leave() {
     });
 }
 
-/// Strangers: more than the worker below has descriptors, from so many addresses that no share of
-/// one address protects it.
+/// Strangers: more than the worker below has descriptors, from the address of everybody else.
 const STRANGERS: usize = 400;
-const ADDRESSES: usize = 8;
 
-fn stranger(n: usize, to: SocketAddr) -> TcpStream {
-    let from = Ipv4Addr::new(127, 0, 1, u8::try_from(1 + n % ADDRESSES).unwrap());
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket.into()
+fn stranger(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    stream
 }
 
 fn was_closed(stream: &mut TcpStream) -> bool {
@@ -83,12 +78,12 @@ fn strangers_who_use_up_the_descriptors_end_no_session_and_keep_nobody_out() {
     std::thread::scope(|scope| {
         let _over = Raise(&over);
         scope.spawn(|| {
-            let mut all: Vec<_> = (0..STRANGERS).map(|n| stranger(n, worker.at)).collect();
+            let mut all: Vec<_> = (0..STRANGERS).map(|_| stranger(worker.at)).collect();
             // Whoever is sent away comes again.
             while !over.load(Ordering::Relaxed) {
-                for (n, one) in all.iter_mut().enumerate() {
+                for one in &mut all {
                     if was_closed(one) {
-                        *one = stranger(n, worker.at);
+                        *one = stranger(worker.at);
                     }
                 }
                 pause(std::time::Duration::from_millis(100));
