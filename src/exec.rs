@@ -32,11 +32,11 @@ pub use stop::{Stop, Stopper, stop};
 const FALLBACK_THREADS: usize = 2;
 /// Tasks run before the sockets are looked at again, so that busy ones do not keep the others
 /// waiting: a few milliseconds of tunnels that always have more.
-const TURN: usize = 64;
+const YIELD_AFTER: usize = 64;
 
 /// One thread of the executor.
 #[derive(Debug)]
-struct Lane {
+struct ExecThread {
     executor: Executor<'static>,
     reactor: Reactor,
     /// Tasks started by [`spread`] and not done.
@@ -48,17 +48,17 @@ thread_local! {
     static HERE: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-fn lanes() -> &'static [Lane] {
-    static LANES: OnceLock<&'static [Lane]> = OnceLock::new();
+fn lanes() -> &'static [ExecThread] {
+    static LANES: OnceLock<&'static [ExecThread]> = OnceLock::new();
     LANES.get_or_init(|| {
         let threads = thread::available_parallelism().map_or(FALLBACK_THREADS, usize::from);
-        let lanes: Vec<Lane> = (0..threads).filter_map(|_| lane()).collect();
+        let lanes: Vec<ExecThread> = (0..threads).filter_map(|_| lane()).collect();
         if lanes.is_empty() {
             ::log::error!(target: "exec", "nothing can run: no thread has what it needs");
             ::log::logger().flush();
             std::process::abort();
         }
-        let lanes: &'static [Lane] = lanes.leak();
+        let lanes: &'static [ExecThread] = lanes.leak();
         // async-io opens its descriptors at its first use and cannot without them: not when they
         // have run out and a timer is needed to wait for better times.
         // Only a timer that is not over yet needs them.
@@ -82,9 +82,9 @@ fn lanes() -> &'static [Lane] {
     })
 }
 
-fn lane() -> Option<Lane> {
+fn lane() -> Option<ExecThread> {
     match Reactor::new() {
-        Ok(reactor) => Some(Lane {
+        Ok(reactor) => Some(ExecThread {
             executor: Executor::new(),
             reactor,
             load: AtomicUsize::new(0),
@@ -97,13 +97,13 @@ fn lane() -> Option<Lane> {
 }
 
 /// Interrupts the wait of a lane's thread when another thread makes one of its tasks ready.
-struct Bell {
+struct EventFd {
     lane: usize,
     /// Whether it was rung since the thread last looked.
     rung: AtomicBool,
 }
 
-impl Wake for Bell {
+impl Wake for EventFd {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -118,17 +118,17 @@ impl Wake for Bell {
     }
 }
 
-impl Lane {
+impl ExecThread {
     /// Runs tasks and waits for sockets, for ever.
     fn drive(&self, n: usize) {
-        let bell = Arc::new(Bell {
+        let bell = Arc::new(EventFd {
             lane: n,
             rung: AtomicBool::new(false),
         });
         let waker = Waker::from(Arc::clone(&bell));
         let mut batch = Batch::new();
         loop {
-            let mut left = TURN;
+            let mut left = YIELD_AFTER;
             while left > 0 && self.executor.try_tick() {
                 left -= 1;
             }
@@ -147,7 +147,7 @@ impl Lane {
 }
 
 /// Lane for what is started or registered from here: this thread's own, else the next in turn.
-fn lane_here() -> &'static Lane {
+fn lane_here() -> &'static ExecThread {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let lanes = lanes();
     let n = HERE
@@ -177,7 +177,7 @@ pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static
 
 /// Starts a task on the thread that has the fewest that came this way: for connections, which
 /// stay where they begin. The task keeps its seat as long as it counts.
-pub fn spread<T, F>(task: impl FnOnce(Seat) -> F) -> Task<T>
+pub fn spread<T, F>(task: impl FnOnce(LoadGuard) -> F) -> Task<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
@@ -188,14 +188,14 @@ where
         .unwrap_or_else(lane_here);
     lane.load.fetch_add(1, Ordering::Relaxed);
     // Wrapping the future here would make the task twice as large.
-    lane.executor.spawn(task(Seat(lane)))
+    lane.executor.spawn(task(LoadGuard(lane)))
 }
 
 /// The weight of a task on its thread.
 #[derive(Debug)]
-pub struct Seat(&'static Lane);
+pub struct LoadGuard(&'static ExecThread);
 
-impl Drop for Seat {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.load.fetch_sub(1, Ordering::Relaxed);
     }

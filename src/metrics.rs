@@ -1,7 +1,7 @@
 //! Metrics in OpenMetrics text, which Prometheus reads.
 //!
-//! Counters and histograms live where things happen ([`Counts`], [`Spans`]); what is a state is
-//! read when it is asked for. A [`Sheet`] puts both together. No label ever has a value that a
+//! Counters and histograms live where things happen ([`CounterVec`], [`HistogramVec`]); what is a state is
+//! read when it is asked for. A [`Exposition`] puts both together. No label ever has a value that a
 //! visitor or a body chose, and none is a session's id: series stay few.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 
 /// Before every name.
 const PREFIX: &str = "hydraneckwebrtc";
-/// What [`Sheet::text`] is.
+/// What [`Exposition::text`] is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Upper bounds for the phases of a start, in seconds: a good one takes less than two, the
 /// default `sessions.start_timeout` is 45.
@@ -27,12 +27,12 @@ type Labels = Vec<(&'static str, &'static str)>;
 
 /// A counter for each value of one label.
 #[derive(Clone, Debug)]
-pub struct Counts {
+pub struct CounterVec {
     label: &'static str,
     family: Family<Labels, Counter>,
 }
 
-impl Counts {
+impl CounterVec {
     /// Counts by `label`. Values that are listed are there from the start, at zero, so that a
     /// first event is seen as a change.
     #[must_use]
@@ -65,12 +65,12 @@ impl Counts {
 
 /// A histogram of times for each value of one label.
 #[derive(Clone, Debug)]
-pub struct Spans {
+pub struct HistogramVec {
     label: &'static str,
     family: Family<Labels, Histogram, fn() -> Histogram>,
 }
 
-impl Spans {
+impl HistogramVec {
     /// Phases of starts.
     #[must_use]
     pub fn of_starts(label: &'static str) -> Self {
@@ -97,9 +97,9 @@ impl Spans {
 
 /// All metrics of one moment.
 #[derive(Debug)]
-pub struct Sheet(Registry);
+pub struct Exposition(Registry);
 
-impl Sheet {
+impl Exposition {
     /// A sheet with what every role has.
     #[must_use]
     pub fn new(role: &'static str, version: &'static str, uptime: Duration) -> Self {
@@ -148,7 +148,7 @@ impl Sheet {
         label: &'static str,
         values: impl IntoIterator<Item = (&'static str, u64)>,
     ) {
-        let counts = Counts::by(label, &[]);
+        let counts = CounterVec::by(label, &[]);
         for (value, n) in values {
             counts.add_many(value, n);
         }
@@ -156,12 +156,12 @@ impl Sheet {
     }
 
     /// Counts.
-    pub fn counts(&mut self, name: &str, help: &str, counts: &Counts) {
+    pub fn counts(&mut self, name: &str, help: &str, counts: &CounterVec) {
         self.0.register(name, help, counts.family.clone());
     }
 
     /// Histograms.
-    pub fn spans(&mut self, name: &str, help: &str, spans: &Spans) {
+    pub fn spans(&mut self, name: &str, help: &str, spans: &HistogramVec) {
         self.0.register(name, help, spans.family.clone());
     }
 
@@ -197,11 +197,11 @@ mod tests {
 
     #[test]
     fn a_sheet_has_prefix_help_unit_and_end() {
-        let mut sheet = Sheet::new("worker", "1.2.3", Duration::from_secs(5));
-        let ends = Counts::by("reason", &["quit", "deleted"]);
+        let mut sheet = Exposition::new("worker", "1.2.3", Duration::from_secs(5));
+        let ends = CounterVec::by("reason", &["quit", "deleted"]);
         ends.add("quit");
         sheet.counts("session_ends", "Ended sessions by reason", &ends);
-        let starts = Spans::of_starts("phase");
+        let starts = HistogramVec::of_starts("phase");
         starts.observe("pairing", Duration::from_millis(700));
         sheet.spans("start_phase_seconds", "Time in a phase", &starts);
         let text = sheet.text();

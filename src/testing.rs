@@ -80,7 +80,7 @@ pub mod http {
     pub mod server {
         //! The server.
         pub use crate::http::server::{
-            Admission, Api, Certificates, Listener, Service, listen_address,
+            Api, Certificates, ConnectionLimits, Listener, Service, listen_address,
         };
     }
 }

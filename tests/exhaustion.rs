@@ -14,7 +14,7 @@ use http_types::Method;
 use hydraneckwebrtc::testing::http::Reply;
 use hydraneckwebrtc::testing::http::auth::Bearer;
 use hydraneckwebrtc::testing::http::router::Router;
-use hydraneckwebrtc::testing::http::server::{Admission, Api, Listener};
+use hydraneckwebrtc::testing::http::server::{Api, ConnectionLimits, Listener};
 use hydraneckwebrtc::testing::{clock, exec};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
@@ -36,7 +36,7 @@ fn connections_leave_descriptors_to_others_and_give_way_to_those_who_ask()
     let (_stopper, stop) = exec::stop();
     exec::spawn(listener.serve(
         Arc::new(Api(router)),
-        Admission::default(),
+        ConnectionLimits::default(),
         stop,
         Duration::ZERO,
     ))

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::allowlist::{Allowed, Forbidden};
 use super::identity::{IdentityStore, Kind};
-use super::networks::{Allowed, Forbidden};
 use super::pairing::BodyLocks;
-use super::pins::PinStore;
+use super::session_steps::Body;
 use super::sunshine::Credentials;
-use super::visit::Body;
+use super::tofu_pins::PinStore;
 
 /// Where the programs on a body listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::files::Shelf;
+use super::body_files::BodyFiles;
 
 /// Longest text that is taken out of a `data.json`; a 4096-bit key has 3.3 kB.
 const PEM_MAX: usize = 16 * 1024;
@@ -150,13 +150,13 @@ impl std::error::Error for IdentityError {}
 /// Kept identities, one file for each body, readable by us alone. Those of another kind of stream
 /// program count as none.
 #[derive(Clone, Debug)]
-pub struct IdentityStore(Shelf, Kind);
+pub struct IdentityStore(BodyFiles, Kind);
 
 impl IdentityStore {
     /// Identities in that directory, which is made when the first one is written.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, kind: Kind) -> Self {
-        Self(Shelf::new(dir, "identity"), kind)
+        Self(BodyFiles::new(dir, "identity"), kind)
     }
 
     /// The identity for that body. A file that makes no sense is as good as none: pairing anew

@@ -7,7 +7,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 
-use super::networks::Machine;
+use super::allowlist::Machine;
 
 /// Shortest prefix of a route that names a network of bodies: shorter ones send the internet
 /// through the tunnel.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use smol::lock::MutexGuardArc;
 
-use super::program::{Program, ProgramError};
+use super::stream_api::{Program, ProgramError};
 use super::sunshine::{Sunshine, SunshineError};
 use crate::clock;
 use crate::exec::Stop;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::pins::PinError;
 use super::sunshine::{Sunshine, SunshineError};
+use super::tofu_pins::PinError;
 use crate::clock;
 use crate::http::client::{self, ClientError};
 

@@ -11,7 +11,7 @@ use http_types::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::pins::{PinError, PinStore};
+use super::tofu_pins::{PinError, PinStore};
 use crate::http::client::{Answer, Client, ClientError, Outgoing};
 use crate::secret::Secret;
 use crate::tls::Trust;

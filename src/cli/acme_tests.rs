@@ -12,7 +12,7 @@ use rustls::{ClientConnection, StreamOwned};
 use super::*;
 use crate::config::Config;
 use crate::http::reply::Reply;
-use crate::http::server::{Admission, Api};
+use crate::http::server::{Api, ConnectionLimits};
 use crate::ids;
 use crate::tls::{Fingerprint, Trust};
 
@@ -196,7 +196,7 @@ fn serve(acme: &Acme, stop: Stop) -> u16 {
 fn start(listener: Listener, stop: Stop) {
     let answer = |_| async { Ok(Reply::empty(204)) };
     let service = Arc::new(Api(answer));
-    let serving = listener.serve(service, Admission::default(), stop, Duration::ZERO);
+    let serving = listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO);
     exec::spawn(serving).detach();
 }
 

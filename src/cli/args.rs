@@ -165,7 +165,7 @@ pub(super) enum SessionsCommand {
         id: String,
     },
     /// Make a session and print where the visitor's browser goes
-    Create(Box<Wish>),
+    Create(Box<CreateOptions>),
     /// End a session; answers when nothing of it is left
     End {
         /// Its id
@@ -175,7 +175,7 @@ pub(super) enum SessionsCommand {
 
 /// A session to make.
 #[derive(Debug, Args)]
-pub(super) struct Wish {
+pub(super) struct CreateOptions {
     /// Address of the body that renders
     pub(super) body_ip: IpAddr,
     /// Sunshine user [default: the worker's configuration]

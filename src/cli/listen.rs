@@ -9,7 +9,7 @@ use super::{EX_CONFIG, EX_UNAVAILABLE};
 use crate::acme::{self, Acme};
 use crate::config::{Config, Tls};
 use crate::exec::{self, Stop};
-use crate::http::server::{Admission, Certificates, Listener, listen_address};
+use crate::http::server::{Certificates, ConnectionLimits, Listener, listen_address};
 use crate::{clock, tls};
 
 /// How often certificate files are looked at: they are renewed weeks before they end.
@@ -97,7 +97,7 @@ fn redirect() -> Option<Listener> {
 /// Serves the redirect until `stop`.
 pub(super) fn serve_redirect(listener: Listener, base: String, stop: Stop) {
     let service = Arc::new(Redirect { base });
-    let serving = listener.serve(service, Admission::default(), stop, Duration::ZERO);
+    let serving = listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO);
     exec::spawn(serving).detach();
 }
 

@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "demo")]
     if raw
         .get(1)
-        .is_some_and(|verb| verb == crate::session::program::TESTCARD)
+        .is_some_and(|verb| verb == crate::session::stream_program::TESTCARD)
     {
         return demo::testcard::run(raw.into_iter().skip(2).collect());
     }
@@ -82,7 +82,7 @@ fn run(cli: Cli) -> ExitCode {
                 port,
             })
         }
-        Command::IceServers { file } => match crate::worker::ice::fresh(&file) {
+        Command::IceServers { file } => match crate::worker::ice_servers::fresh(&file) {
             Ok(servers) => print(&servers),
             Err(why) => fail(&why, 1),
         },
@@ -90,7 +90,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::DemoBody { address } => demo::run_body(address),
         Command::Doctor { body, unpair } => doctor::run(
             config,
-            doctor::Wish {
+            doctor::DoctorOptions {
                 body,
                 unpair,
                 json: cli.json,
@@ -119,7 +119,7 @@ fn run(cli: Cli) -> ExitCode {
         },
         Command::CheckUpdate => update::run(
             config,
-            update::Wish {
+            update::UpdateOptions {
                 check: true,
                 json: cli.json,
                 no_restart: true,
@@ -127,7 +127,7 @@ fn run(cli: Cli) -> ExitCode {
         ),
         Command::Update { no_restart } => update::run(
             config,
-            update::Wish {
+            update::UpdateOptions {
                 check: false,
                 json: cli.json,
                 no_restart,

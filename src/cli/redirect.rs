@@ -33,7 +33,7 @@ mod tests {
 
     use super::*;
     use crate::exec;
-    use crate::http::server::{Admission, Listener};
+    use crate::http::server::{ConnectionLimits, Listener};
 
     #[test]
     fn every_path_moves_to_https_and_the_host_field_has_no_say() {
@@ -43,7 +43,8 @@ mod tests {
         let service = Arc::new(Redirect {
             base: "https://neck.test".into(),
         });
-        exec::spawn(listener.serve(service, Admission::default(), stop, Duration::ZERO)).detach();
+        exec::spawn(listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO))
+            .detach();
         let mut stream = TcpStream::connect(address).unwrap();
         stream
             .write_all(

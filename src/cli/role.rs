@@ -8,7 +8,7 @@ use std::time::Duration;
 use smol::channel::Receiver;
 
 use super::listen::{self, Bound};
-use super::signals::{self, Wish};
+use super::signals::{self, SignalAction};
 use super::trial::Trial;
 use super::{EX_CONFIG, EX_RESTART, EX_UNAVAILABLE, fail};
 use crate::acme::Acme;
@@ -16,7 +16,7 @@ use crate::config::{Config, Loaded, Role};
 use crate::controller::Controller;
 use crate::exec::{self, Stop};
 use crate::http::client::Client;
-use crate::http::server::{Admission, Service};
+use crate::http::server::{ConnectionLimits, Service};
 use crate::tls::Trust;
 use crate::update::{self, Place};
 use crate::worker::{Worker, WorkerError};
@@ -87,7 +87,7 @@ fn configured(
 async fn serve(
     role: Role,
     config: &Config,
-    wishes: Receiver<Wish>,
+    wishes: Receiver<SignalAction>,
     place: Option<Place>,
     trial: Option<&Trial>,
 ) -> ExitCode {
@@ -124,7 +124,7 @@ async fn serve(
     if let Some(files) = files.clone() {
         exec::spawn(files.watch(listen::LOOK, stop.clone())).detach();
     }
-    let admission = Admission::of(config.server.connections_max);
+    let admission = ConnectionLimits::of(config.server.connections_max);
     let serving = exec::spawn(listener.serve(started.service(), admission, stop.clone(), GRACE));
     log::info!(target: role.as_str(), "listening on port {port}");
     notify(&[sd_notify::NotifyState::Ready]);
@@ -148,7 +148,7 @@ async fn serve(
         let wish = async { wishes.recv().await.ok() };
         let renewed = async {
             match renewal.recv().await {
-                Ok(()) => Some(Wish::Renew),
+                Ok(()) => Some(SignalAction::Renew),
                 // No updates here.
                 Err(_) => std::future::pending().await,
             }
@@ -157,16 +157,16 @@ async fn serve(
             break;
         };
         match (wish, &*started) {
-            (Wish::Stop, _) => break,
-            (Wish::Renew, _) => {
+            (SignalAction::Stop, _) => break,
+            (SignalAction::Renew, _) => {
                 code = ExitCode::from(EX_RESTART);
                 break;
             }
-            (Wish::Drain, Running::Worker(worker)) => worker.drain(None),
-            (Wish::Drain, Running::Controller(_)) => {
+            (SignalAction::Drain, Running::Worker(worker)) => worker.drain(None),
+            (SignalAction::Drain, Running::Controller(_)) => {
                 log::warn!(target: "controller", "a controller does not drain: drain its workers");
             }
-            (Wish::Reload, _) => match &files {
+            (SignalAction::Reload, _) => match &files {
                 Some(files) => files.reload(),
                 None => log::info!(target: "config", "nothing to reload: no server.tls"),
             },

@@ -4,7 +4,7 @@ use http_types::Method;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::args::{SessionsCommand, Wish};
+use super::args::{CreateOptions, SessionsCommand};
 use super::remote::{CommandError, Peer, json_line, segment};
 use super::table::{pairs, table};
 use crate::clock;
@@ -159,7 +159,7 @@ fn shown(worker: Option<String>, session: &SessionView) -> String {
     ])
 }
 
-async fn create(peer: &Peer, wish: Wish, json: bool) -> Result<String, CommandError> {
+async fn create(peer: &Peer, wish: CreateOptions, json: bool) -> Result<String, CommandError> {
     let key = wish.idempotency_key;
     let request = CreateSession {
         body_ip: wish.body_ip,

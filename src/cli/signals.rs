@@ -7,7 +7,7 @@ use crate::log as lines;
 
 /// What an operator or systemd wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum SignalAction {
     /// SIGUSR1: take no new sessions.
     Drain,
     /// SIGHUP: read certificates again.
@@ -22,7 +22,7 @@ pub(super) enum Wish {
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub(super) fn wishes() -> std::io::Result<smol::channel::Receiver<Wish>> {
+pub(super) fn wishes() -> std::io::Result<smol::channel::Receiver<SignalAction>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
     let (sender, wishes) = smol::channel::bounded(8);
     std::thread::Builder::new()
@@ -31,11 +31,11 @@ pub(super) fn wishes() -> std::io::Result<smol::channel::Receiver<Wish>> {
             let mut stops = 0;
             for signal in signals.forever() {
                 let wish = match signal {
-                    SIGUSR1 => Wish::Drain,
-                    SIGHUP => Wish::Reload,
+                    SIGUSR1 => SignalAction::Drain,
+                    SIGHUP => SignalAction::Reload,
                     _ => {
                         stops += 1;
-                        Wish::Stop
+                        SignalAction::Stop
                     }
                 };
                 if stops > 1 {

@@ -127,14 +127,14 @@ mod tests {
 
     use super::*;
     use crate::http::reply::Reply;
-    use crate::http::server::{Admission, Api, Listener};
+    use crate::http::server::{Api, ConnectionLimits, Listener};
 
     fn served(status: u16) -> (SocketAddr, exec::Stopper) {
         let (stopper, stop) = exec::stop();
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let service = Arc::new(Api(move |_| async move { Ok(Reply::empty(status)) }));
-        let serving = listener.serve(service, Admission::default(), stop, Duration::ZERO);
+        let serving = listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO);
         exec::spawn(serving).detach();
         (address, stopper)
     }

@@ -20,7 +20,7 @@ const UNITS: [&str; 2] = [
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(super) struct UpdateOptions {
     /// Look only.
     pub(super) check: bool,
     pub(super) json: bool,
@@ -28,7 +28,7 @@ pub(super) struct Wish {
     pub(super) no_restart: bool,
 }
 
-pub(super) fn run(path: Option<&Path>, wish: Wish) -> ExitCode {
+pub(super) fn run(path: Option<&Path>, wish: UpdateOptions) -> ExitCode {
     let settings = match Config::load(path, None) {
         Ok(loaded) => loaded.config.update,
         // A machine without a configuration has the defaults.
@@ -54,7 +54,7 @@ pub(super) fn run(path: Option<&Path>, wish: Wish) -> ExitCode {
 async fn work(
     settings: &crate::config::Update,
     client: &Client,
-    wish: Wish,
+    wish: UpdateOptions,
 ) -> Result<String, UpdateError> {
     let news = update::check(settings, client).await?;
     let (current, latest) = (news.current.to_string(), news.latest.to_string());

@@ -14,7 +14,7 @@ use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
 use crate::http::call::bad_json;
 use crate::http::client::Outgoing;
-use crate::http::role::{Role, bind, common};
+use crate::http::common_routes::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::fleet::{Change, FleetEvent};
-use crate::http::hub::Hub;
+use crate::http::event_bus::EventBus;
 
 /// One log line.
 pub(super) fn log(event: &FleetEvent) {
@@ -17,13 +17,13 @@ pub(super) fn log(event: &FleetEvent) {
 }
 
 /// One event for the listeners of this controller.
-pub(super) fn publish(hub: &Hub, event: &FleetEvent) {
+pub(super) fn publish(hub: &EventBus, event: &FleetEvent) {
     hub.publish(event.change.name(), &event.district, payload(event));
 }
 
 /// An event as every controller publishes it.
 pub(super) fn written(event: &FleetEvent) -> (&'static str, String) {
-    let data = Hub::data(&event.district, payload(event));
+    let data = EventBus::data(&event.district, payload(event));
     (event.change.name(), data)
 }
 

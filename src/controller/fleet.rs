@@ -6,17 +6,17 @@
 //! others heard comes in as heartbeats that were *relayed*, and their word that a worker is heard
 //! stands for heartbeats that changed nothing.
 
+mod capacity_index;
 mod event;
 mod outcomes;
 mod relayed;
-mod rooms;
+mod reservations;
 mod roster;
-mod seats;
 mod views;
 mod worker;
 
 #[cfg(test)]
-mod histories;
+mod proptests;
 #[cfg(test)]
 mod tests;
 
@@ -30,8 +30,8 @@ use crate::protocol::{Heartbeat, HeartbeatReply, SessionView, Status};
 
 pub use event::{Change, FleetEvent};
 pub(in crate::controller) use outcomes::announced;
+pub use reservations::Reservation;
 use roster::Roster;
-pub use seats::Reservation;
 pub use views::Route;
 pub(in crate::controller) use views::Seating;
 use worker::Worker;

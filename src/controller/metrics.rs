@@ -4,7 +4,7 @@ use super::fleet::{Change, FleetEvent};
 use super::{Controller, health};
 use crate::clock;
 use crate::http::Reply;
-use crate::metrics::{CONTENT_TYPE, Counts, Sheet, tally};
+use crate::metrics::{CONTENT_TYPE, CounterVec, Exposition, tally};
 use crate::protocol::{EndReason, VERSION, WorkerStatus};
 
 /// States that hold a slot.
@@ -21,9 +21,9 @@ const STATES: [&str; 6] = [
 /// What is counted where it happens.
 #[derive(Debug)]
 pub(super) struct Counters {
-    placements: Counts,
-    ends: Counts,
-    heartbeats: Counts,
+    placements: CounterVec,
+    ends: CounterVec,
+    heartbeats: CounterVec,
 }
 
 impl Default for Counters {
@@ -40,9 +40,9 @@ impl Default for Counters {
             "no_workers",
         ];
         Self {
-            placements: Counts::by("result", &placements),
-            ends: Counts::by("reason", &reasons),
-            heartbeats: Counts::by("result", &["accepted", "refused"]),
+            placements: CounterVec::by("result", &placements),
+            ends: CounterVec::by("reason", &reasons),
+            heartbeats: CounterVec::by("result", &["accepted", "refused"]),
         }
     }
 }
@@ -68,7 +68,7 @@ impl Counters {
 pub(super) fn metrics(controller: &Controller) -> Reply {
     let now = clock::now();
     let uptime = now.saturating_duration_since(controller.started);
-    let mut sheet = Sheet::new("controller", VERSION, uptime);
+    let mut sheet = Exposition::new("controller", VERSION, uptime);
     let (totals, workers, sessions) = {
         let fleet = controller.fleet();
         (fleet.totals(now), fleet.workers(now), fleet.sessions())

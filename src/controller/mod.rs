@@ -6,12 +6,12 @@
 
 mod api;
 mod create;
+mod ended_sessions;
 mod events;
 pub mod fleet;
 mod health;
 mod metrics;
 pub mod placement;
-mod recent;
 mod relay;
 mod shared;
 
@@ -27,8 +27,8 @@ use crate::etcd::EtcdError;
 use crate::exec::{self, Stop};
 use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
+use crate::http::event_bus::EventBus;
 use crate::http::exchange::API_BODY_MAX;
-use crate::http::hub::Hub;
 use crate::http::keyed::Keyed;
 use crate::http::router::Router;
 use crate::http::server::Service;
@@ -82,8 +82,8 @@ pub struct Controller {
     bodies: create::Turns,
     client: Client,
     proxy: Proxy,
-    hub: Hub,
-    recent: recent::Recent,
+    hub: EventBus,
+    recent: ended_sessions::Recent,
     /// Present when other controllers serve the same fleet.
     shared: Option<Arc<Shared>>,
     audit: Arc<Audit>,
@@ -150,11 +150,11 @@ impl Controller {
             proxy: Proxy::new(client.clone()),
             client,
             hub: if shared.is_some() {
-                Hub::shared()
+                EventBus::shared()
             } else {
-                Hub::default()
+                EventBus::default()
             },
-            recent: recent::Recent::default(),
+            recent: ended_sessions::Recent::default(),
             dashboard: Dashboard::new(config.server.admin_token.clone(), Arc::clone(&audit)),
             audit,
             shared,

@@ -15,7 +15,7 @@ use crate::protocol::CreateSession;
 use super::fleet::{Fleet, Reservation, Seating};
 
 #[cfg(test)]
-mod histories;
+mod proptests;
 #[cfg(test)]
 mod tests;
 

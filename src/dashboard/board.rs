@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{Query, SessionOrder, Wish, WorkerOrder};
+use super::query::{Query, SessionOrder, TableQuery, WorkerOrder};
 use crate::protocol::{Health, SessionView, Status, WorkerStatus, WorkerView};
 
 /// Rows of one page of a table: more than a screen shows.
@@ -32,7 +32,7 @@ pub struct Page<R> {
 
 impl<R> Page<R> {
     fn of(
-        wish: &Wish<impl Sized>,
+        wish: &TableQuery<impl Sized>,
         total: usize,
         mut found: Vec<R>,
         order: impl Fn(&R, &R) -> Ordering,
@@ -177,7 +177,7 @@ impl Board {
     }
 }
 
-fn worker_page(wish: &Wish<WorkerOrder>, workers: Vec<WorkerView>) -> Page<WorkerView> {
+fn worker_page(wish: &TableQuery<WorkerOrder>, workers: Vec<WorkerView>) -> Page<WorkerView> {
     let total = workers.len();
     let mut found = workers;
     found.retain(|w| {

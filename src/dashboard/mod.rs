@@ -6,12 +6,12 @@
 //! this very origin gains nothing (SECURITY.md, "The dashboard").
 
 mod assets;
+mod authenticator;
 mod board;
-mod gate;
+mod login_rate_limit;
 mod page;
-mod pass;
 mod query;
-mod tries;
+mod session_cookie;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +28,9 @@ use crate::http::{Call, Exchange, Failure, Handler, Reply};
 use crate::secret::Secret;
 
 pub use board::{Board, Page, SessionRow};
-use pass::{Pass, Passes};
+use login_rate_limit::LoginRateLimit;
 pub use query::Query;
-use tries::Tries;
+use session_cookie::{AdminSession, Passes};
 
 /// Where the dashboard lives; its cookie is sent nowhere else.
 pub const BASE: &str = "/admin";
@@ -58,7 +58,7 @@ pub fn is_below(path: &str) -> bool {
 pub struct Dashboard {
     token: Secret,
     passes: Passes,
-    tries: Tries,
+    tries: LoginRateLimit,
     audit: Arc<Audit>,
 }
 
@@ -74,7 +74,7 @@ impl Dashboard {
     pub fn new(token: Secret, audit: Arc<Audit>) -> Arc<Self> {
         Arc::new(Self {
             passes: Passes::new(&token),
-            tries: Tries::default(),
+            tries: LoginRateLimit::default(),
             token,
             audit,
         })
@@ -113,7 +113,7 @@ impl Dashboard {
 
     /// The pass that a request's cookie holds. A script of this origin can put cookies of the same
     /// name in front of ours: every one is looked at.
-    fn pass(&self, asking: &Asking<'_>) -> Option<Pass> {
+    fn pass(&self, asking: &Asking<'_>) -> Option<AdminSession> {
         let pairs = asking.field("cookie")?.split(';').map(str::trim);
         pairs
             .filter_map(|pair| pair.split_once('='))
@@ -130,7 +130,7 @@ impl Dashboard {
 
     /// A cookie for a token.
     fn exchange_token(&self, call: &Call) -> Result<Reply, Failure> {
-        gate::check_sender(&Asking::Whole(call))?;
+        authenticator::check_sender(&Asking::Whole(call))?;
         let wish: SignIn = call.json()?;
         let ip = call.peer.ip();
         // Compared first: wrong tokens of others behind the same address lock nobody out.
@@ -138,14 +138,14 @@ impl Dashboard {
             self.tries.take(clock::now(), ip).map_err(|wait| {
                 Failure::new(429, "too_many_requests", "too many wrong tokens").retry_after(wait)
             })?;
-            return Err(gate::unauthorized("the token is wrong"));
+            return Err(authenticator::unauthorized("the token is wrong"));
         }
         self.tries.forgive(ip);
         let pass = self.passes.issue(clock::wall()).map_err(|error| {
             log::error!(target: "http", "cannot issue a pass: {error} request_id={}", call.request_id);
             Failure::new(500, "internal", "the kernel has no random bytes to give")
         })?;
-        let age = pass::GOOD_FOR.as_secs();
+        let age = session_cookie::GOOD_FOR.as_secs();
         Ok(Reply::empty(204).header(
             "Set-Cookie",
             set_cookie(call, &self.passes.cookie(&pass), age),

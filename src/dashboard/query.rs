@@ -11,14 +11,14 @@ const FILTER_MAX: usize = 256;
 /// What the page wants to see.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    pub(super) worker: Wish<WorkerOrder>,
-    pub(super) session: Wish<SessionOrder>,
+    pub(super) worker: TableQuery<WorkerOrder>,
+    pub(super) session: TableQuery<SessionOrder>,
     pub(super) status: Option<Status>,
 }
 
 /// What one table is to show.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wish<O> {
+pub(super) struct TableQuery<O> {
     /// In lower case.
     pub(super) filter: String,
     pub(super) order: O,
@@ -90,7 +90,7 @@ fn word_of<T: serde::de::DeserializeOwned>(name: &str, word: &str) -> Result<T, 
 fn wish<O: serde::de::DeserializeOwned + Default>(
     call: &Call,
     [filter, order, page]: [&str; 3],
-) -> Result<Wish<O>, Failure> {
+) -> Result<TableQuery<O>, Failure> {
     let value = |name| call.query_value(name).unwrap_or_default();
     let (text, word, number) = (value(filter), value(order), value(page));
     if text.len() > FILTER_MAX {
@@ -99,7 +99,7 @@ fn wish<O: serde::de::DeserializeOwned + Default>(
     }
     let turned = word.strip_prefix('-');
     let plain = turned.unwrap_or(&word);
-    Ok(Wish {
+    Ok(TableQuery {
         filter: text.trim().to_lowercase(),
         order: if plain.is_empty() {
             O::default()

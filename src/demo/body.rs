@@ -19,7 +19,7 @@ use rustls::pki_types::PrivateKeyDer;
 
 use crate::exec::{self, Stop, Stopper};
 use crate::http::Handler;
-use crate::http::server::{Admission, Api, Certificates, Listener, ServerError};
+use crate::http::server::{Api, Certificates, ConnectionLimits, Listener, ServerError};
 use crate::secret::Secret;
 use crate::tls::{self, TlsError};
 
@@ -230,7 +230,7 @@ fn serve(
         listener = listener.with_tls(tls);
     }
     let service = Arc::new(Api(handler));
-    let serving = listener.serve(service, Admission::default(), stop, Duration::ZERO);
+    let serving = listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO);
     exec::spawn(serving).detach();
     Ok(bound)
 }

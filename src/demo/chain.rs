@@ -10,7 +10,7 @@ use super::body::{DemoBody, DemoError, Options};
 use crate::config::{Config, Problems, Role};
 use crate::controller::{Controller, ControllerError};
 use crate::exec::{self, Stopper};
-use crate::http::server::{Admission, Listener, ServerError, Service};
+use crate::http::server::{ConnectionLimits, Listener, ServerError, Service};
 use crate::secret::Secret;
 use crate::worker::{Worker, WorkerError};
 use crate::{clock, ids};
@@ -106,7 +106,7 @@ impl Chain {
         let serve = |listener: Listener, service: Arc<dyn Service>| {
             exec::spawn(listener.serve(
                 service,
-                Admission::default(),
+                ConnectionLimits::default(),
                 stop.clone(),
                 Duration::ZERO,
             ))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::certificates::Certificates;
 use super::codec;
-use super::doors::Place;
+use super::connection_limit::Permit;
 use super::exchange::{Done, Exchange};
 use super::reply::Failure;
 use super::server::Service;
@@ -42,7 +42,7 @@ pub(super) async fn serve(
     tls: Option<Certificates>,
     service: &dyn Service,
     stop: &Stop,
-    place: &Place,
+    place: &Permit,
 ) {
     let socket = match Socket::accepted(stream) {
         Ok(socket) => socket,
@@ -102,7 +102,7 @@ pub(super) async fn serve(
 async fn next_head(
     conn: &mut Conn,
     stop: &Stop,
-    place: &Place,
+    place: &Permit,
 ) -> Result<Option<RequestHead>, HeadError> {
     if conn.unread().is_empty() && !begins(conn, stop, place).await {
         return Ok(None);
@@ -113,13 +113,13 @@ async fn next_head(
 /// Waits for the first byte of a request; `false` when the connection is better closed. One that
 /// waits ends with the server, and gives way to others, when all connections are roused: waiting
 /// for either itself would cost every connection a registration for every request.
-async fn begins(conn: &mut Conn, stop: &Stop, place: &Place) -> bool {
+async fn begins(conn: &mut Conn, stop: &Stop, place: &Permit) -> bool {
     let since = clock::now();
     conn.deadline().set(IDLE);
     let mut fill = pin!(conn.fill());
     poll_fn(|cx| match fill.as_mut().poll(cx) {
         Poll::Pending if stop.is_wished() => Poll::Ready(false),
-        Poll::Pending if place.is_crowded() && clock::now() - since >= IDLE_CROWDED => {
+        Poll::Pending if place.near_limit() && clock::now() - since >= IDLE_CROWDED => {
             Poll::Ready(false)
         }
         other => other.map(|read| matches!(read, Ok(1..))),
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::exec;
     use crate::http::auth::Bearer;
-    use crate::http::doors::{Admission, Doors};
+    use crate::http::connection_limit::{ConnectionLimiter, ConnectionLimits};
     use crate::http::router::Router;
     use crate::http::server::Api;
     use crate::http::{Call, Reply};
@@ -208,7 +208,11 @@ mod tests {
         client.write_all(requests.as_bytes()).unwrap();
         client.set_nonblocking(true).unwrap();
         let (accepted, peer) = exec::block_on(Acceptor::new(listener).unwrap().accept()).unwrap();
-        let place = Doors::enter(&Doors::new(Admission::default()), peer.ip()).unwrap();
+        let place = ConnectionLimiter::enter(
+            &ConnectionLimiter::new(ConnectionLimits::default()),
+            peer.ip(),
+        )
+        .unwrap();
         let (_stopper, stop) = exec::stop();
         let mut serving = pin!(serve(accepted, peer, None, &service, &stop, &place));
         let (mut answers, mut turns) = (0, 0);

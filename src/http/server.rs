@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use super::call::Handler;
 pub use super::certificates::Certificates;
 use super::connection;
-pub use super::doors::Admission;
-use super::doors::Doors;
+use super::connection_limit::ConnectionLimiter;
+pub use super::connection_limit::ConnectionLimits;
 use super::exchange::{API_BODY_MAX, Done, Exchange};
 use super::listen::bind;
 pub use super::listen::{ServerError, listen_address};
@@ -20,7 +20,7 @@ use crate::wire::tcp::{Accepted, Acceptor};
 use crate::{clock, descriptors, wire};
 
 /// Connections accepted in a row before other tasks of the thread run.
-const TURN: u32 = 32;
+const YIELD_AFTER: u32 = 32;
 /// How often idle connections are told that others wait for their places.
 const ROUSE_PAUSE: Duration = Duration::from_secs(1);
 /// How often they are told after somebody was turned away: those who came in the same second have
@@ -84,21 +84,21 @@ impl Listener {
     pub async fn serve(
         self,
         service: Arc<dyn Service>,
-        admission: Admission,
+        admission: ConnectionLimits,
         stop: Stop,
         grace: Duration,
     ) {
-        let doors = Doors::new(admission);
+        let doors = ConnectionLimiter::new(admission);
         let mut turn: u32 = 0;
         let mut roused = clock::now();
         let mut rouses: u32 = 0;
         while !stop.is_wished() {
             turn = turn.wrapping_add(1);
-            if turn.is_multiple_of(TURN) {
+            if turn.is_multiple_of(YIELD_AFTER) {
                 smol::future::yield_now().await;
             }
-            let is_crowded = doors.is_crowded() || rouses > 0;
-            if is_crowded && clock::now() - roused >= ROUSE_PAUSE {
+            let near_limit = doors.near_limit() || rouses > 0;
+            if near_limit && clock::now() - roused >= ROUSE_PAUSE {
                 roused = clock::now();
                 rouses = rouses.saturating_sub(1);
                 descriptors::look();
@@ -109,14 +109,14 @@ impl Listener {
                 stop.or(clock::sleep(EXHAUSTED_PAUSE)).await;
                 continue;
             }
-            let Some(accepted) = stop.or(self.next(is_crowded)).await else {
+            let Some(accepted) = stop.or(self.next(near_limit)).await else {
                 break;
             };
             match accepted {
                 None => {}
                 Some(Ok((stream, peer))) => {
                     let peer = canonical(peer);
-                    let Some(place) = Doors::enter(&doors, peer.ip()) else {
+                    let Some(place) = ConnectionLimiter::enter(&doors, peer.ip()) else {
                         log::debug!(target: "http", "too many connections, turned away {peer}");
                         rouses = ROUSES;
                         continue;
@@ -152,9 +152,9 @@ impl Listener {
 
     /// The next connection. While idle ones are to give way, `None` when it is time to tell them
     /// again though nobody comes.
-    async fn next(&self, is_crowded: bool) -> Option<io::Result<(Accepted, SocketAddr)>> {
+    async fn next(&self, near_limit: bool) -> Option<io::Result<(Accepted, SocketAddr)>> {
         let accepted = async { Some(self.socket.accept().await) };
-        if !is_crowded {
+        if !near_limit {
             return accepted.await;
         }
         smol::future::or(accepted, async {

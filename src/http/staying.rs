@@ -10,7 +10,7 @@ use smol::channel::{Receiver, Sender, unbounded};
 
 use super::auth::Bearer;
 use super::router::Router;
-use super::server::{Admission, Api, Listener};
+use super::server::{Api, ConnectionLimits, Listener};
 use super::{Call, Reply};
 use crate::exec::{self, Stopper};
 use crate::{clock, wire};
@@ -27,7 +27,7 @@ struct Server {
     go: Sender<()>,
 }
 
-fn serve(admission: Admission, grace: Duration) -> Server {
+fn serve(admission: ConnectionLimits, grace: Duration) -> Server {
     let (says, asked) = unbounded();
     let (go, gone) = unbounded::<()>();
     let router = Router::new(Arc::new(Bearer::new(Vec::new())))
@@ -88,7 +88,7 @@ fn ask_until_let_in(address: SocketAddr) {
 
 #[test]
 fn one_connection_too_many_is_turned_away_and_harms_nobody() {
-    let admission = Admission {
+    let admission = ConnectionLimits {
         total: 2,
         per_address: 10,
     };
@@ -105,7 +105,7 @@ fn one_connection_too_many_is_turned_away_and_harms_nobody() {
 /// Silent connections would hold every place for more than a minute.
 #[test]
 fn idle_connections_give_way_when_places_run_out_and_busy_ones_do_not() {
-    let admission = Admission {
+    let admission = ConnectionLimits {
         total: 8,
         per_address: 8,
     };
@@ -122,7 +122,7 @@ fn idle_connections_give_way_when_places_run_out_and_busy_ones_do_not() {
 
 #[test]
 fn a_request_that_panics_takes_only_its_own_connection_with_it() {
-    let admission = Admission {
+    let admission = ConnectionLimits {
         total: 2,
         per_address: 2,
     };
@@ -143,7 +143,7 @@ fn a_request_that_panics_takes_only_its_own_connection_with_it() {
 
 #[test]
 fn the_end_waits_for_what_is_being_answered_and_for_nothing_else() {
-    let server = serve(Admission::default(), Duration::from_secs(60));
+    let server = serve(ConnectionLimits::default(), Duration::from_secs(60));
     let mut idle = connect(server.address);
     assert_eq!(ask(&mut idle, HELLO).unwrap(), "204");
     let mut silent = connect(server.address);
@@ -165,7 +165,7 @@ fn the_end_waits_for_what_is_being_answered_and_for_nothing_else() {
 
 #[test]
 fn the_end_comes_at_the_deadline_whatever_is_being_answered() {
-    let server = serve(Admission::default(), wire::deadline::TICK);
+    let server = serve(ConnectionLimits::default(), wire::deadline::TICK);
     let mut slow = connect(server.address);
     slow.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();

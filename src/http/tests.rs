@@ -12,7 +12,7 @@ use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::auth::Bearer;
 use super::client::{Client, ClientError, Outgoing};
 use super::router::Router;
-use super::server::{Admission, Api, Certificates, Listener};
+use super::server::{Api, Certificates, ConnectionLimits, Listener};
 use super::{Call, Failure, Reply, sse};
 use crate::exec::{self, Stopper};
 use crate::secret::Secret;
@@ -67,7 +67,8 @@ pub(super) fn serve(tls: Option<Certificates>) -> (SocketAddr, Stopper) {
     }
     let (stopper, stop) = exec::stop();
     let service = Arc::new(Api(router()));
-    exec::spawn(listener.serve(service, Admission::default(), stop, Duration::ZERO)).detach();
+    exec::spawn(listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO))
+        .detach();
     (address, stopper)
 }
 
@@ -260,7 +261,7 @@ fn a_call_that_changes_something_leaves_one_audit_line_and_no_token() {
     let (_stopper, stop) = exec::stop();
     exec::spawn(listener.serve(
         Arc::new(Api(router)),
-        Admission::default(),
+        ConnectionLimits::default(),
         stop,
         Duration::ZERO,
     ))

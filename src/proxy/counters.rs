@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::metrics::Sheet;
+use crate::metrics::Exposition;
 use crate::sync::Mutex;
 use crate::wire::tunnel::Traffic;
 
@@ -52,7 +52,7 @@ impl Counters {
     }
 
     /// Puts all of it on a sheet.
-    pub fn write(&self, sheet: &mut Sheet) {
+    pub fn write(&self, sheet: &mut Exposition) {
         sheet.counters(
             "proxy_requests",
             "Forwarded requests by class of the answer's status",

@@ -4,15 +4,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::ask::{Asked, Fault, ask};
-use super::content;
 use super::counters::Counters;
-use super::delivery::{Broken, deliver, injector};
 use super::heads;
 use super::inject::is_document;
 use super::policy::Policy;
-use super::pool::{Pool, Upstream};
+use super::request_buffer;
+use super::response_body::{Broken, deliver, injector};
 use super::tunnel::{is_websocket, tunnel};
+use super::upstream_pool::{Pool, Upstream};
+use super::upstream_request::{Fault, ResponseStart, ask};
 use crate::http::client::Client;
 use crate::http::exchange::content_failure;
 use crate::http::reply::{Failure, Reply};
@@ -55,13 +55,13 @@ impl Proxy {
         policy: &Policy,
     ) -> Done {
         let document = policy.snippet.is_some() && heads::wants_document(&exchange.head);
-        if let Err(error) = content::check_length(exchange.head.framing) {
+        if let Err(error) = request_buffer::check_length(exchange.head.framing) {
             return self.refuse_content(exchange, &error).await;
         }
         if exchange.head.expects_continue {
             Box::pin(exchange.go_on()).await;
         }
-        let content = match content::gather(&mut exchange).await {
+        let content = match request_buffer::gather(&mut exchange).await {
             Ok(content) => content,
             Err(error) => return self.refuse_content(exchange, &error).await,
         };
@@ -90,11 +90,11 @@ impl Proxy {
     async fn answer(
         &self,
         mut exchange: Exchange,
-        asked: Asked,
+        asked: ResponseStart,
         upstream: &Upstream,
         policy: &Policy,
     ) -> Done {
-        let Asked {
+        let ResponseStart {
             mut leg,
             answer,
             is_whole,

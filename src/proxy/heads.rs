@@ -1,8 +1,8 @@
 //! Heads as they go on: built anew from the parsed model, with what the proxy knows better.
 
-use super::fields::{cookies, limited_by_connection, passes_downstream, passes_upstream};
+use super::headers::{cookies, limited_by_connection, passes_downstream, passes_upstream};
 use super::policy::Policy;
-use super::pool::Upstream;
+use super::upstream_pool::Upstream;
 use crate::http::{Exchange, codec};
 use crate::wire::digits;
 use crate::wire::fields::write_line;

@@ -5,22 +5,22 @@
 //! never passes. HTML documents may get a snippet right after `<head>`; a WebSocket upgrade
 //! becomes a tunnel.
 
-mod ask;
-mod content;
 pub mod counters;
-mod delivery;
-pub mod fields;
 pub mod forward;
+pub mod headers;
 mod heads;
 pub mod inject;
 pub mod origin_guard;
 pub mod policy;
-pub mod pool;
+mod request_body;
+mod request_buffer;
+mod response_body;
 #[cfg(test)]
 mod tests;
 mod tunnel;
-mod upload;
+pub mod upstream_pool;
+mod upstream_request;
 
 pub use forward::Proxy;
 pub use policy::{Pass, Policy};
-pub use pool::Upstream;
+pub use upstream_pool::Upstream;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::heads;
 use super::policy::Policy;
-use super::pool::Leg;
+use super::upstream_pool::UpstreamConn;
 use crate::http::exchange::STALL;
 use crate::http::{Done, Exchange, Rest};
 use crate::wire::ResponseHead;
@@ -20,7 +20,7 @@ pub(super) fn is_websocket(answer: &ResponseHead) -> bool {
 /// Tells the client and goes on as a tunnel.
 pub(super) async fn tunnel(
     mut exchange: Exchange,
-    leg: Leg,
+    leg: UpstreamConn,
     answer: ResponseHead,
     policy: &Policy,
     counters: &Arc<Counters>,

@@ -326,7 +326,7 @@ async fn send(to: &Destination, client: &Client, text: &[u8]) -> Result<(), Refu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::server::{Admission, Api, Listener};
+    use crate::http::server::{Api, ConnectionLimits, Listener};
     use crate::http::{Call, Failure, Handler, Reply};
     use crate::tls::Trust;
     use std::sync::{Arc, Mutex};
@@ -370,8 +370,13 @@ mod tests {
         drop((outbox, first_stop));
         let service = Arc::new(Api(Service(Mutex::default(), Mutex::new(1))));
         let (_serving, stop) = exec::stop();
-        exec::spawn(listener.serve(service.clone(), Admission::default(), stop, Duration::ZERO))
-            .detach();
+        exec::spawn(listener.serve(
+            service.clone(),
+            ConnectionLimits::default(),
+            stop,
+            Duration::ZERO,
+        ))
+        .detach();
         let (_second_stop, stop) = exec::stop();
         let outbox = Outbox::open(dir.clone(), destination(at), client, "nps", stop);
         exec::block_on(outbox.put(&"three")).unwrap();

@@ -7,13 +7,13 @@
 //! and no file of the session is left.
 
 mod ending;
-mod presence;
+mod io;
 mod probes;
-mod running;
-mod words;
+mod restart;
+mod viewers;
 
 #[cfg(test)]
-mod histories;
+mod proptests;
 #[cfg(test)]
 mod tests;
 
@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 use crate::protocol::{EndReason, Phase, Status};
 
 use ending::Ending;
-use presence::Presence;
-use probes::Probes;
-pub use words::{
-    Action, Failure, Input, Limits, Notice, ProbeNumber, Run, Snapshot, Summary, ViewerId,
+pub use io::{
+    Action, Failure, Incarnation, Input, Limits, Notice, ProbeNumber, Snapshot, Summary, ViewerId,
 };
+use probes::Probes;
+use viewers::ViewerTracker;
 
 /// Longest wait for a body's first answer: a caller learns of a dead body within 5 s.
 const REACH_TIMEOUT: Duration = Duration::from_millis(4_500);
@@ -78,17 +78,17 @@ pub struct Lifecycle {
     start_by: Instant,
     /// When the stage has taken too long, or has to ask again.
     stage_until: Option<Instant>,
-    run: Run,
+    run: Incarnation,
     /// Whether a process of `run` may exist.
     tree_stands: bool,
     workspace_stands: bool,
     restarts: u32,
     probe_at: Option<Instant>,
     probes: Probes,
-    presence: Presence,
+    presence: ViewerTracker,
     body_touched: bool,
     /// The run that was started with a kept identity. A start that fails so is tried once without.
-    seeded: Option<Run>,
+    seeded: Option<Incarnation>,
     stream_path: Option<String>,
     /// Whether the stream could ever be watched; from then on a dead process is a restart.
     is_ready_once: bool,
@@ -97,7 +97,7 @@ pub struct Lifecycle {
     ending: Option<Ending>,
     /// When the caller was here last.
     observed: Instant,
-    seen: Option<(Status, Option<Phase>, u32, Run)>,
+    seen: Option<(Status, Option<Phase>, u32, Incarnation)>,
     out: Vec<Action>,
 }
 
@@ -153,7 +153,7 @@ impl Lifecycle {
             restarts: kept.restarts,
             probe_at: None,
             probes: Probes::default(),
-            presence: Presence::new(kept.was_connected, kept.disconnect_count),
+            presence: ViewerTracker::new(kept.was_connected, kept.disconnect_count),
             body_touched: kept.body_touched,
             seeded: None,
             stream_path: kept.stream_path,

@@ -9,11 +9,11 @@ use rustix::process::Signal;
 
 use super::cgroup::Limits;
 use super::ledger::{Entry, Ledger};
-use super::orphans;
+use super::output_log::{self, LOG_FILE};
 use super::processes::{self, Identity};
-use super::running::{Exit, Running};
-use super::session_log::{self, LOG_FILE};
-use super::supervisor::{AdoptError, SpawnError, Supervisor};
+use super::recovery;
+use super::spawner::{AdoptError, SpawnError, Spawner};
+use super::stream_process::{Exit, StreamProcess};
 use super::testing::{self, Scratch, Stray};
 use super::workspace::{SessionsDir, Workspace};
 use crate::ids::SessionId;
@@ -22,8 +22,8 @@ use crate::{clock, exec};
 const LOG_MAX: u64 = 64 * 1024;
 
 /// With process groups, and with cgroups where the machine has them.
-fn supervisors() -> Vec<Supervisor> {
-    let with = |cgroups| Supervisor::with(cgroups, Limits::default(), LOG_MAX);
+fn supervisors() -> Vec<Spawner> {
+    let with = |cgroups| Spawner::with(cgroups, Limits::default(), LOG_MAX);
     let cgroups = testing::cgroups().map(|c| with(Some(c)));
     [Some(with(None)), cgroups].into_iter().flatten().collect()
 }
@@ -33,7 +33,7 @@ fn workspace(sessions: &SessionsDir) -> Workspace {
 }
 
 /// A scratch directory with a script that runs in a workspace of it.
-fn started(supervisor: &Supervisor, scratch: &Scratch, body: &str) -> (Running, Workspace) {
+fn started(supervisor: &Spawner, scratch: &Scratch, body: &str) -> (StreamProcess, Workspace) {
     let workspace = workspace(&scratch.sessions());
     let running = exec::block_on(supervisor.spawn(&scratch.program(body), &workspace)).unwrap();
     (running, workspace)
@@ -43,7 +43,7 @@ fn soon() -> Instant {
     clock::now() + Duration::from_secs(10)
 }
 
-fn end(running: &Running) -> super::running::Ended {
+fn end(running: &StreamProcess) -> super::stream_process::Ended {
     let ended = exec::block_on(running.end(soon()));
     assert!(ended.left.is_empty(), "left: {:?}", ended.left);
     assert!(
@@ -67,7 +67,7 @@ fn pid_in(workspace: &Workspace, name: &str) -> Identity {
     found.unwrap()
 }
 
-fn entry_of(running: &Running, workspace: &Workspace) -> Entry {
+fn entry_of(running: &StreamProcess, workspace: &Workspace) -> Entry {
     let path = workspace.path().to_owned();
     let id = workspace.id().clone();
     let mut entry = Entry::new(id, 8_080, (40_000, 40_019), path, [10, 0, 0, 5].into());
@@ -111,7 +111,7 @@ fn a_process_starts_inside_its_cgroup_as_leader_of_its_group() {
     let Some(cgroups) = testing::cgroups() else {
         return;
     };
-    let supervisor = Supervisor::with(Some(cgroups), Limits::default(), LOG_MAX);
+    let supervisor = Spawner::with(Some(cgroups), Limits::default(), LOG_MAX);
     let scratch = Scratch::new();
     let body = "grep ^0:: /proc/self/cgroup > group; echo $$ > pid; exec sleep 300";
     let (running, workspace) = started(&supervisor, &scratch, body);
@@ -136,7 +136,7 @@ fn an_end_that_was_asked_for_is_clean_when_the_program_obeys() {
         pid_in(&workspace, "ready");
         let ended = end(&running);
         assert_eq!(ended.exit, Some(Exit::Code(3)));
-        assert_eq!(session_log::tail(workspace.path(), 100), "bye\n");
+        assert_eq!(output_log::tail(workspace.path(), 100), "bye\n");
         assert_eq!(end(&running), ended);
         assert_eq!(
             Identity::of(running.pid()),
@@ -186,7 +186,7 @@ fn a_cgroup_ends_even_what_has_hidden_from_every_search() {
     let Some(cgroups) = testing::cgroups() else {
         return;
     };
-    let supervisor = Supervisor::with(Some(cgroups), Limits::default(), LOG_MAX);
+    let supervisor = Spawner::with(Some(cgroups), Limits::default(), LOG_MAX);
     let scratch = Scratch::new();
     let hidden = "setsid env -i W=$PWD sh -c 'exec 9>$W/deep; unset W; cd /; echo $$ >&9; exec env -i sleep 300' >/dev/null 2>&1 & exit 0";
     let (running, workspace) = started(&supervisor, &scratch, hidden);
@@ -233,7 +233,7 @@ fn endless_output_neither_blocks_the_process_nor_fills_the_disk() {
         end(&running);
         let size = fs::metadata(workspace.path().join(LOG_FILE)).unwrap().len();
         assert!((LOG_MAX..LOG_MAX + 200).contains(&size), "{size}");
-        let tail = session_log::tail(workspace.path(), 80);
+        let tail = output_log::tail(workspace.path(), 80);
         assert!(tail.contains("log_max_bytes=65536 reached"), "{tail}");
     }
 }
@@ -271,7 +271,7 @@ fn a_session_restarts_in_place() {
             exec::block_on(running.exited());
             end(&running);
         }
-        assert_eq!(session_log::tail(workspace.path(), 100), "run\nrun\nrun\n");
+        assert_eq!(output_log::tail(workspace.path(), 100), "run\nrun\nrun\n");
     }
 }
 
@@ -290,14 +290,14 @@ fn a_new_worker_adopts_what_still_runs() {
         fs::write(workspace.path().join("say"), "").unwrap();
         pid_in(&workspace, "said");
 
-        let survey = orphans::survey(ledger.entries().unwrap().entries);
+        let survey = recovery::survey(ledger.entries().unwrap().entries);
         assert!(survey.dead.is_empty());
         let entry = &survey.adoptable[0];
         let second = exec::block_on(supervisor.adopt(entry)).unwrap();
         let ended = end(&second);
         assert_eq!(ended.exit, Some(Exit::Unknown));
         assert!(!second.identity().is_alive());
-        assert_eq!(session_log::tail(workspace.path(), 100), "before\nafter\n");
+        assert_eq!(output_log::tail(workspace.path(), 100), "before\nafter\n");
         let error = exec::block_on(supervisor.adopt(entry)).unwrap_err();
         assert!(matches!(error, AdoptError::Gone));
     }
@@ -337,8 +337,8 @@ fn a_strangers_process_is_never_adopted_or_killed() {
     let supervisor = &supervisors()[0];
     let error = exec::block_on(supervisor.adopt(&entry)).unwrap_err();
     assert!(matches!(error, AdoptError::Gone));
-    let survey = orphans::survey(vec![entry]);
-    let reaped = exec::block_on(orphans::reap(&survey.dead[0], &sessions, None));
+    let survey = recovery::survey(vec![entry]);
+    let reaped = exec::block_on(recovery::reap(&survey.dead[0], &sessions, None));
     assert_eq!((reaped.killed, reaped.is_clean), (0, true));
     assert!(process.unwrap().is_alive());
     assert!(!workspace.path().exists());
@@ -361,15 +361,15 @@ fn what_a_dead_worker_left_is_reaped() {
         let (third, kept) = started(&supervisor, &scratch, "exec sleep 300");
         let alive = entry_of(&third, &kept);
 
-        let survey = orphans::survey(vec![entry, alive]);
+        let survey = recovery::survey(vec![entry, alive]);
         assert_eq!((survey.adoptable.len(), survey.dead.len()), (1, 1));
-        let reaped = orphans::reap(&survey.dead[0], &sessions, supervisor.cgroups());
+        let reaped = recovery::reap(&survey.dead[0], &sessions, supervisor.cgroups());
         assert!(exec::block_on(reaped).is_clean);
         assert!(!streamer.is_alive() && !dead.path().exists());
         assert!(!first.cgroup().is_some_and(Path::exists));
 
         let known: HashSet<SessionId> = survey.adoptable.iter().map(|e| e.id.clone()).collect();
-        let swept = orphans::sweep(&sessions, &known, supervisor.cgroups());
+        let swept = recovery::sweep(&sessions, &known, supervisor.cgroups());
         let swept = exec::block_on(swept);
         assert_eq!(swept.len(), 1);
         assert_eq!((&swept[0].id, swept[0].is_clean), (lost.id(), true));
@@ -391,8 +391,8 @@ fn a_process_of_another_start_of_the_machine_is_a_strangers() {
     // Its pid and its start time, counted from another start.
     entry.process = Identity::of(stranger.pid());
     entry.boot = Some("another".to_owned());
-    let survey = orphans::survey(vec![entry]);
-    let reaped = exec::block_on(orphans::reap(&survey.dead[0], &sessions, None));
+    let survey = recovery::survey(vec![entry]);
+    let reaped = exec::block_on(recovery::reap(&survey.dead[0], &sessions, None));
     assert!(reaped.is_clean && reaped.killed == 0);
     assert!(is_alive(&stranger) && !workspace.path().exists());
 }

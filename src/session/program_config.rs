@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use self::data::USER_ROLE;
-use super::program::{Generation, Program};
+use super::stream_program::{Generation, Program};
 use crate::ids::SessionId;
 use crate::secret::Secret;
 

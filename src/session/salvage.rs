@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::cgroup::Cgroups;
 use super::ledger::Entry;
+use super::process_tree::Tree;
 use super::processes;
-use super::tree::Tree;
 use super::workspace::SessionsDir;
 
 /// Largest file of a stream program that is read: some hosts and users are below 100 KiB.

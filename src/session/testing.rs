@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::cgroup::Cgroups;
-use super::program::{Generation, Program};
 use super::program_config::{IceServer, Reach, Settings};
+use super::stream_program::{Generation, Program};
 use super::workspace::SessionsDir;
 use crate::ids::SessionId;
 use crate::secret::Secret;

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::private_dir::{self, DirError};
-use super::program::Program;
 use super::program_config::Settings;
+use super::stream_program::Program;
 use crate::ids::SessionId;
 
 /// Names the worker's state directory.
@@ -236,7 +236,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
-    use crate::session::program::Generation;
+    use crate::session::stream_program::Generation;
     use crate::session::testing::{self, Scratch};
 
     fn program(scratch: &Scratch, generation: Generation) -> Program {

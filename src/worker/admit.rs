@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Worker;
 use super::driver::Driver;
-use super::live::{Birth, Live, Place, Wish, snippet};
-use super::steps::{Stage, program_user};
+use super::effects::{StepContext, program_user};
+use super::session_handle::{Birth, Place, SessionHandle, SessionRequest, snippet};
 use crate::body::experience::Launch;
 use crate::body::sunshine::Credentials;
 use crate::clock;
@@ -92,7 +92,7 @@ async fn admit(
     worker: &Arc<Worker>,
     request: CreateSession,
     call: &Call,
-) -> Result<Arc<Live>, Failure> {
+) -> Result<Arc<SessionHandle>, Failure> {
     worker.refusal().map_or(Ok(()), |why| Err(refused(why)))?;
     let mut wish = wish(worker, request)?;
     let credentials = Credentials::new(wish.user.clone(), wish.password.clone()).map_err(|e| {
@@ -129,9 +129,9 @@ async fn admit(
     let settings = &worker.settings;
     let tag = snippet(&id, &wish, settings);
     let place = Place::new(slot, worker.sessions_dir.of(&id));
-    let (live, inbox) = Live::new(id, wish, place, program_user(), tag, Birth::now());
+    let (live, inbox) = SessionHandle::new(id, wish, place, program_user(), tag, Birth::now());
     let life = Lifecycle::new(clock::now(), settings.life);
-    let mut driver = Driver::new(worker, &live, life, Stage::new(Some(body.clone())));
+    let mut driver = Driver::new(worker, &live, life, StepContext::new(Some(body.clone())));
     driver
         .begin_ledger()
         .await
@@ -156,7 +156,7 @@ fn refused(why: &'static str) -> Failure {
     Failure::new(503, "draining", why).retry_after(FULL_RETRY)
 }
 
-fn wish(worker: &Worker, request: CreateSession) -> Result<Wish, Failure> {
+fn wish(worker: &Worker, request: CreateSession) -> Result<SessionRequest, Failure> {
     for (field, value, max) in [
         ("sunshine_user", &request.sunshine_user, TEXT_MAX),
         ("sunshine_pass", &request.sunshine_pass, TEXT_MAX),
@@ -190,7 +190,7 @@ fn wish(worker: &Worker, request: CreateSession) -> Result<Wish, Failure> {
     let password = password.or_else(|| settings.sunshine_password.clone());
     let password = password.ok_or_else(|| missing("sunshine_pass", "sunshine.password"))?;
     let launch = launch_of(&request);
-    Ok(Wish {
+    Ok(SessionRequest {
         request,
         user,
         password,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::admit::launch_of;
 use super::driver::Driver;
-use super::live::{Birth, Live, Place, Wish, snippet};
-use super::steps::{self, Stage};
-use super::{Worker, ice};
+use super::effects::{self, StepContext};
+use super::session_handle::{Birth, Place, SessionHandle, SessionRequest, snippet};
+use super::{Worker, ice_servers};
 use crate::body::experience::Launch;
 use crate::body::sunshine::Credentials;
-use crate::body::{Body, Traces};
+use crate::body::{Body, CleanupRecord};
 use crate::clock::{self, Mark};
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, EndReason};
@@ -19,7 +19,7 @@ use crate::secret::Secret;
 use crate::session::ledger::{Entry, Listed};
 use crate::session::lifecycle::{Lifecycle, Snapshot};
 use crate::session::workspace::Workspace;
-use crate::session::{orphans, processes, salvage};
+use crate::session::{processes, recovery, salvage};
 
 /// Reads the ledger and goes through it; a `[cleanup]` line for each session.
 pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
@@ -41,7 +41,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
         for entry in entries.iter_mut().chain(&mut broken) {
             salvage::complete(entry, &sessions, cgroups.as_ref());
         }
-        (orphans::survey(entries), orphans::survey(broken))
+        (recovery::survey(entries), recovery::survey(broken))
     })
     .await;
     let mut known: HashSet<SessionId> = HashSet::new();
@@ -68,7 +68,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
         log::error!(target: "cleanup", "{error}; nothing else of an earlier process is ended");
         return worker.shortages.ledger_unread(&error.to_string());
     }
-    orphans::sweep(&worker.sessions_dir, &known, worker.supervisor.cgroups()).await;
+    recovery::sweep(&worker.sessions_dir, &known, worker.supervisor.cgroups()).await;
 }
 
 /// Ends a session whose entry makes no sense like any other that ends, as far as it is known: its
@@ -79,7 +79,7 @@ async fn end(worker: &Arc<Worker>, entry: &Entry) {
     let mut entry = entry.clone();
     let mut life: Snapshot = entry.kept("life").unwrap_or_else(unknown_life);
     life.end_reason.get_or_insert(EndReason::ProcessExited);
-    let mut traces: Traces = entry.kept("traces").unwrap_or_default();
+    let mut traces: CleanupRecord = entry.kept("traces").unwrap_or_default();
     traces.streamed |= streams;
     let kept = [
         ("life", serde_json::to_value(life)),
@@ -154,7 +154,7 @@ fn request_of(entry: &Entry) -> Result<CreateSession, String> {
 /// Ends a session whose process is dead like any other that ends, so that the body is left and
 /// the record is made; what its tree left is killed first.
 async fn reap(worker: &Arc<Worker>, entry: &Entry) {
-    orphans::reap(entry, &worker.sessions_dir, worker.supervisor.cgroups()).await;
+    recovery::reap(entry, &worker.sessions_dir, worker.supervisor.cgroups()).await;
     if let Err(why) = adopt(worker, entry, false).await {
         log::warn!(target: "cleanup", "session {} is gone without a record: {why}", entry.id);
         let (ledger, id) = (worker.ledger.clone(), entry.id.clone());
@@ -181,8 +181,8 @@ fn birth(entry: &Entry) -> Birth {
 
 /// The stream program asks for ICE servers anew for every stream: they are those of today's
 /// configuration.
-async fn refresh(worker: &Arc<Worker>, live: &Arc<Live>) {
-    let Some((_, files)) = ice::script(worker, live) else {
+async fn refresh(worker: &Arc<Worker>, live: &Arc<SessionHandle>) {
+    let Some((_, files)) = ice_servers::script(worker, live) else {
         return;
     };
     let workspace = live.workspace.clone();
@@ -198,7 +198,7 @@ async fn refresh(worker: &Arc<Worker>, live: &Arc<Live>) {
 async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<(), String> {
     let snapshot = life_of(entry, is_alive);
     let request = request_of(entry)?;
-    let mut traces: Traces = entry.kept("traces").unwrap_or_default();
+    let mut traces: CleanupRecord = entry.kept("traces").unwrap_or_default();
     traces.client = traces.client.or_else(|| entry.pairing_name.clone());
     if traces.launch.is_none() {
         traces.launch = launch_of(&request).map(|launch| Launch {
@@ -235,7 +235,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
                 .unwrap_or_else(|| Secret::new("")),
         ),
     };
-    let wish = Wish {
+    let wish = SessionRequest {
         request,
         user,
         password,
@@ -246,7 +246,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         .and_then(|c| worker.bodies.body(entry.body_ip, c).ok());
     let tag = snippet(&entry.id, &wish, settings);
     let run = snapshot.run;
-    let (live, inbox) = Live::new(
+    let (live, inbox) = SessionHandle::new(
         entry.id.clone(),
         wish,
         place,
@@ -276,12 +276,12 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         );
         live.set_running(Some(Arc::clone(&running)));
         refresh(worker, &live).await;
-        steps::watch(&live, running, run);
+        effects::watch(&live, running, run);
     }
     let life = Lifecycle::adopted(clock::now(), live.age(), settings.life, snapshot);
     // Nobody is to see it start again.
     live.show(live.look(&life.0));
     worker.roster.add(&live);
-    Driver::new(worker, &live, life, Stage::new(body)).start(inbox);
+    Driver::new(worker, &live, life, StepContext::new(body)).start(inbox);
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Worker, admit, health, metrics};
 use crate::clock;
 use crate::http::auth::Bearer;
-use crate::http::role::{Role, bind, common};
+use crate::http::common_routes::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
 use crate::protocol::{EndReason, Health};
@@ -112,13 +112,13 @@ async fn delete(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Wish {
+struct SessionRequest {
     deadline: Option<String>,
 }
 
 async fn drain(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
-    let wish: Wish = if call.body.is_empty() {
-        Wish::default()
+    let wish: SessionRequest = if call.body.is_empty() {
+        SessionRequest::default()
     } else {
         call.json()?
     };

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::live::{Live, policy};
+use super::session_handle::{SessionHandle, policy};
 use super::{Worker, api};
-use crate::body::program::USER_HEADER;
+use crate::body::stream_api::USER_HEADER;
 use crate::http::exchange::{API_BODY_MAX, BROWSER_BODY_MAX};
 use crate::http::router::Router;
 use crate::http::server::Service;
@@ -141,7 +141,12 @@ fn is_browser(exchange: &Exchange) -> bool {
 }
 
 impl Front {
-    async fn stream_page(&self, exchange: Exchange, live: &Arc<Live>, inner: &str) -> Done {
+    async fn stream_page(
+        &self,
+        exchange: Exchange,
+        live: &Arc<SessionHandle>,
+        inner: &str,
+    ) -> Done {
         let shown = live.shown();
         if shown.status == Status::Ending || shown.status == Status::Ended {
             return self

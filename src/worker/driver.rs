@@ -8,15 +8,15 @@ use smol::Task;
 use smol::channel::Receiver;
 
 use super::Worker;
-use super::live::{Live, Shown, ended};
-use super::scribe::{Scribe, ScribeError};
+use super::effects::{self, StepContext};
+use super::ledger_writer::{LedgerWriteError, LedgerWriter};
+use super::session_handle::{SessionHandle, Shown, ended};
 use super::shortage::DISK_RETRY;
-use super::steps::{self, Stage};
 use crate::exec::Stopper;
 use crate::http::sse::Event;
 use crate::protocol::{EndReason, Phase, Status};
 use crate::session::ledger::{Credentials, Entry};
-use crate::session::lifecycle::{Action, Input, Lifecycle, Notice, Run, Summary};
+use crate::session::lifecycle::{Action, Incarnation, Input, Lifecycle, Notice, Summary};
 use crate::{clock, exec, records};
 
 /// How long the record of a session waits for a rating from a page that was open at its end.
@@ -25,12 +25,12 @@ const RATING_WINDOW: Duration = Duration::from_secs(10);
 /// One session's driver.
 pub(super) struct Driver {
     worker: Arc<Worker>,
-    live: Arc<Live>,
+    live: Arc<SessionHandle>,
     life: Lifecycle,
     /// What the lifecycle asked for at its beginning.
     actions: Vec<Action>,
-    scribe: Scribe,
-    stage: Stage,
+    scribe: LedgerWriter,
+    stage: StepContext,
     /// The step under way; dropping it cancels it.
     step: Option<Task<()>>,
     /// Ends the pairing under way, which may finish a handshake.
@@ -49,16 +49,16 @@ impl Driver {
     /// A driver of that session; nothing is done yet.
     pub(super) fn new(
         worker: &Arc<Worker>,
-        live: &Arc<Live>,
+        live: &Arc<SessionHandle>,
         (life, actions): (Lifecycle, Vec<Action>),
-        stage: Stage,
+        stage: StepContext,
     ) -> Self {
         Self {
             worker: Arc::clone(worker),
             live: Arc::clone(live),
             life,
             actions,
-            scribe: Scribe::of(worker.ledger.clone(), live.id.clone()),
+            scribe: LedgerWriter::of(worker.ledger.clone(), live.id.clone()),
             stage,
             step: None,
             pairing: None,
@@ -73,7 +73,7 @@ impl Driver {
     ///
     /// # Errors
     /// When the session must not begin; no entry of it stays.
-    pub(super) async fn begin_ledger(&mut self) -> Result<(), ScribeError> {
+    pub(super) async fn begin_ledger(&mut self) -> Result<(), LedgerWriteError> {
         let shown = self.live.look(&self.life);
         let written = self.scribe.write(self.entry(&shown)).await;
         if let Err(error) = &written {
@@ -154,31 +154,31 @@ impl Driver {
                 self.time();
                 self.publish().await?;
             }
-            Action::ReachBody => self.step(steps::reach(worker, live, self.stage.clone())),
+            Action::ReachBody => self.step(effects::reach(worker, live, self.stage.clone())),
             Action::Spawn(run) => {
                 self.step = None;
                 // Nothing cancels a start half-way: whoever ends it waits for it.
-                exec::spawn(steps::spawn(worker, live, self.stage.clone(), run)).detach();
+                exec::spawn(effects::spawn(worker, live, self.stage.clone(), run)).detach();
             }
-            Action::AwaitProgram(run) => self.step(steps::await_program(live, run)),
+            Action::AwaitProgram(run) => self.step(effects::await_program(live, run)),
             Action::PairBody(run) => {
                 self.step = None;
                 let (stopper, stop) = exec::stop();
                 self.pairing = Some(stopper);
-                exec::spawn(steps::pair(worker, live, self.stage.clone(), run, stop)).detach();
+                exec::spawn(effects::pair(worker, live, self.stage.clone(), run, stop)).detach();
             }
             Action::ProbeProgram(run, probe) => {
-                exec::spawn(steps::probe(live, run, probe)).detach();
+                exec::spawn(effects::probe(live, run, probe)).detach();
             }
             Action::KillTree(run) => self.kill(run),
             Action::LeaveBody => {
                 // A pairing in flight is told to end; leaving itself nothing cancels.
                 self.step = None;
                 self.pairing = None;
-                exec::spawn(steps::leave(worker, live, self.stage.clone())).detach();
+                exec::spawn(effects::leave(worker, live, self.stage.clone())).detach();
             }
             Action::RemoveWorkspace => {
-                exec::spawn(steps::remove_workspace(live)).detach();
+                exec::spawn(effects::remove_workspace(live)).detach();
             }
             Action::NotifyPage(notice) => self.notify(notice),
             Action::Record(summary) => self.record(&summary).await,
@@ -192,12 +192,12 @@ impl Driver {
         self.step = Some(exec::spawn(step));
     }
 
-    fn kill(&mut self, run: Run) {
+    fn kill(&mut self, run: Incarnation) {
         self.step = None;
         self.pairing = None;
         self.live.abandon(run);
         let (worker, live) = (Arc::clone(&self.worker), Arc::clone(&self.live));
-        exec::spawn(steps::kill(worker, live, self.stage.clone(), run)).detach();
+        exec::spawn(effects::kill(worker, live, self.stage.clone(), run)).detach();
     }
 
     /// Measures the phases of the first start; an adopted session has none.
@@ -432,8 +432,8 @@ impl Driver {
 /// makes the record anew. There are few such tasks: without room on the disk no session is admitted.
 fn keep_trying(
     worker: &Arc<Worker>,
-    live: &Arc<Live>,
-    scribe: Scribe,
+    live: &Arc<SessionHandle>,
+    scribe: LedgerWriter,
     record: Option<records::nps::Record>,
 ) {
     let (worker, live) = (Arc::clone(worker), Arc::clone(live));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Worker, health};
 use crate::clock;
 use crate::http::Reply;
-use crate::metrics::{CONTENT_TYPE, Counts, Sheet, Spans, tally};
+use crate::metrics::{CONTENT_TYPE, CounterVec, Exposition, HistogramVec, tally};
 use crate::protocol::{EndReason, PageStats, Phase, Status, VERSION};
 
 /// States that hold a slot.
@@ -18,22 +18,22 @@ const CANDIDATES: [&str; 5] = ["relay", "host", "srflx", "prflx", "other"];
 /// What is counted where it happens.
 #[derive(Debug)]
 pub(super) struct Counters {
-    starts: Spans,
-    ends: Counts,
-    heartbeats: Counts,
+    starts: HistogramVec,
+    ends: CounterVec,
+    heartbeats: CounterVec,
     turn_minted: AtomicU64,
-    trips: Spans,
+    trips: HistogramVec,
 }
 
 impl Default for Counters {
     fn default() -> Self {
         let reasons = EndReason::ALL.map(EndReason::slug);
         Self {
-            starts: Spans::of_starts("phase"),
-            ends: Counts::by("reason", &reasons),
-            heartbeats: Counts::by("result", &["ok", "failed"]),
+            starts: HistogramVec::of_starts("phase"),
+            ends: CounterVec::by("reason", &reasons),
+            heartbeats: CounterVec::by("result", &["ok", "failed"]),
             turn_minted: AtomicU64::new(0),
-            trips: Spans::of_trips("candidate_type"),
+            trips: HistogramVec::of_trips("candidate_type"),
         }
     }
 }
@@ -88,7 +88,7 @@ fn candidate(stats: &PageStats) -> &'static str {
 /// `GET /metrics`.
 pub(super) fn metrics(worker: &Arc<Worker>) -> Reply {
     let uptime = clock::now().saturating_duration_since(worker.started);
-    let mut sheet = Sheet::new("worker", VERSION, uptime);
+    let mut sheet = Exposition::new("worker", VERSION, uptime);
     let views = worker.roster.views();
     let open = |status: Status| status != Status::Ended;
     let states = views.iter().filter(|v| open(v.status));
@@ -146,7 +146,7 @@ pub(super) fn metrics(worker: &Arc<Worker>) -> Reply {
     Reply::text(200, CONTENT_TYPE, sheet.text())
 }
 
-fn microphones(sheet: &mut Sheet, worker: &Worker) {
+fn microphones(sheet: &mut Exposition, worker: &Worker) {
     sheet.gauge("mics", "Microphones that are on", worker.mics.on() as f64);
     let total = worker.mics.total();
     sheet.counters(

@@ -10,18 +10,18 @@ mod adopt;
 mod api;
 mod browser;
 mod driver;
+mod effects;
 mod health;
 mod heartbeat;
-pub mod ice;
-mod live;
-mod machine;
+pub mod ice_servers;
+mod interface_cache;
+mod ledger_writer;
 mod metrics;
-mod roster;
-mod scribe;
+mod pairing_gc;
+mod session_handle;
+mod session_table;
 mod settings;
 mod shortage;
-mod steps;
-mod tidy;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock, Weak};
@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::exec::{self, Stop};
 use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
-use crate::http::hub::Hub;
+use crate::http::event_bus::EventBus;
 use crate::http::keyed::Keyed;
 use crate::http::server::Service;
 use crate::ids::{self, SessionId};
@@ -49,17 +49,17 @@ use crate::records::outbox::Destination;
 use crate::session::ledger::{Ledger, LedgerError};
 use crate::session::lifecycle::Input;
 use crate::session::ports::{PortError, Ports};
-use crate::session::program::{Program, ProgramError};
+use crate::session::spawner::Spawner;
 use crate::session::state_lock::{LockError, StateLock};
-use crate::session::supervisor::Supervisor;
+use crate::session::stream_program::{Program, ProgramError};
 use crate::session::workspace::{SessionsDir, WorkspaceError};
 use crate::sync::Mutex;
 use crate::tls::Trust;
 
 pub use settings::body_rules;
 
-use live::Live;
-use roster::Roster;
+use session_handle::SessionHandle;
+use session_table::SessionTable;
 use settings::Settings;
 
 /// Why a worker cannot start.
@@ -104,17 +104,17 @@ struct Drain {
 #[derive(Debug)]
 pub struct Worker {
     settings: Settings,
-    roster: Roster,
+    roster: SessionTable,
     ports: Ports,
     ledger: Ledger,
     _lock: StateLock,
-    supervisor: Supervisor,
+    supervisor: Spawner,
     program: Program,
     sessions_dir: SessionsDir,
     bodies: Bodies,
     /// Which bodies were tidied.
-    tidy: tidy::Tidy,
-    machine: machine::Sight,
+    tidy: pairing_gc::Tidy,
+    machine: interface_cache::InterfaceCache,
     counters: metrics::Counters,
     shortages: shortage::Shortages,
     /// One record for each ended session, to the NPS service.
@@ -124,7 +124,7 @@ pub struct Worker {
     mics: Microphones,
     proxy: Proxy,
     client: Client,
-    hub: Hub,
+    hub: EventBus,
     audit: Arc<Audit>,
     acme: OnceLock<Acme>,
     keys: Keyed<Created>,
@@ -201,16 +201,16 @@ impl Worker {
                 }
             });
             Self {
-                roster: Roster::default(),
+                roster: SessionTable::default(),
                 ports,
                 ledger,
                 _lock: lock,
-                supervisor: Supervisor::new(settings.limits, settings.log_max_bytes),
+                supervisor: Spawner::new(settings.limits, settings.log_max_bytes),
                 bodies: Bodies::new(settings.rules.clone(), kind_of(&program)),
                 program,
                 sessions_dir,
-                tidy: tidy::Tidy::default(),
-                machine: machine::Sight::new(machine),
+                tidy: pairing_gc::Tidy::default(),
+                machine: interface_cache::InterfaceCache::new(machine),
                 counters: metrics::Counters::default(),
                 shortages: shortage::Shortages::default(),
                 outbox,
@@ -218,7 +218,7 @@ impl Worker {
                 mics,
                 proxy: Proxy::new(client.clone()),
                 client,
-                hub: Hub::default(),
+                hub: EventBus::default(),
                 audit: Arc::new(audit),
                 acme: OnceLock::new(),
                 keys: Keyed::default(),
@@ -236,8 +236,8 @@ impl Worker {
         log::info!(target: "worker", "started version={} worker_id={} process_id={}",
             crate::protocol::VERSION, worker.settings.worker_id, worker.process_id);
         adopt::adopt_or_reap(&worker).await;
-        tidy::at_start(&worker);
-        exec::spawn(crate::session::inherited::reap()).detach();
+        pairing_gc::at_start(&worker);
+        exec::spawn(crate::session::pid1_reaper::reap()).detach();
         shortage::watch(&worker, stop.clone());
         heartbeat::start(&worker, kicked, stop);
         Ok(worker)
@@ -309,7 +309,7 @@ impl Worker {
 
     /// Takes a session on, unless a drain or a stop came first: whoever orders one afterwards finds
     /// the session in the roster and tells it.
-    fn enlist(&self, live: &Arc<Live>) -> Result<(), &'static str> {
+    fn enlist(&self, live: &Arc<SessionHandle>) -> Result<(), &'static str> {
         let drain = self.drain_state();
         if let Some(why) = self.refusal_under(&drain) {
             return Err(why);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::body::networks::{Allowed, Machine};
+use crate::body::allowlist::{Allowed, Machine};
 use crate::body::{Ports as BodyPorts, Rules};
 use crate::config::{self, Auto, Config, WebServer};
 use crate::mic::{self, MicSettings};
@@ -93,7 +93,7 @@ impl Settings {
             return_url: sessions.return_url.clone(),
             web_server: match &sessions.web_server {
                 WebServer::Program(path) => path.clone(),
-                WebServer::TestCard => PathBuf::from(crate::session::program::TESTCARD),
+                WebServer::TestCard => PathBuf::from(crate::session::stream_program::TESTCARD),
             },
             life: Limits {
                 start_timeout: sessions.start_timeout,

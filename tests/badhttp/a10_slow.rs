@@ -334,7 +334,7 @@ fn a_stalled_tls_hello_is_let_go() {
 
 fn tls_listener(config: std::sync::Arc<rustls::ServerConfig>) -> SocketAddr {
     use hydraneckwebrtc::testing::http::router::Router;
-    use hydraneckwebrtc::testing::http::server::{Admission, Api, Certificates, Listener};
+    use hydraneckwebrtc::testing::http::server::{Api, Certificates, ConnectionLimits, Listener};
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let listener = listener.with_tls(Certificates::new(config));
@@ -342,6 +342,7 @@ fn tls_listener(config: std::sync::Arc<rustls::ServerConfig>) -> SocketAddr {
     // Serves until the test process ends.
     std::mem::forget(stopper);
     let service = std::sync::Arc::new(Api(Router::default()));
-    exec::spawn(listener.serve(service, Admission::default(), stop, Duration::ZERO)).detach();
+    exec::spawn(listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO))
+        .detach();
     address
 }

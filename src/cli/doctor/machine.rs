@@ -8,7 +8,7 @@ use super::Finding;
 use crate::body::interfaces;
 use crate::config::{Config, WebServer};
 use crate::http::server::listen_address;
-use crate::session::program::{Program, TESTCARD};
+use crate::session::stream_program::{Program, TESTCARD};
 use crate::{clock, descriptors};
 
 /// A peer that WireGuard has not heard for so long is gone: it shakes hands every two minutes

@@ -85,7 +85,7 @@ impl fmt::Display for Finding {
 
 /// What `doctor` is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(super) struct DoctorOptions {
     /// Look at this body too.
     pub(super) body: Option<IpAddr>,
     /// Remove this worker's pairings from it.
@@ -94,7 +94,7 @@ pub(super) struct Wish {
 }
 
 /// Runs every check that the configuration's role needs.
-pub(super) fn run(path: Option<&Path>, wish: Wish) -> ExitCode {
+pub(super) fn run(path: Option<&Path>, wish: DoctorOptions) -> ExitCode {
     // The findings say it all; the rooms' own warnings would say it twice.
     log::set_max_level(log::LevelFilter::Off);
     let findings = match Config::load(path, None) {
@@ -123,7 +123,7 @@ fn unusable(error: &ConfigError) -> Vec<Finding> {
     }
 }
 
-async fn examine(loaded: &Loaded, wish: Wish) -> Vec<Finding> {
+async fn examine(loaded: &Loaded, wish: DoctorOptions) -> Vec<Finding> {
     let config = &loaded.config;
     let is_controller = config.mode == Some(Role::Controller);
     let shown = loaded.path.as_deref().unwrap_or(Path::new("-")).display();

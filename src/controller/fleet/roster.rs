@@ -9,36 +9,36 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::rooms::{Room, Rooms, Spot};
+use super::capacity_index::{CapacityIndex, FreeCapacity, IndexEntry};
 use super::worker::Worker;
 
 /// The workers of a fleet.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     entries: BTreeMap<Arc<str>, Entry>,
-    rooms: Rooms,
+    rooms: CapacityIndex,
 }
 
 #[derive(Debug)]
 struct Entry {
     worker: Worker,
-    spot: Option<Spot>,
+    spot: Option<IndexEntry>,
     /// When it was last heard, once that turned out to be too long ago.
     silent_since: Option<Instant>,
 }
 
 impl Entry {
     /// The room that placement may use.
-    fn room(&self) -> Option<Room> {
+    fn room(&self) -> Option<FreeCapacity> {
         let worker = &self.worker;
         let is_barred = worker.is_down || worker.is_draining() || worker.shunned.is_some();
         if is_barred || self.silent_since == Some(worker.heard) {
             return None;
         }
-        Room::of(worker.taken(), worker.last.max_sessions)
+        FreeCapacity::of(worker.taken(), worker.last.max_sessions)
     }
 
-    fn find_spot(&mut self, rooms: &mut Rooms) {
+    fn find_spot(&mut self, rooms: &mut CapacityIndex) {
         let (room, district) = (self.room(), &self.worker.last.district);
         let was = self.spot.as_ref().map(|spot| (spot.room, &spot.district));
         if was == room.map(|room| (room, district)) {
@@ -49,7 +49,7 @@ impl Entry {
         }
         if let Some(room) = room {
             let district = district.clone();
-            let spot = self.spot.insert(Spot { room, district });
+            let spot = self.spot.insert(IndexEntry { room, district });
             rooms.enter(&self.worker.id, spot);
         }
     }
@@ -58,7 +58,7 @@ impl Entry {
 /// A worker that may be changed.
 pub(super) struct Held<'a> {
     entry: &'a mut Entry,
-    rooms: &'a mut Rooms,
+    rooms: &'a mut CapacityIndex,
 }
 
 impl Deref for Held<'_> {
@@ -139,7 +139,7 @@ impl Roster {
         }
     }
 
-    /// The worker where a session is to be placed: see [`Rooms::choose`]. One that has been silent
+    /// The worker where a session is to be placed: see [`CapacityIndex::choose`]. One that has been silent
     /// for `quiet` is never chosen.
     pub(super) fn choose(
         &mut self,

@@ -10,7 +10,7 @@ use crate::protocol::{EndReason, Heartbeat, SessionView, Status, WorkerStatus, W
 
 use super::FleetError;
 use super::event::{Change, FleetEvent, is_open};
-use super::seats::Seat;
+use super::reservations::PendingReservation;
 
 /// Ended sessions remembered for a worker, so that a late word does not bring one back: several
 /// times what a worker ends between two heartbeats.
@@ -74,7 +74,7 @@ pub(super) struct Worker {
     held: usize,
     /// Sessions announced, but in no heartbeat yet.
     announced: usize,
-    pub(super) seats: Vec<Seat>,
+    pub(super) seats: Vec<PendingReservation>,
 }
 
 impl Worker {

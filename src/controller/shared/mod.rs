@@ -7,15 +7,15 @@
 //! refuses what it cannot hold: nothing here is needed for a session that runs, and without the
 //! store each controller goes on from its copy and from what it hears itself.
 
-mod contact;
-mod copy;
-mod facts;
-mod follow;
-mod keys;
+mod body_lock;
+mod idempotency_keys;
 mod leases;
-mod outbox;
-mod turns;
-mod write;
+mod replica;
+mod schema;
+mod store_health;
+mod watcher;
+mod write_queue;
+mod writer;
 
 use std::collections::HashSet;
 use std::sync::MutexGuard;
@@ -33,16 +33,16 @@ use crate::sync::Mutex;
 
 use super::events;
 use super::fleet::{Change, FleetEvent};
-use contact::Contact;
-use copy::Copy;
-use facts::{EventFact, Names, SessionFact};
 use leases::Leases;
-use outbox::{Draft, Named, Outbox};
-use write::WRITERS;
+use replica::Copy;
+use schema::{EventFact, Names, SessionFact};
+use store_health::StoreHealth;
+use write_queue::{Draft, Named, Outbox};
+use writer::WRITERS;
 
-pub(in crate::controller) use copy::Tale;
-pub(in crate::controller) use follow::start;
-pub(in crate::controller) use keys::{Held, Keyed};
+pub(in crate::controller) use idempotency_keys::{Held, Keyed};
+pub(in crate::controller) use replica::StoreEvent;
+pub(in crate::controller) use watcher::start;
 
 /// Keys of one page of the whole picture; fewer when they are large.
 const PAGE: usize = 256;
@@ -61,7 +61,7 @@ pub(in crate::controller) struct Shared {
     copy: Mutex<Copy>,
     outbox: Mutex<Outbox>,
     leases: Leases,
-    contact: Contact,
+    contact: StoreHealth,
     lookups: smol::lock::Semaphore,
     kick: Sender<()>,
     kicked: Receiver<()>,
@@ -84,7 +84,7 @@ impl Shared {
         config: &config::Etcd,
         me: &str,
         heartbeat_timeout: Duration,
-    ) -> Result<(Self, Vec<Tale>), EtcdError> {
+    ) -> Result<(Self, Vec<StoreEvent>), EtcdError> {
         let names = Names::under(&config.prefix);
         let (kick, kicked) = bounded(WRITERS);
         let shared = Self {
@@ -94,7 +94,7 @@ impl Shared {
             me: me.to_owned(),
             outbox: Mutex::default(),
             leases: Leases::new(heartbeat_timeout),
-            contact: Contact::default(),
+            contact: StoreHealth::default(),
             lookups: smol::lock::Semaphore::new(LOOKUPS_MAX),
             kick,
             kicked,
@@ -187,7 +187,7 @@ impl Shared {
     pub(in crate::controller) fn news_of(&self, beat: &Heartbeat) -> Option<Heartbeat> {
         let copy = self.copy();
         let is_known = copy.worker(&beat.worker_id).0.is_some_and(|fact| {
-            fact.by == self.me && fact.heard && facts::is_old_news(&fact.beat, beat)
+            fact.by == self.me && fact.heard && schema::is_old_news(&fact.beat, beat)
         });
         (!is_known).then(|| beat.clone())
     }
@@ -243,7 +243,7 @@ impl Shared {
             name: name.to_owned(),
             data,
         };
-        (facts::event_name(event, view.as_ref(), at), fact)
+        (schema::event_name(event, view.as_ref(), at), fact)
     }
 
     fn kick(&self) {
@@ -286,7 +286,7 @@ impl Shared {
     pub(in crate::controller) async fn look_up(
         &self,
         id: &SessionId,
-    ) -> Result<Option<Tale>, Failure> {
+    ) -> Result<Option<StoreEvent>, Failure> {
         self.there()?;
         let one = self.lookups.try_acquire();
         let _one = one.ok_or_else(|| away("too many unknown sessions are asked for at once"))?;
@@ -294,7 +294,7 @@ impl Shared {
         let read = clock::by(clock::now() + LOOKUP, self.etcd.read(&key)).await;
         let read = read.map_err(|_| away("it does not answer in time"))?;
         let kv = read.map_err(|error| away(&error.to_string()))?;
-        let fact: Option<SessionFact> = kv.as_ref().and_then(facts::read);
-        Ok(fact.map(|fact| Tale::Announced(fact.worker_id, Box::new(fact.view))))
+        let fact: Option<SessionFact> = kv.as_ref().and_then(schema::read);
+        Ok(fact.map(|fact| StoreEvent::Announced(fact.worker_id, Box::new(fact.view))))
     }
 }

@@ -10,15 +10,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{DemoBody, Faults, Options};
+use crate::body::allowlist::{Allowed, Machine};
 use crate::body::identity::{Identity, Kind};
-use crate::body::networks::{Allowed, Machine};
 use crate::body::pairing::PairingError;
-use crate::body::program::Program;
+use crate::body::stream_api::Program;
 use crate::body::sunshine::Credentials;
-use crate::body::{Bodies, Body, Paired, Ports, Rules, Traces};
+use crate::body::{Bodies, Body, CleanupRecord, Paired, Ports, Rules};
 use crate::secret::Secret;
-use crate::session::program::Generation;
 use crate::session::program_config::{SEED_HOST, Seed};
+use crate::session::stream_program::Generation;
 use crate::session::testing;
 use crate::{exec, ids};
 use program::{PREFIX, StreamProgram};
@@ -112,7 +112,7 @@ impl Stage {
     }
 
     /// Pairs as a new session; the stream program lives until the end of it.
-    async fn pair(&self) -> (Traces, Result<Paired, PairingError>) {
+    async fn pair(&self) -> (CleanupRecord, Result<Paired, PairingError>) {
         let body = self.body();
         let (_double, program) = self.program(None);
         let traces = marked(body.traces(None));
@@ -138,8 +138,8 @@ impl Stage {
 }
 
 /// As the worker marks them before it pairs and launches.
-fn marked(traces: Traces) -> Traces {
-    Traces {
+fn marked(traces: CleanupRecord) -> CleanupRecord {
+    CleanupRecord {
         asked: true,
         launched: true,
         ..traces
@@ -150,7 +150,7 @@ fn marked(traces: Traces) -> Traces {
 async fn pair(
     body: &Body,
     program: &Program,
-    traces: &Traces,
+    traces: &CleanupRecord,
     seeded: Option<u32>,
     within: Duration,
 ) -> Result<Paired, PairingError> {

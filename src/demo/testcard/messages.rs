@@ -22,7 +22,7 @@ pub(super) enum ClientMessage {
     /// One step of the negotiation.
     WebRtc(Signal),
     /// The page is connected and wants pictures.
-    StartStream(Wish),
+    StartStream(StreamSettings),
 }
 
 /// How media travels.
@@ -63,7 +63,7 @@ pub(super) enum Signal {
 /// What the page asks of the stream. The clip is what it is; the wish is only logged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Wish {
+pub(super) struct StreamSettings {
     /// Kilobits a second.
     pub(super) bitrate: u32,
     /// Frames a second.

@@ -17,7 +17,7 @@ use super::settings::{self, Settings, SettingsError};
 use super::store::Store;
 use crate::exec;
 use crate::http::client::Client;
-use crate::http::server::{Admission, Listener, ServerError};
+use crate::http::server::{ConnectionLimits, Listener, ServerError};
 use crate::tls::Trust;
 
 /// How long open WebSockets hold the process up after SIGTERM, as in the original.
@@ -77,7 +77,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     })?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     let (stopper, stop) = exec::stop();
-    let admission = Admission {
+    let admission = ConnectionLimits {
         total: CONNECTIONS_MAX,
         per_address: CONNECTIONS_MAX,
     };
@@ -85,12 +85,12 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let serving = exec::spawn(listener.serve(service, admission, stop, GRACE));
     let what = format_args!("starting service: \"testcard-{bound}\", listening on: {bound}");
     say::line("INFO", "testcard", what);
-    if signals.next().await == Wish::Finish {
+    if signals.next().await == SignalRequest::Finish {
         drop(stopper);
         let finished = async {
             serving.await;
         };
-        let hurried = async { while signals.next().await != Wish::Leave {} };
+        let hurried = async { while signals.next().await != SignalRequest::Leave {} };
         smol::future::or(finished, hurried).await;
     }
     state.streamers.kill_all();
@@ -99,7 +99,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum SignalRequest {
     /// SIGTERM: finish what is open.
     Finish,
     /// SIGINT or SIGQUIT: end now.
@@ -124,16 +124,16 @@ impl Signals {
         })
     }
 
-    async fn next(&self) -> Wish {
+    async fn next(&self) -> SignalRequest {
         let wait = async |pipe: &Async<UnixStream>, wish| {
             let mut pipe = pipe;
             // A broken pipe would be the end of all signals: then leave.
             match pipe.read(&mut [0]).await {
                 Ok(1..) => wish,
-                _ => Wish::Leave,
+                _ => SignalRequest::Leave,
             }
         };
-        let leave = wait(&self.leave, Wish::Leave);
-        smol::future::or(leave, wait(&self.finish, Wish::Finish)).await
+        let leave = wait(&self.leave, SignalRequest::Leave);
+        smol::future::or(leave, wait(&self.finish, SignalRequest::Finish)).await
     }
 }

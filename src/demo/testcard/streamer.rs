@@ -19,7 +19,7 @@ use super::life::{End, Life, PeerChange};
 use super::lines;
 use super::messages::{
     Assignment, Capabilities, ClientMessage, FromStreamer, ServerMessage, Severity, Signal,
-    ToStreamer, Transport, Wish,
+    StreamSettings, ToStreamer, Transport,
 };
 use super::peer::{Peer, PeerError, PeerEvent};
 use super::{ice, say, script};
@@ -202,7 +202,7 @@ impl Streamer {
         Ok(())
     }
 
-    async fn start(&mut self, wish: &Wish) -> Result<(), PeerError> {
+    async fn start(&mut self, wish: &StreamSettings) -> Result<(), PeerError> {
         if self.peer.as_ref().is_none_or(|(peer, _)| peer.has_video()) {
             return Ok(()); // asked too early, or twice
         }

@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::store::Store;
 use crate::exec::{self, Stopper};
 use crate::http::client::{Answer, Client, Outgoing};
-use crate::http::server::{self, Admission, Listener, Service};
+use crate::http::server::{self, ConnectionLimits, Listener, Service};
 use crate::http::{Call, Failure, Handler, Reply};
 use crate::tls::Trust;
 
@@ -73,7 +73,7 @@ fn listen(service: Arc<dyn Service>) -> (u16, Stopper) {
     let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let port = listener.local_addr().unwrap().port();
     let (stopper, stop) = exec::stop();
-    let serving = listener.serve(service, Admission::default(), stop, Duration::ZERO);
+    let serving = listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO);
     exec::spawn(serving).detach();
     (port, stopper)
 }

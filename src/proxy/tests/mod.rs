@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{Policy, Proxy, Upstream};
 use crate::exec::{self, Stopper};
 use crate::http::client::Client;
-use crate::http::server::{Admission, Listener, Service};
+use crate::http::server::{ConnectionLimits, Listener, Service};
 use crate::http::{Done, Exchange};
 use crate::tls::Trust;
 
@@ -45,7 +45,8 @@ fn proxy(upstream: SocketAddr, policy: Policy) -> (SocketAddr, Stopper) {
         upstream: Upstream::Address(upstream),
         policy,
     });
-    exec::spawn(listener.serve(service, Admission::default(), stop, Duration::ZERO)).detach();
+    exec::spawn(listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO))
+        .detach();
     (address, stopper)
 }
 

@@ -235,7 +235,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::body::Traces;
+    use crate::body::CleanupRecord;
     use crate::protocol::CreateSession;
     use crate::protocol::reading::mutations::{check, recorded};
     use crate::session::lifecycle::Snapshot;
@@ -248,7 +248,7 @@ mod tests {
         shown["extra"] = serde_json::json!({
             "life": entry.kept::<Snapshot>("life"),
             "request": entry.kept::<CreateSession>("request"),
-            "traces": entry.kept::<Traces>("traces"),
+            "traces": entry.kept::<CleanupRecord>("traces"),
         });
         Ok(shown)
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::EndReason;
 
-use super::words::{Action, Failure, Input, Notice, Summary};
+use super::io::{Action, Failure, Input, Notice, Summary};
 use super::{Lifecycle, RETRY_INTERVAL, Stage, later};
 
 /// Longest wait for the body to be left in order: an end takes 5 s, and a dead body never answers.

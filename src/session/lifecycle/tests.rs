@@ -80,7 +80,7 @@ impl Rig {
     }
 
     /// The probe that the last step asked for.
-    fn probe(&self) -> Option<(Run, ProbeNumber)> {
+    fn probe(&self) -> Option<(Incarnation, ProbeNumber)> {
         match self.last.last() {
             Some(Action::ProbeProgram(run, probe)) => Some((*run, *probe)),
             _ => None,

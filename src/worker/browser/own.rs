@@ -16,8 +16,8 @@ use crate::page::{self, SessionInfo};
 use crate::protocol::{EndReason, PageStats, Status};
 use crate::records::rating::Rating;
 use crate::session::lifecycle::Input;
-use crate::worker::live::{Live, Wanted};
-use crate::worker::{Worker, ice};
+use crate::worker::session_handle::{SessionHandle, Wanted};
+use crate::worker::{Worker, ice_servers};
 
 /// Least time between two digests of a page's statistics.
 const STATS_PAUSE: Duration = Duration::from_millis(900);
@@ -29,7 +29,7 @@ const STATS_MAX: usize = 4 * 1024;
 /// Our own endpoints of one session.
 pub(super) struct Own {
     pub(super) worker: Arc<Worker>,
-    pub(super) live: Arc<Live>,
+    pub(super) live: Arc<SessionHandle>,
     pub(super) inner: String,
 }
 
@@ -241,7 +241,7 @@ impl Own {
     fn info(&self) -> SessionInfo {
         let shown = self.live.shown();
         let servers = if self.worker.settings.mic_enabled {
-            ice::servers(&self.worker, &self.live)
+            ice_servers::servers(&self.worker, &self.live)
         } else {
             Vec::new()
         };

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use hydraneckwebrtc::testing::exec;
 use hydraneckwebrtc::testing::http::client::Client;
 use hydraneckwebrtc::testing::http::server::{
-    Admission, Certificates, Listener, Service, listen_address,
+    Certificates, ConnectionLimits, Listener, Service, listen_address,
 };
 use hydraneckwebrtc::testing::http::{Done, Exchange};
 use hydraneckwebrtc::testing::proxy::{Policy, Proxy, Upstream};
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
     });
     let (_stopper, stop) = exec::stop();
-    let admission = Admission {
+    let admission = ConnectionLimits {
         total: 50_000,
         per_address: 50_000,
     };

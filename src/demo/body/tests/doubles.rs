@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::{DemoBody, Faults, Options};
 use super::program::PREFIX;
 use super::{LONG, stage};
-use crate::body::program::{Program, ProgramError};
+use crate::body::stream_api::{Program, ProgramError};
 use crate::exec;
 use crate::http::client::{Client, Outgoing};
 use crate::secret::Secret;

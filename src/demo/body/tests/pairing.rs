@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::{Answers, Faults, Options};
 use super::{Generation, LEAVE, LONG, SEED_HOST, marked, pair, stage, with};
-use crate::body::Neighbours;
+use crate::body::SiblingSessions;
 use crate::body::pairing::PairingError;
 use crate::body::sunshine::SunshineError;
 use crate::{clock, exec};
@@ -183,7 +183,10 @@ fn among_a_hundred_clients_only_ours_are_unpaired() {
         let tidied = stage.body().tidy(|| names, LONG).await.unwrap();
         assert_eq!(tidied.unpaired, [dead.client.unwrap()]);
         assert!(!tidied.is_in_use);
-        let departure = stage.body().leave(&live, Neighbours::default, LEAVE).await;
+        let departure = stage
+            .body()
+            .leave(&live, SiblingSessions::default, LEAVE)
+            .await;
         assert_eq!(departure.unpaired, [live.client.unwrap()]);
     });
     let clients = stage.demo.clients();
@@ -202,7 +205,7 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         pair(&body, &program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
         assert_eq!(
-            body.leave(&first, Neighbours::default, LEAVE)
+            body.leave(&first, SiblingSessions::default, LEAVE)
                 .await
                 .unpaired,
             Vec::<String>::new()
@@ -220,7 +223,7 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
                     .await
                     .is_ok()
             );
-            body.leave(&second, Neighbours::default, LEAVE).await;
+            body.leave(&second, SiblingSessions::default, LEAVE).await;
         }
         assert_eq!(stage.pins(), 1, "no second dance");
         assert_eq!(stage.demo.clients(), [first.client.unwrap()]);
@@ -238,7 +241,7 @@ fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_u
         let first = marked(body.traces(None));
         pair(&body, &program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &double.data_json, LONG).await);
-        body.leave(&first, Neighbours::default, LEAVE).await;
+        body.leave(&first, SiblingSessions::default, LEAVE).await;
 
         stage.change(|rules| rules.pair_once = false);
         let body = stage.body();

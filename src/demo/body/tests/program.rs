@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use smol::Async;
 use smol::io::AsyncWriteExt as _;
 
-use crate::body::program::USER_HEADER;
+use crate::body::stream_api::USER_HEADER;
 use crate::exec::{self, Stopper};
 use crate::http::client::{Client, Outgoing};
-use crate::http::server::{Admission, Api, Listener};
+use crate::http::server::{Api, ConnectionLimits, Listener};
 use crate::http::{Call, Failure, Handler, Reply};
 use crate::tls::Trust;
 
@@ -53,7 +53,8 @@ impl StreamProgram {
             hosts: Mutex::new(hosts),
         };
         let service = Arc::new(Api(Shared(Arc::new(double))));
-        exec::spawn(listener.serve(service, Admission::default(), stop, Duration::ZERO)).detach();
+        exec::spawn(listener.serve(service, ConnectionLimits::default(), stop, Duration::ZERO))
+            .detach();
         Self {
             port,
             data_json,

@@ -2,7 +2,7 @@
 
 use super::super::{Answers, Faults, Options};
 use super::{Stage, stage, with};
-use crate::body::networks::{Allowed, Machine};
+use crate::body::allowlist::{Allowed, Machine};
 use crate::body::reachability::Unreachable;
 use crate::body::sunshine::Credentials;
 use crate::exec;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::{Faults, Options};
 use super::{LEAVE, LONG, marked, pair, stage, with};
-use crate::body::Neighbours;
+use crate::body::SiblingSessions;
 use crate::body::experience::Launch;
 use crate::{clock, exec};
 
@@ -45,11 +45,11 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         phase("target");
         assert_eq!(stage.demo.clients(), [traces.client.clone().unwrap()]);
         traces.streamed = true;
-        let departure = body.leave(&traces, Neighbours::default, LEAVE).await;
+        let departure = body.leave(&traces, SiblingSessions::default, LEAVE).await;
         assert_eq!(departure.unpaired, [traces.client.clone().unwrap()]);
         assert_eq!(departure.left, Vec::<String>::new());
         phase("leave");
-        let again = body.leave(&traces, Neighbours::default, LEAVE).await;
+        let again = body.leave(&traces, SiblingSessions::default, LEAVE).await;
         assert_eq!((again.unpaired, again.left), (Vec::new(), Vec::new()));
     });
     assert_eq!(stage.demo.clients(), Vec::<String>::new());
@@ -173,7 +173,7 @@ fn what_another_session_on_the_body_needs_stays_until_the_last_one_leaves() {
     let mut traces = marked(body.traces(Some(Launch::new(Some("Mars"), r"C:\mars.exe", "s1"))));
     traces.streamed = true;
     let leave = |is_watched, experiences: &[&str]| {
-        let neighbours = Neighbours {
+        let neighbours = SiblingSessions {
             is_watched,
             experiences: experiences.iter().map(|e| (*e).to_owned()).collect(),
             clients: Vec::new(),
@@ -203,8 +203,11 @@ fn a_body_that_is_gone_is_left_in_bounded_time_and_what_stays_is_said() {
     let body = stage.body();
     let mut traces = marked(body.traces(Some(launch)));
     traces.streamed = true;
-    let departure =
-        exec::block_on(body.leave(&traces, Neighbours::default, Duration::from_millis(300)));
+    let departure = exec::block_on(body.leave(
+        &traces,
+        SiblingSessions::default,
+        Duration::from_millis(300),
+    ));
     assert_eq!(departure.left.len(), 3, "{departure:?}");
     assert!(
         departure

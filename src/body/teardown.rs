@@ -1,0 +1,241 @@
+//! What a session leaves on a body, and taking it away: the pending pairing, the experience, the
+//! app, the client; and bodies that are stuck after an app was closed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::experience::Launch;
+use super::session_steps::Body;
+use crate::clock;
+
+/// Looks at a body whose app was closed, until nothing runs.
+const LOOKS: u32 = 5;
+/// Pause between them: a close is answered when the app has ended.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// How often a pending pairing is dropped at most while Sunshine does not answer.
+const DROPS: u32 = 3;
+/// Pause between those tries.
+const DROP_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a session leaves on a body until [`Body::leave`]; for the ledger. Each mark is written down
+/// before what it stands for can happen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanupRecord {
+    /// Name under which its stream program pairs, unless an identity is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Whether a pairing under the session's names may have reached the body. Ledgers of 0.1.0 do
+    /// not say.
+    #[serde(default = "unknown")]
+    pub asked: bool,
+    /// Under which unique id it is pending, when that is not the session's user name: a program
+    /// that was started with a kept identity pairs under the one of that identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_id: Option<String>,
+    /// Whether that pairing came to its good end: nothing of it is pending.
+    #[serde(default)]
+    pub paired: bool,
+    /// The kept client that its stream program uses, when it did not pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowed: Option<String>,
+    /// What hydrabody was told to launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<Launch>,
+    /// Whether hydrabody may have been told. Ledgers of 0.1.0 do not say.
+    #[serde(default = "unknown")]
+    pub launched: bool,
+    /// Whether a page began to signal, so that an app may run because of it. Ledgers of 0.1.0
+    /// mean that the stream's address was found.
+    #[serde(default)]
+    pub streamed: bool,
+}
+
+/// What is not known may have happened.
+fn unknown() -> bool {
+    true
+}
+
+impl CleanupRecord {
+    /// Whether a pairing under the session's names may be pending on the body.
+    #[must_use]
+    pub fn may_be_pending(&self) -> bool {
+        self.asked && !self.paired
+    }
+
+    /// The unique id under which the program of that user pairs.
+    #[must_use]
+    pub fn unique_id<'a>(&'a self, user: &'a str) -> &'a str {
+        self.unique_id.as_deref().unwrap_or(user)
+    }
+
+    /// The clients on the body that this session uses, by name.
+    pub fn clients(&self) -> impl Iterator<Item = String> + use<> {
+        [self.client.clone(), self.borrowed.clone()]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// Other sessions of this worker that stay on the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SiblingSessions {
+    /// Somebody watches one of them: closing the app would end that stream, too.
+    pub is_watched: bool,
+    /// What they had launched, by its name.
+    pub experiences: Vec<String>,
+    /// The clients that they use, by name.
+    pub clients: Vec<String>,
+}
+
+/// What leaving a body did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// Clients that were unpaired, by name.
+    pub unpaired: Vec<String>,
+    /// What could not be undone, one sentence each; empty when nothing of the session is left.
+    pub left: Vec<String>,
+}
+
+impl Body {
+    /// Drops what is pending of the pairing of that unique id. After the program has
+    /// ended: what it still sends would be pending anew. Answers false when Sunshine gave no
+    /// answer.
+    pub async fn drop_pairing(&self, unique_id: &str) -> bool {
+        for attempt in 1..=DROPS {
+            match self.gamestream.drop_pairing(unique_id).await {
+                Ok(true) => {
+                    log::info!(target: "cleanup", body:% = self.ip; "dropped the pending pairing of {unique_id}");
+                    return true;
+                }
+                Ok(false) => return true,
+                Err(error) if attempt == DROPS => {
+                    log::warn!(target: "cleanup", body:% = self.ip;
+                        "a pairing of {unique_id} may be pending until Sunshine restarts: {error}");
+                }
+                Err(_) => clock::sleep(DROP_PAUSE).await,
+            }
+        }
+        false
+    }
+
+    /// Makes a body usable whose `currentgame` is negative: stream programs answer 500 to every
+    /// call for it. One more close is what Sunshine needs.
+    pub async fn unstick(&self) {
+        let seen = self.gamestream.occupation().await;
+        if !seen.is_ok_and(|seen| seen.app < 0) {
+            return;
+        }
+        log::info!(target: "pairing", body:% = self.ip; "currentgame is negative, closing the app once more");
+        let closed = self.sunshine.close_app().await.map_err(|e| e.to_string());
+        let closed = match closed {
+            Ok(()) => self.becomes_free().await,
+            failed => failed,
+        };
+        if let Err(why) = closed {
+            log::warn!(target: "pairing", body:% = self.ip; "the body stays stuck: {why}; restart Sunshine");
+        }
+    }
+
+    /// Closes the running app, and once more when the body is not free afterwards and
+    /// `may_close_again`.
+    pub(super) async fn close(&self, may_close_again: impl Fn() -> bool) -> Result<(), String> {
+        self.sunshine.close_app().await.map_err(|e| e.to_string())?;
+        match self.becomes_free().await {
+            Err(_) if may_close_again() => {
+                self.sunshine.close_app().await.map_err(|e| e.to_string())?;
+                self.becomes_free().await
+            }
+            // Somebody has started an app meanwhile.
+            Err(why) => {
+                log::info!(target: "cleanup", body:% = self.ip; "{why}, and others watch");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Waits until no app runs. A negative `currentgame` does not change by itself. A Sunshine that
+    /// does not say is restarting, and runs nothing then.
+    pub(super) async fn becomes_free(&self) -> Result<(), String> {
+        let mut looks = 1;
+        loop {
+            let Ok(seen) = self.gamestream.occupation().await else {
+                return Ok(());
+            };
+            if seen.is_over() {
+                return Ok(());
+            }
+            if seen.app < 0 || looks >= LOOKS {
+                return Err(format!("currentgame is still {}", seen.app));
+            }
+            looks += 1;
+            clock::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Undoes what a session left: stops the experience, closes the app if anybody watched it,
+    /// unpairs the client if its name was used and its identity is not kept. What the neighbours
+    /// need stays, for the last of them to undo. May be repeated; never takes longer than `within`.
+    pub async fn leave(
+        &self,
+        traces: &CleanupRecord,
+        neighbours: impl Fn() -> SiblingSessions + Sync,
+        within: Duration,
+    ) -> Departure {
+        let deadline = clock::now() + within;
+        let late = || format!("no time left within {}", humantime::format_duration(within));
+        let stop = async {
+            let launch = traces.launch.as_ref().filter(|_| traces.launched)?;
+            if neighbours().experiences.contains(&launch.experience) {
+                return None;
+            }
+            match clock::by(deadline, self.agent.stop(launch)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("experience may run on: {error}")),
+                Err(_) => Some(format!("experience may run on: {}", late())),
+            }
+        };
+        let close = async {
+            if !traces.streamed || neighbours().is_watched {
+                return None;
+            }
+            let close = self.close(|| !neighbours().is_watched);
+            match clock::by(deadline, close).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("app may run on: {error}")),
+                Err(_) => Some(format!("app may run on: {}", late())),
+            }
+        };
+        let unpair = async {
+            let kept = self.identity().await.map(|i| i.client);
+            let client = traces.client.clone().filter(|_| traces.asked);
+            let Some(client) = client.filter(|c| kept.as_ref() != Some(c)) else {
+                return Ok(Vec::new());
+            };
+            if neighbours().clients.contains(&client) {
+                return Err(format!(
+                    "client {client} stays paired: another session uses it"
+                ));
+            }
+            match clock::by(deadline, self.sunshine.unpair(|n| n == client)).await {
+                Ok(Ok(gone)) => Ok(gone),
+                Ok(Err(error)) => Err(format!("client {client} may stay paired: {error}")),
+                Err(_) => Err(format!("client {client} may stay paired: {}", late())),
+            }
+        };
+        // While Sunshine closes an app it answers nobody else.
+        let sunshine = async { (close.await, unpair.await) };
+        let (stopped, (closed, unpaired)) = smol::future::zip(stop, sunshine).await;
+        let mut departure = Departure::default();
+        departure.left.extend(stopped.into_iter().chain(closed));
+        match unpaired {
+            Ok(gone) => departure.unpaired = gone,
+            Err(error) => departure.left.push(error),
+        }
+        for left in &departure.left {
+            log::warn!(target: "cleanup", body:% = self.ip; "{left}");
+        }
+        departure
+    }
+}

@@ -1,0 +1,119 @@
+//! Whether the store is there: both the watch and the pulse say so.
+
+use std::collections::VecDeque;
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::sync::Mutex;
+
+/// How long the watch may be lost before the store counts as away: another member takes it over
+/// within a try or two.
+const GRACE: Duration = Duration::from_secs(2);
+/// Pulses whose return is waited for.
+const UNDER_WAY_MAX: usize = 16;
+
+/// What a controller knows of its store.
+#[derive(Debug, Default)]
+pub(super) struct StoreHealth(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Since when there is no watch; none before the first.
+    unwatched: Option<Instant>,
+    pulsing: bool,
+    away: Option<(Instant, String)>,
+    pulse: u64,
+    under_way: VecDeque<(u64, Instant)>,
+    lag: Duration,
+}
+
+impl StoreHealth {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock()
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.lock().is_there()
+    }
+
+    /// Since when and why it is away.
+    pub(super) fn away(&self) -> Option<(Instant, String)> {
+        let inner = self.lock();
+        if inner.is_there() {
+            return None;
+        }
+        let unknown = || (clock::now(), "not reached yet".to_owned());
+        Some(inner.away.clone().unwrap_or_else(unknown))
+    }
+
+    pub(super) fn watching(&self, outcome: Result<(), String>) {
+        let mut inner = self.lock();
+        inner.unwatched = match &outcome {
+            Ok(()) => None,
+            Err(_) => inner.unwatched.or_else(|| Some(clock::now())),
+        };
+        inner.judge(outcome.err());
+    }
+
+    pub(super) fn pulsing(&self, outcome: Result<(), String>) {
+        let mut inner = self.lock();
+        inner.pulsing = outcome.is_ok();
+        inner.judge(outcome.err());
+    }
+
+    /// The next pulse's number; it is on its way.
+    pub(super) fn pulse(&self, now: Instant) -> u64 {
+        let mut inner = self.lock();
+        inner.pulse += 1;
+        if inner.under_way.len() == UNDER_WAY_MAX {
+            inner.under_way.pop_front();
+        }
+        let pulse = inner.pulse;
+        inner.under_way.push_back((pulse, now));
+        pulse
+    }
+
+    /// A pulse has come back.
+    pub(super) fn returned(&self, now: Instant, pulse: u64) {
+        let mut inner = self.lock();
+        while let Some((number, sent)) = inner.under_way.front().copied() {
+            if number > pulse {
+                return;
+            }
+            inner.under_way.pop_front();
+            inner.lag = now.saturating_duration_since(sent);
+        }
+    }
+
+    /// Time from the last returned pulse's departure to its return.
+    pub(super) fn lag(&self) -> Duration {
+        self.lock().lag
+    }
+}
+
+impl Inner {
+    fn is_there(&self) -> bool {
+        let lost = |since| clock::now().saturating_duration_since(since) >= GRACE;
+        self.pulsing && !self.unwatched.is_some_and(lost)
+    }
+
+    fn judge(&mut self, why: Option<String>) {
+        match (self.is_there(), why) {
+            (true, _) => {
+                if let Some((since, _)) = self.away.take() {
+                    let span = clock::human(clock::now().saturating_duration_since(since));
+                    log::info!(target: "controller", "store: there again after {span}");
+                }
+            }
+            (false, Some(why)) => match &mut self.away {
+                Some((_, known)) => *known = why,
+                None => {
+                    log::warn!(target: "controller", "store: away, going on from the copy: {why}");
+                    self.away = Some((clock::now(), why));
+                }
+            },
+            (false, None) => {}
+        }
+    }
+}

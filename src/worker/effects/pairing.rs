@@ -1,0 +1,185 @@
+//! The step that pairs the stream program with the body, launches the experience and finds what to
+//! stream. It is told to end, not dropped: a handshake under way may finish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::leaving::is_streaming;
+use super::{DATA, Seeded, StepContext, api};
+use crate::body::pairing::PairingError;
+use crate::body::stream_api::Program as Api;
+use crate::body::{Body, Paired, StreamTarget};
+use crate::clock;
+use crate::exec::{self, Stop};
+use crate::session::lifecycle::{Incarnation, Input};
+use crate::session::program_config::{SEED_HOST, path_prefix};
+use crate::worker::session_handle::SessionHandle;
+use crate::worker::{Worker, pairing_gc};
+
+/// Time for pairing: `sessions.start_timeout` cuts it shorter where that is configured.
+const PAIR: Duration = Duration::from_secs(30);
+/// Time for the stream program to write its `data.json` after pairing.
+const KEEP: Duration = Duration::from_secs(2);
+
+/// Whether the program was started with a kept identity that the body has not recognised.
+fn is_unproved(live: &SessionHandle, stage: &StepContext) -> bool {
+    stage.with(|s| s.seeded.is_some() && s.paired.is_none()) && live.traces().borrowed.is_none()
+}
+
+/// Pairs, launches the experience and finds the stream's address.
+pub(in crate::worker) async fn pair(
+    worker: Arc<Worker>,
+    live: Arc<SessionHandle>,
+    stage: StepContext,
+    run: Incarnation,
+    stop: Stop,
+) {
+    let under_way = stage.pairing.lock().await;
+    let outcome = pair_and_target(&worker, &live, &stage, run, &stop).await;
+    drop(under_way);
+    live.report(match outcome {
+        Ok(path) => Input::Paired(run, path),
+        Err(why) if is_unproved(&live, &stage) => Input::SeedFailed(run, why),
+        Err(why) => Input::PairingFailed(run, why),
+    })
+    .await;
+}
+
+async fn pair_and_target(
+    worker: &Arc<Worker>,
+    live: &Arc<SessionHandle>,
+    stage: &StepContext,
+    run: Incarnation,
+    stop: &Stop,
+) -> Result<String, String> {
+    let ends = || PairingError::GivenUp.to_string();
+    let body = stage
+        .body
+        .as_ref()
+        .ok_or("its address is no longer allowed")?;
+    let api = api(live)?;
+    let found = stop.or(known(body, &api, live, stage)).await;
+    let paired = match found.ok_or_else(ends)? {
+        Some(paired) => paired,
+        None => pair_anew(worker, live, stage, body, &api, stop)
+            .await
+            .map_err(|e| e.to_string())?,
+    };
+    stage.with(|s| s.paired = Some(paired.clone()));
+    let target = stop.or(launch_and_target(worker, live, run, body, &api, &paired));
+    let target = target.await.ok_or_else(ends)??;
+    pairing_gc::visited(worker, body);
+    let (host, app) = (target.host_id, target.app_id);
+    Ok(format!(
+        "{}/stream.html?hostId={host}&appId={app}",
+        path_prefix(&live.id)
+    ))
+}
+
+/// The pairing that the stream program has already: from its run before, or by a kept identity.
+async fn known(
+    body: &Body,
+    api: &Api,
+    live: &Arc<SessionHandle>,
+    stage: &StepContext,
+) -> Option<Paired> {
+    body.unstick().await;
+    if let Some(paired) = stage.with(|s| s.paired.clone())
+        && api.apps(paired.host_id).await.is_ok()
+    {
+        return Some(paired);
+    }
+    let Seeded { client, unique_id } = stage.with(|s| s.seeded.clone())?;
+    // A body that does not answer in time is asked to pair, and says more then.
+    let is_known = body.recalls(api, SEED_HOST, PAIR).await;
+    if !is_known.unwrap_or_default() {
+        return None;
+    }
+    live.mark(|traces| {
+        traces.borrowed = Some(client);
+        traces.unique_id = Some(unique_id);
+    })
+    .await;
+    Some(Paired {
+        host_id: SEED_HOST,
+        fresh: false,
+    })
+}
+
+async fn pair_anew(
+    worker: &Arc<Worker>,
+    live: &Arc<SessionHandle>,
+    stage: &StepContext,
+    body: &Body,
+    api: &Api,
+    stop: &Stop,
+) -> Result<Paired, PairingError> {
+    let deadline = clock::now() + PAIR;
+    let left = || deadline.saturating_duration_since(clock::now());
+    let user = live.program_user.as_str();
+    let begin = async {
+        let hold = match stage.with(|s| s.hold.take()) {
+            Some(hold) => hold,
+            None => body.hold(left()).await?,
+        };
+        // Of an earlier run of this session: Sunshine would go on with that one.
+        let before = live.traces();
+        if before.may_be_pending() && !body.drop_pairing(before.unique_id(user)).await {
+            return Err(PairingError::Pending);
+        }
+        // A restart in place keeps the data of the first start, over restarts of the worker, too.
+        let (seeded, is_unseeded) = stage.with(|s| (s.seeded.clone(), s.is_unseeded));
+        let unique_id = seeded.map(|s| s.unique_id).or(before.unique_id);
+        let unique_id = unique_id.filter(|_| !is_unseeded);
+        live.mark(|traces| {
+            (traces.asked, traces.paired) = (true, false);
+            (traces.unique_id, traces.borrowed) = (unique_id, None);
+        })
+        .await;
+        Ok(hold)
+    };
+    let hold = stop.or(begin).await.ok_or(PairingError::GivenUp)??;
+    stage.with(|s| s.hold = Some(hold));
+    let paired = body.pair(api, &live.traces(), left(), stop).await?;
+    live.mark(|traces| traces.paired = true).await;
+    stage.with(|s| s.hold = None);
+    keep(worker, live, body.clone());
+    Ok(paired)
+}
+
+async fn launch_and_target(
+    worker: &Arc<Worker>,
+    live: &Arc<SessionHandle>,
+    run: Incarnation,
+    body: &Body,
+    api: &Api,
+    paired: &Paired,
+) -> Result<StreamTarget, String> {
+    let launch = live.wish.launch.as_ref();
+    let is_streaming = || is_streaming(worker, live);
+    // A restart in place finds it launched; ledgers of 0.1.0 say that by `streamed`.
+    let traces = live.traces();
+    let is_new = !traces.launched && !traces.streamed;
+    if let Some(launch) = launch.filter(|_| is_new) {
+        live.mark(|traces| traces.launched = true).await;
+        live.report(Input::Launching(run)).await;
+        body.launch(launch, is_streaming).await;
+    }
+    let app = live.wish.request.app.as_deref();
+    let target = body.target(api, paired, app, launch, is_streaming).await;
+    target.map_err(|e| e.to_string())
+}
+
+/// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream
+/// does not wait for that.
+fn keep(worker: &Arc<Worker>, live: &Arc<SessionHandle>, body: Body) {
+    let data = live.workspace.path().join(DATA);
+    let (traces, worker) = (live.traces(), Arc::clone(worker));
+    exec::spawn(async move {
+        let before = body.kept().await;
+        if body.keep(&traces, &data, KEEP).await && before.is_some() {
+            pairing_gc::dropped(&worker, &body);
+        }
+    })
+    .detach();
+}

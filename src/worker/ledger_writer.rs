@@ -1,0 +1,108 @@
+//! Writes one session's ledger entry, in order, without letting a disk that hangs hold the session
+//! up: a stream that has to end ends all the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use smol::channel::{Receiver, Sender, bounded};
+
+use crate::ids::SessionId;
+use crate::session::ledger::{Entry, Ledger, LedgerError};
+use crate::{clock, exec};
+
+/// Longest time that a session waits for the disk. A sync takes milliseconds, seconds on a busy
+/// disk; an end has 5 s in all.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// What is to be done with the entry.
+enum Job {
+    Write(Box<Entry>),
+    Forget,
+}
+
+/// One job, and whom to tell how it went.
+type Order = (Job, Sender<Result<(), LedgerError>>);
+
+/// Keeps one session's entry. Jobs are done one after the other; a job that still waits when the
+/// next comes is left out, as the next says more.
+#[derive(Debug)]
+pub(super) struct LedgerWriter {
+    orders: Sender<Order>,
+    /// The disk has not answered the job under way: nobody waits for it a second time.
+    is_slow: Arc<AtomicBool>,
+}
+
+/// Why the entry may not be as it should.
+#[derive(Debug)]
+pub(super) enum LedgerWriteError {
+    /// The ledger said so.
+    Ledger(LedgerError),
+    /// The disk has not answered yet; it is still being tried.
+    Slow,
+}
+
+impl std::fmt::Display for LedgerWriteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ledger(error) => error.fmt(f),
+            Self::Slow => write!(
+                f,
+                "the disk of worker.state_dir has not answered for {}s, look for its faults",
+                WITHIN.as_secs()
+            ),
+        }
+    }
+}
+
+impl LedgerWriter {
+    /// Starts keeping the entry of `id`; stops when it is dropped and its jobs are done.
+    pub(super) fn of(ledger: Ledger, id: SessionId) -> Self {
+        let (orders, inbox) = bounded(1);
+        let is_slow = Arc::new(AtomicBool::new(false));
+        exec::spawn(work(ledger, id, inbox, Arc::clone(&is_slow))).detach();
+        Self { orders, is_slow }
+    }
+
+    /// Has the entry on the disk, or says why not within [`WITHIN`].
+    pub(super) async fn write(&self, entry: Entry) -> Result<(), LedgerWriteError> {
+        self.order(Job::Write(Box::new(entry))).await
+    }
+
+    /// Has the entry off the disk, or says why not within [`WITHIN`].
+    pub(super) async fn forget(&self) -> Result<(), LedgerWriteError> {
+        self.order(Job::Forget).await
+    }
+
+    async fn order(&self, job: Job) -> Result<(), LedgerWriteError> {
+        let (done, answer) = bounded(1);
+        // The inbox closes with this sender only.
+        let _ = self.orders.force_send((job, done));
+        if self.is_slow.load(Ordering::Acquire) {
+            return Err(LedgerWriteError::Slow);
+        }
+        if let Ok(Ok(outcome)) = clock::by(clock::now() + WITHIN, answer.recv()).await {
+            return outcome.map_err(LedgerWriteError::Ledger);
+        }
+        self.is_slow.store(true, Ordering::Release);
+        // The answer may have come in between; then nothing would take the mark back.
+        let Ok(outcome) = answer.try_recv() else {
+            return Err(LedgerWriteError::Slow);
+        };
+        self.is_slow.store(false, Ordering::Release);
+        outcome.map_err(LedgerWriteError::Ledger)
+    }
+}
+
+async fn work(ledger: Ledger, id: SessionId, inbox: Receiver<Order>, is_slow: Arc<AtomicBool>) {
+    while let Ok((job, done)) = inbox.recv().await {
+        let (ledger, id) = (ledger.clone(), id.clone());
+        let outcome = smol::unblock(move || match job {
+            Job::Write(entry) => ledger.write(&entry),
+            Job::Forget => ledger.forget(&id),
+        });
+        // Whoever asked may have stopped waiting.
+        let _ = done.try_send(outcome.await);
+        is_slow.store(false, Ordering::Release);
+    }
+}
