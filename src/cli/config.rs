@@ -15,15 +15,16 @@ pub(super) fn check(path: Option<&Path>, skip_secret_files: bool, json: bool) ->
     } else {
         SecretFiles::Read
     };
-    let checked = config::check(path, None, files);
+    let checked = Config::check(path, files);
     if json {
-        return report(&checked.map(|(_, warnings)| warnings));
+        return report(&checked.map(|loaded| loaded.warnings));
     }
     match checked {
-        Ok((path, warnings)) => {
-            for warning in &warnings {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
             }
+            let path = loaded.path.unwrap_or_default();
             print(&format!("{}: ok\n", path.display()))
         }
         Err(error) => fail(&error.to_string(), EX_CONFIG),

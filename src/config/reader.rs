@@ -1,140 +1,196 @@
-//! One reading of one document: what was asked for, and everything that is wrong with it.
+//! One reading of one document, and of one of its sections.
+//!
+//! A section of the schema names its keys one after the other (`key`). A key in the file that
+//! was not named is an error. Nothing stops at an error: all are collected in the report.
 
-use std::cell::RefCell;
+use super::document::{self, Node, Step};
+use super::entry::Entry;
+use super::environment::Environment;
+use super::field_types::FieldType;
+use super::report::Report;
 
-use super::locate::{self, Step, dotted};
-use super::problem::{Problem, Problems};
-use super::registry::Entry;
-use super::section::Section;
-use super::surroundings::Surroundings;
-use super::tree::Node;
+/// Longest single value, above any URL or path in use.
+const TEXT_MAX: usize = 1024;
+/// Characters of each end of a wrong value that a message repeats.
+const SHOWN_MAX: usize = 60;
 
-/// Problems reported of one file; a file with more is not a configuration at all.
-const PROBLEMS_MAX: usize = 100;
+/// A section of the schema.
+pub(super) trait Schema {
+    /// Reads all its keys. After an error in a key the value in the result is arbitrary, since a
+    /// configuration with errors is not used.
+    fn read(section: &mut Section<'_, '_>) -> Self;
+}
 
 /// One reading of one document.
 pub(super) struct Reader<'t> {
-    pub(super) text: &'t str,
-    pub(super) around: &'t Surroundings,
-    pub(super) entries: RefCell<Vec<Entry>>,
-    pub(super) problems: RefCell<Vec<Problem>>,
-    pub(super) left_out: RefCell<usize>,
-    pub(super) warnings: RefCell<Vec<Problem>>,
-    /// Keys that nobody asked for, judged when all known keys have been registered.
-    pub(super) strange: RefCell<Vec<Vec<Step>>>,
+    text: &'t str,
+    pub(super) environment: &'t Environment,
+    pub(super) report: Report<'t>,
+    pub(super) entries: Vec<Entry>,
     /// Whether the file itself holds a secret.
-    pub(super) holds_secrets: RefCell<bool>,
+    pub(super) holds_secrets: bool,
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t str, around: &'t Surroundings) -> Self {
+    pub(super) fn new(text: &'t str, environment: &'t Environment) -> Self {
         Self {
             text,
-            around,
-            entries: RefCell::default(),
-            problems: RefCell::default(),
-            left_out: RefCell::default(),
-            warnings: RefCell::default(),
-            strange: RefCell::default(),
-            holds_secrets: RefCell::new(false),
+            environment,
+            report: Report::new(text),
+            entries: Vec::new(),
+            holds_secrets: false,
         }
     }
 
-    /// Reads the top of the document.
-    pub(super) fn top<T>(&self, node: &Node, read: impl FnOnce(&Section<'_>) -> T) -> T {
-        let entries = match node {
+    /// Reads the whole document.
+    pub(super) fn read<T: Schema>(&mut self, document: &Node) -> T {
+        let entries = match document {
             Node::Map(entries) => entries.as_slice(),
             Node::Null => &[],
+            other => self.wrong_kind(&[], "a mapping of keys", other, "write `key: value` lines"),
+        };
+        let top = self.section(Vec::new(), entries);
+        self.report.judge_unknown(&self.entries);
+        top
+    }
+
+    /// Reads one section, at the top or below it.
+    pub(super) fn section<T: Schema>(&mut self, path: Vec<Step>, entries: &[(String, Node)]) -> T {
+        let mut section = Section {
+            reader: self,
+            path,
+            entries,
+            known: Vec::new(),
+        };
+        let value = T::read(&mut section);
+        for (key, _) in entries {
+            if !section.known.contains(key) {
+                let path = section.at(key);
+                section.reader.report.unknown.push(path);
+            }
+        }
+        value
+    }
+
+    /// An error for a value of another kind; in its place nothing is read.
+    pub(super) fn wrong_kind<T>(
+        &mut self,
+        path: &[Step],
+        wanted: &str,
+        node: &Node,
+        remedy: &str,
+    ) -> &'static [T] {
+        let what = format!("must be {wanted}, not {}", node.noun());
+        self.report.error(path, &what, remedy);
+        &[]
+    }
+
+    /// The text of a single value, or an error.
+    pub(super) fn text_of(&mut self, path: &[Step], node: &Node) -> Option<String> {
+        let text = match node {
+            Node::Text(text) => text.clone(),
+            Node::Plain => document::text_at(self.text, path).unwrap_or_default(),
             other => {
-                let what = format!("the file holds {}, not a mapping of keys", other.noun());
-                self.complain(&[], &what, "write `key: value` lines");
-                &[]
+                let remedy = match other {
+                    Node::Tagged => "remove the tag",
+                    _ => "write one value after the colon",
+                };
+                self.wrong_kind::<()>(path, "a single value", other, remedy);
+                return None;
             }
         };
-        Section::new(self, Vec::new(), entries).read(read)
-    }
-
-    /// Names the keys that nobody asked for, each with the nearest known one.
-    pub(super) fn judge_strange_keys(&self) {
-        for path in self.strange.borrow().iter() {
-            let remedy = self.nearest(path);
-            self.complain(path, "is not a known key", &remedy);
-        }
-    }
-
-    fn nearest(&self, path: &[Step]) -> String {
-        let Some((Step::Key(key), section)) = path.split_last() else {
-            return String::new();
-        };
-        let entries = self.entries.borrow();
-        let known = entries.iter().filter(|e| !e.is_template());
-        let named = known.filter(|e| matches!(e.path.last(), Some(Step::Key(_))));
-        let here = |e: &&Entry| e.path.split_last().is_some_and(|(_, s)| s == section);
-        let (inside, outside): (Vec<&Entry>, Vec<&Entry>) = named.partition(here);
-        let distance = |e: &&Entry| strsim::damerau_levenshtein(e.name(), key);
-        // A third of the letters wrong is still the same word to people.
-        let is_near = |e: &&Entry| distance(e) <= (key.len() / 3).max(1);
-        if let Some(entry) = inside.iter().copied().filter(is_near).min_by_key(distance) {
-            return format!("did you mean `{}`?", entry.name());
-        }
-        if let Some(entry) = outside.into_iter().find(|e| e.name() == key) {
-            return format!("did you mean `{}`?", dotted(&entry.path));
-        }
-        let names: Vec<&str> = inside.iter().map(|e| e.name()).collect();
-        format!("known here are {}", names.join(", "))
-    }
-
-    /// The end of reading: what was registered and the warnings, or all problems by line.
-    pub(super) fn verdict(self) -> Result<(Vec<Entry>, Vec<Problem>), Problems> {
-        let mut list = self.problems.into_inner();
-        if list.is_empty() {
-            return Ok((self.entries.into_inner(), self.warnings.into_inner()));
-        }
-        list.sort_by_key(|p| (p.line, p.column));
-        Err(Problems {
-            list,
-            left_out: self.left_out.into_inner(),
-        })
-    }
-
-    /// Notes a problem at a path; where it stands is looked up here, and falls back to the
-    /// nearest section that is written.
-    pub(super) fn complain(&self, path: &[Step], what: &str, remedy: &str) {
-        if self.problems.borrow().len() >= PROBLEMS_MAX {
-            *self.left_out.borrow_mut() += 1;
-            return;
-        }
-        let problem = self.problem(path, what, remedy);
-        self.problems.borrow_mut().push(problem);
-    }
-
-    /// Notes something worth a second look.
-    pub(super) fn warn(&self, path: &[Step], what: &str, remedy: &str) {
-        if self.warnings.borrow().len() < PROBLEMS_MAX {
-            let problem = self.problem(path, what, remedy);
-            self.warnings.borrow_mut().push(problem);
-        }
-    }
-
-    fn problem(&self, path: &[Step], what: &str, remedy: &str) -> Problem {
-        let is_strange = self.strange.borrow().iter().any(|s| s == path);
-        let exact = if is_strange {
-            locate::key_at(self.text, path)
+        let fault = if text.is_empty() {
+            "is empty"
+        } else if text.len() > TEXT_MAX {
+            "is too long"
+        } else if text.contains(char::is_control) {
+            "contains a control character or line break"
         } else {
-            locate::value_at(self.text, path).filter(|_| !path.is_empty())
+            return Some(text);
         };
-        let place = exact.or_else(|| {
-            let parents = (1..path.len()).rev();
-            parents
-                .filter_map(|n| locate::key_at(self.text, &path[..n]))
-                .next()
-        });
-        Problem {
-            line: place.map(|p| p.line),
-            column: place.map(|p| p.column),
-            key: dotted(path),
-            what: what.to_owned(),
-            remedy: remedy.to_owned(),
+        let remedy = format!("write one line of 1 to {TEXT_MAX} bytes, or remove the key");
+        self.report.error(path, fault, &remedy);
+        None
+    }
+
+    /// The value of a text, or an error.
+    pub(super) fn parse<T>(
+        &mut self,
+        path: &[Step],
+        text: &str,
+        as_type: &FieldType<T>,
+    ) -> Option<T> {
+        match (as_type.parse)(text, self.environment) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.report.error(path, &shortened(&what), &as_type.remedy);
+                None
+            }
         }
     }
+}
+
+/// A mapping of the document, or the absence of one.
+pub(super) struct Section<'r, 't> {
+    pub(super) reader: &'r mut Reader<'t>,
+    path: Vec<Step>,
+    entries: &'r [(String, Node)],
+    /// The keys that the schema has named so far.
+    pub(super) known: Vec<String>,
+}
+
+impl<'r, 't> Section<'r, 't> {
+    pub(super) fn at(&self, key: &str) -> Vec<Step> {
+        let mut path = self.path.clone();
+        path.push(Step::Key(key.to_owned()));
+        path
+    }
+
+    /// What is written under a key.
+    pub(super) fn node(&self, key: &str) -> Option<&'r Node> {
+        let found = self.entries.iter().find(|(k, _)| k == key);
+        found.map(|(_, node)| node).filter(|n| **n != Node::Null)
+    }
+
+    /// Whether the key is written here, valid or not; for a secret, here or as `<key>_file`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let twin = key
+            .strip_suffix("_file")
+            .map_or_else(|| format!("{key}_file"), str::to_owned);
+        self.node(key).is_some() || self.known.contains(&twin) && self.node(&twin).is_some()
+    }
+
+    /// An error in one key of this section.
+    pub(super) fn error(&mut self, key: &str, what: &str, remedy: &str) {
+        self.reader.report.error(&self.at(key), what, remedy);
+    }
+
+    /// A warning about one key of this section.
+    pub(super) fn warn(&mut self, key: &str, what: &str, remedy: &str) {
+        self.reader.report.warn(&self.at(key), what, remedy);
+    }
+
+    /// This section makes no sense without `key`.
+    pub(super) fn require(&mut self, key: &str, remedy: &str) {
+        // The section that stands for all items of a list, in the reference, has no keys.
+        if !self.has(key) && self.path.last() != Some(&Step::Each) {
+            self.error(key, "is missing", remedy);
+        }
+    }
+
+    /// `key` makes no sense without `other`.
+    pub(super) fn needs(&mut self, key: &str, other: &str, remedy: &str) {
+        if self.has(key) && !self.has(other) {
+            self.error(other, &format!("is missing beside {key}"), remedy);
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= 2 * SHOWN_MAX {
+        return text.to_owned();
+    }
+    let (head, tail) = (&chars[..SHOWN_MAX], &chars[chars.len() - SHOWN_MAX..]);
+    format!("{}...{}", String::from_iter(head), String::from_iter(tail))
 }

@@ -1,92 +1,95 @@
 //! The configuration as text for people: the example, the reference, the effective values.
 //!
-//! All three are printed from the registry alone.
+//! All three are printed from the entries of the schema alone.
 
-use super::locate::{Step, dotted};
-use super::registry::{Entry, Shape, Usual};
+use super::document::{Node, Step, dotted};
+use super::entry::{DefaultValue, Entry, Shape};
+use super::environment::Environment;
+use super::loader::Loaded;
+use super::reader::Reader;
+use super::schema::Config;
 
 /// Width of comment lines.
 const WIDTH: usize = 96;
 
-/// The effective values as YAML, secrets masked, in the order of the reference.
-pub(super) fn show(entries: &[Entry]) -> String {
+/// `config show`: the effective values as YAML, secrets as `***`, in the order of the reference.
+#[must_use]
+pub fn show(loaded: &Loaded) -> String {
     let mut out = String::new();
     let mut starts_item = false;
-    for entry in entries.iter().filter(|e| !e.is_template()) {
-        let depth = depth(entry);
-        let mut indent = "  ".repeat(depth);
-        if std::mem::take(&mut starts_item) {
-            indent.truncate(indent.len().saturating_sub(2));
-            indent.push_str("- ");
-        }
-        match &entry.shape {
-            Shape::Item => starts_item = true,
-            Shape::List(0) => out.push_str(&format!("{indent}{}: []\n", entry.name())),
-            Shape::List(_) | Shape::Section => {
-                out.push_str(&format!("{indent}{}:\n", entry.name()));
+    for entry in loaded.entries.iter().filter(|e| !e.is_template()) {
+        let value = match &entry.shape {
+            Shape::Item => {
+                starts_item = true;
+                continue;
             }
-            Shape::Value { effective, .. } => {
-                out.push_str(&format!("{indent}{}: {effective}\n", entry.name()));
-            }
-        }
+            Shape::List(0) => " []",
+            Shape::List(_) | Shape::Section => "",
+            Shape::Value { effective, .. } => &format!(" {effective}"),
+        };
+        let starts_item = std::mem::take(&mut starts_item);
+        out.push_str(&line(entry, "", starts_item, value));
     }
     out
 }
 
-/// How many levels a key is indented: its sections, and one more for each list item.
-fn depth(entry: &Entry) -> usize {
-    entry.path.len().saturating_sub(1)
-}
-
-/// An example with every key: commented out, with meaning and default.
-pub(super) fn example(entries: &[Entry]) -> String {
+/// `config example`: every key as commented YAML, with its help and default.
+#[must_use]
+pub fn example() -> String {
     let mut out = String::from(
         "# hydraneckwebrtc configuration: every key, commented out, with its default or an\n\
-         # example. Take the `#` away from what you need. `hydraneckwebrtc config check` tells\n\
-         # what is wrong; `config show` prints what holds.\n",
+         # example. Remove the `#` from what you need. `hydraneckwebrtc config check` reports what\n\
+         # is wrong; `config show` prints the effective values.\n",
     );
     let mut starts_item = false;
-    for entry in entries.iter().filter(|e| !is_indexed(e)) {
-        let mut indent = "  ".repeat(depth(entry));
-        let name = entry.name();
+    for entry in all_keys() {
+        let indent = indent(&entry);
         match &entry.shape {
             Shape::Item => starts_item = true,
             Shape::List(_) | Shape::Section => {
                 out.push('\n');
-                comment(&mut out, &indent, entry.doc);
-                let mark = if entry.path.len() > 1 || matches!(entry.shape, Shape::List(_)) {
-                    "#"
-                } else {
-                    ""
-                };
-                out.push_str(&format!("{indent}{mark}{name}:\n"));
+                comment(&mut out, &indent, entry.help);
+                let is_plain = entry.path.len() == 1 && matches!(entry.shape, Shape::Section);
+                let mark = if is_plain { "" } else { "#" };
+                out.push_str(&line(&entry, mark, false, ""));
             }
-            Shape::Value { kind, default, .. } => {
-                let (words, value) = usual(default);
-                let note = format!("{} ({kind}; default: {words})", entry.doc);
+            Shape::Value {
+                type_name, default, ..
+            } => {
+                let (words, value) = match default {
+                    DefaultValue::Fixed(value) => (value.as_str(), value.as_str()),
+                    DefaultValue::Found { words, example } => (*words, *example),
+                    DefaultValue::Unset { example } => ("none", *example),
+                };
+                let note = format!("{} ({type_name}; default: {words})", entry.help);
                 comment(&mut out, &indent, &note);
-                if std::mem::take(&mut starts_item) {
-                    indent.truncate(indent.len().saturating_sub(2));
-                    out.push_str(&format!("{indent}#- {name}: {value}\n"));
-                } else {
-                    out.push_str(&format!("{indent}#{name}: {value}\n"));
-                }
+                let starts_item = std::mem::take(&mut starts_item);
+                out.push_str(&line(&entry, "#", starts_item, &format!(" {value}")));
             }
         }
     }
     out
 }
 
-fn is_indexed(entry: &Entry) -> bool {
-    entry.path.iter().any(|s| matches!(s, Step::Index(_)))
+/// Every key of the schema; for a list of sections, the keys of its items.
+pub(super) fn all_keys() -> Vec<Entry> {
+    let environment = Environment::nowhere();
+    let mut reader = Reader::new("", &environment);
+    let _: Config = reader.read(&Node::Null);
+    reader.entries
 }
 
-/// A default in words, and the value an example shows.
-fn usual(default: &Usual) -> (&str, &str) {
-    match default {
-        Usual::Fixed(value) => (value, value),
-        Usual::Found { words, example } => (words, example),
-        Usual::Unset { example } => ("none", example),
+/// Two spaces for each section around the key, and two for the list item it is in.
+fn indent(entry: &Entry) -> String {
+    "  ".repeat(entry.path.len().saturating_sub(1))
+}
+
+/// The line of one key. The first key of a list item stands behind a dash.
+fn line(entry: &Entry, mark: &str, starts_item: bool, value: &str) -> String {
+    let (indent, name) = (indent(entry), entry.name());
+    match indent.strip_suffix("  ").filter(|_| starts_item) {
+        Some(shorter) => format!("{shorter}{mark}- {name}:{value}\n"),
+        None => format!("{indent}{mark}{name}:{value}\n"),
     }
 }
 
@@ -105,54 +108,119 @@ fn comment(out: &mut String, indent: &str, text: &str) {
     out.push('\n');
 }
 
-/// The reference as Markdown: one table a section.
-pub(super) fn reference(entries: &[Entry]) -> String {
+/// docs/configuration.md: one table a section.
+#[must_use]
+pub fn reference() -> String {
     let mut out = String::from(
         "# Configuration reference\n\n\
          Generated from the code that reads the file; `hydraneckwebrtc config example` prints the\n\
-         same as commented YAML. The file is looked for at `--config`, `$HYDRANECKWEBRTC_CONFIG`,\n\
-         `~/.hydraneckwebrtc/config.yaml`. It is one YAML document of at most 64 KiB. A key that is\n\
-         not listed here is an error; a key without a value (`domain:`) counts as not written.\n\n\
+         same as commented YAML. The path of the file is `--config`, else `$HYDRANECKWEBRTC_CONFIG`,\n\
+         else `~/.hydraneckwebrtc/config.yaml`. It is one YAML document of at most 64 KiB. A key\n\
+         that is not listed here is an error; a key without a value (`domain:`) counts as not written.\n\n\
          Durations are written `500ms`, `90s`, `5m`, `1h30m`; sizes `64KiB`, `16MiB`, `1GiB`. A\n\
-         secret stands in the file or, under its name with `_file`, in a file of its own.\n",
+         secret is written in this file, or in a separate file whose path is the key with `_file`.\n",
     );
+    let entries = all_keys();
     out.push_str("\n## Top level\n");
-    let plain = |e: &&Entry| !is_indexed(e);
-    let is_value = |e: &Entry| matches!(e.shape, Shape::Value { .. });
-    let top = |e: &&Entry| is_value(e) && e.path.len() == 1;
-    table(&mut out, entries.iter().filter(plain).filter(top));
-    for section in entries.iter().filter(plain).filter(|e| !is_value(e)) {
-        if matches!(section.shape, Shape::Item) {
-            continue;
-        }
+    table(&mut out, &entries, &[]);
+    for section in &entries {
         let mut path = section.path.clone();
-        if matches!(section.shape, Shape::List(_)) {
-            path.push(Step::Each);
+        match section.shape {
+            Shape::Section => {}
+            Shape::List(_) => path.push(Step::Each),
+            Shape::Item | Shape::Value { .. } => continue,
         }
         let name = dotted(&path);
-        out.push_str(&format!("\n## `{name}`\n\n{}\n", section.doc));
-        let inside =
-            |e: &&Entry| is_value(e) && e.path.len() == path.len() + 1 && e.path.starts_with(&path);
-        let mut rows = entries.iter().filter(plain).filter(inside).peekable();
-        if rows.peek().is_some() {
-            table(&mut out, rows);
-        }
+        out.push_str(&format!("\n## `{name}`\n\n{}\n", section.help));
+        table(&mut out, &entries, &path);
     }
     out
 }
 
-fn table<'e>(out: &mut String, rows: impl Iterator<Item = &'e Entry>) {
-    out.push_str("\n| key | value | default | meaning |\n|---|---|---|---|\n");
-    for entry in rows {
-        let Shape::Value { kind, default, .. } = &entry.shape else {
+/// The table of the keys in one section, if it has any.
+fn table(out: &mut String, entries: &[Entry], section: &[Step]) {
+    let mut head = "\n| key | value | default | meaning |\n|---|---|---|---|\n";
+    for entry in entries {
+        let Shape::Value {
+            type_name, default, ..
+        } = &entry.shape
+        else {
             continue;
         };
+        if entry.path.len() != section.len() + 1 || !entry.path.starts_with(section) {
+            continue;
+        }
         let default = match default {
-            Usual::Fixed(value) => format!("`{value}`"),
-            Usual::Found { words, .. } => (*words).to_owned(),
-            Usual::Unset { .. } => "-".to_owned(),
+            DefaultValue::Fixed(value) => format!("`{value}`"),
+            DefaultValue::Found { words, .. } => (*words).to_owned(),
+            DefaultValue::Unset { .. } => "-".to_owned(),
         };
-        let (name, doc) = (entry.name(), entry.doc);
-        out.push_str(&format!("| `{name}` | {kind} | {default} | {doc} |\n"));
+        out.push_str(std::mem::take(&mut head));
+        let (name, help) = (entry.name(), entry.help);
+        out.push_str(&format!(
+            "| `{name}` | {type_name} | {default} | {help} |\n"
+        ));
+    }
+}
+
+/// A text as a YAML scalar that reads back as the same text.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:<>@+?=".contains(c);
+    let starts_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+    let is_word = matches!(
+        text.to_ascii_lowercase().as_str(),
+        "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
+    );
+    if starts_plain && !is_word && !text.ends_with(':') && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_text_reads_back_as_itself() {
+        for text in [
+            "",
+            ":8080",
+            "0123",
+            "1e3",
+            "true",
+            "No",
+            "~",
+            "a b",
+            "a: b",
+            "a #b",
+            "é\u{2028}",
+            "x\"y\\z",
+            "https://neck.test:1/a?b=c",
+            "<token>",
+            "- a",
+            "{a}",
+            "'",
+            "*a",
+            "a:",
+        ] {
+            let yaml = format!("k: {}\n", quoted(text));
+            let back: std::collections::BTreeMap<String, serde_yaml::Value> =
+                serde_yaml::from_str(&yaml).unwrap();
+            assert_eq!(
+                back["k"],
+                serde_yaml::Value::String(text.to_owned()),
+                "{yaml}"
+            );
+        }
     }
 }

@@ -1,17 +1,18 @@
-//! What must hold between keys, once each of them is right by itself.
+//! Rules between sections, checked after each key by itself.
 
-use super::locate::Step;
-use super::model::{Config, Role};
-use super::reader::Reader;
+use super::document::Step;
+use super::report::Report;
+use super::schema::Config;
+use super::values::Role;
 
-/// Judges the whole; `role` adds what that role cannot do without.
-pub(super) fn check(reader: &Reader<'_>, config: &Config, role: Option<Role>) {
-    ports(reader, config);
+/// Checks the whole configuration; `role` adds what that role requires.
+pub(super) fn check(report: &mut Report<'_>, config: &Config, role: Option<Role>) {
+    ports(report, config);
     if role.is_some() {
-        serving(reader, config);
+        server(report, config);
     }
     if role == Some(Role::Worker) {
-        relays(reader, config);
+        relays(report, config);
     }
 }
 
@@ -19,22 +20,19 @@ fn path(dotted: &str) -> Vec<Step> {
     dotted.split('.').map(|k| Step::Key(k.to_owned())).collect()
 }
 
-fn serving(reader: &Reader<'_>, config: &Config) {
+/// A process that serves needs a token and an address. A key that is wrong is not missing.
+fn server(report: &mut Report<'_>, config: &Config) {
     let server = &config.server;
-    let was_complained = |prefix: &str| {
-        let problems = reader.problems.borrow();
-        problems.iter().any(|p| p.key.starts_with(prefix))
-    };
-    if server.admin_token.is_empty() && !was_complained("server.admin_token") {
-        reader.complain(
+    if server.admin_token.is_empty() && !report.has_error("server.admin_token") {
+        report.error(
             &path("server.admin_token"),
             "is missing",
             "write a long random token here, or the path of a file with one as admin_token_file",
         );
     }
-    let has_place = server.domain.is_some() || server.listen.is_some();
-    if !has_place && !was_complained("server.domain") && !was_complained("server.listen") {
-        reader.complain(
+    let is_wrong = report.has_error("server.domain") || report.has_error("server.listen");
+    if server.domain.is_none() && server.listen.is_none() && !is_wrong {
+        report.error(
             &path("server.listen"),
             "is missing, and so is server.domain",
             "set server.domain to serve HTTPS under that name, or server.listen, as \":8080\", \
@@ -43,21 +41,19 @@ fn serving(reader: &Reader<'_>, config: &Config) {
     }
 }
 
-fn relays(reader: &Reader<'_>, config: &Config) {
-    let has_relay = config.turn.is_some()
-        || config
-            .ice_servers
-            .iter()
-            .any(|s| s.urls.iter().any(|u| u.starts_with("turn")));
+fn relays(report: &mut Report<'_>, config: &Config) {
+    let mut urls = config.ice_servers.iter().flat_map(|s| &s.urls);
+    let has_relay = config.turn.is_some() || urls.any(|u| u.starts_with("turn"));
     if config.sessions.relay_only && !has_relay {
-        reader.warn(
+        report.warn(
             &path("sessions.relay_only"),
-            "is true and no TURN server is configured, so no browser gets a picture",
+            "is true and no TURN server is configured, so no browser can receive a picture",
             "add a TURN server under ice_servers or turn, or set it to false for development",
         );
     }
 }
 
+/// Consecutive ports from the one that a key names.
 struct Range {
     key: &'static str,
     first: u32,
@@ -65,57 +61,49 @@ struct Range {
 }
 
 impl Range {
+    fn new(key: &'static str, first: u16, count: u32) -> Self {
+        let first = u32::from(first);
+        Self { key, first, count }
+    }
+
     fn last(&self) -> u32 {
         self.first + self.count - 1
     }
 }
 
-fn ports(reader: &Reader<'_>, config: &Config) {
-    let sessions = &config.sessions;
+fn ports(report: &mut Report<'_>, config: &Config) {
+    let (sessions, mic) = (&config.sessions, &config.mic);
     let max = u32::from(sessions.max);
-    let first = u32::from(sessions.port_range_start);
+    let mut processes = Range::new("sessions.port_range_start", sessions.port_range_start, max);
     let own = config.server.listen.map(|l| u32::from(l.port));
-    let skipped = u32::from(own.is_some_and(|p| (first..first + max).contains(&p)));
-    let processes = Range {
-        key: "sessions.port_range_start",
-        first,
-        count: max + skipped,
-    };
-    let media = Range {
-        key: "sessions.webrtc_port_start",
-        first: u32::from(sessions.webrtc_port_start),
-        count: max * u32::from(sessions.webrtc_ports),
-    };
-    let mics = Range {
-        key: "mic.port_start",
-        first: u32::from(config.mic.port_start),
-        count: u32::from(config.mic.max),
-    };
+    if own.is_some_and(|port| (processes.first..=processes.last()).contains(&port)) {
+        // `Sessions::ports` leaves it out and takes one more at the end.
+        processes.count += 1;
+    }
+    let media_count = max * u32::from(sessions.webrtc_ports);
+    let media = Range::new(
+        "sessions.webrtc_port_start",
+        sessions.webrtc_port_start,
+        media_count,
+    );
+    let mics = Range::new("mic.port_start", mic.port_start, u32::from(mic.max));
     for range in [&processes, &media, &mics] {
-        if range.last() > u32::from(u16::MAX) {
-            let what = format!(
-                "{} with {} ports ends at {}, beyond 65535",
-                range.first,
-                range.count,
-                range.last()
-            );
-            let remedy = format!(
-                "start at {} or lower, or take fewer ports",
-                (u32::from(u16::MAX) + 1).saturating_sub(range.count)
-            );
-            reader.complain(&path(range.key), &what, &remedy);
+        let (first, count, last) = (range.first, range.count, range.last());
+        if last > u32::from(u16::MAX) {
+            let what = format!("{first} with {count} ports ends at {last}, beyond 65535");
+            let highest = (u32::from(u16::MAX) + 1).saturating_sub(count);
+            let remedy = format!("start at {highest} or lower, or take fewer ports");
+            report.error(&path(range.key), &what, &remedy);
         }
     }
-    // Both are UDP; the stream processes' ports are TCP and meet nobody.
-    if config.mic.enabled && media.first <= mics.last() && mics.first <= media.last() {
+    // Both are UDP; the ports of the stream processes are TCP.
+    if mic.enabled && media.first <= mics.last() && mics.first <= media.last() {
+        let (first, last, key) = (media.first, media.last(), mics.key);
         let what = format!(
-            "the media ports {}-{} overlap {} {}-{}",
-            media.first,
-            media.last(),
-            mics.key,
+            "the media ports {first}-{last} overlap {key} {}-{}",
             mics.first,
             mics.last()
         );
-        reader.complain(&path(media.key), &what, "move one of the two ranges");
+        report.error(&path(media.key), &what, "move one of the two ranges");
     }
 }

@@ -1,6 +1,10 @@
 //! Finding files: the configuration and its secrets.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
 use super::*;
+use crate::config::loader::find;
 
 #[test]
 fn a_secret_comes_from_its_file_and_only_from_one_place() {
@@ -37,24 +41,24 @@ fn a_secret_comes_from_its_file_and_only_from_one_place() {
 fn a_systemd_credential_is_found_by_its_bare_name() {
     let dir = Scratch::new("credential");
     dir.write("token", "hunter2", 0o400);
-    let around = Surroundings {
+    let environment = Environment {
         credentials: Some(dir.0.clone()),
-        ..around()
+        ..environment()
     };
     let text = "server: {admin_token_file: token, listen: \":1\"}";
-    let (loaded, _) = read(text, Some(Role::Controller), &around).unwrap();
+    let (loaded, _) = read(text, Some(Role::Controller), &environment).unwrap();
     assert!(loaded.config.server.admin_token.matches(b"hunter2"));
 }
 
 #[test]
 fn a_check_on_another_machine_leaves_secret_files_alone() {
-    let around = Surroundings {
+    let environment = Environment {
         files: SecretFiles::Skip,
-        ..around()
+        ..environment()
     };
     for file in ["/nowhere/token", "token"] {
         let text = format!("server: {{admin_token_file: {file}, listen: \":1\"}}");
-        assert!(read(&text, Some(Role::Controller), &around).is_ok());
+        assert!(read(&text, Some(Role::Controller), &environment).is_ok());
     }
 }
 

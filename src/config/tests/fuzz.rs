@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::render::all_keys;
 
 /// Fragments that real files are made of, so that random documents get past the parser.
 fn fragment() -> impl Strategy<Value = String> {

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::environment::Environment;
+use super::loader::{FILE_MAX, read};
 use super::*;
 
 const CONTROLLER: &str = include_str!("../../../tests/configs/controller.yaml");
@@ -15,8 +17,8 @@ const WORKER: &str = include_str!("../../../tests/configs/worker.yaml");
 const COLOCATED: &str = include_str!("../../../tests/configs/colocated-worker.yaml");
 const DEV: &str = include_str!("../../../tests/configs/dev.yaml");
 
-fn around() -> Surroundings {
-    Surroundings {
+fn environment() -> Environment {
+    Environment {
         credentials: None,
         files: SecretFiles::Read,
         home: Some("/home/neck".into()),
@@ -26,7 +28,7 @@ fn around() -> Surroundings {
 }
 
 fn parse(text: &str, role: Option<Role>) -> Result<Loaded, Problems> {
-    read(text, role, &around()).map(|(loaded, _)| loaded)
+    read(text, role, &environment()).map(|(loaded, _)| loaded)
 }
 
 fn load(text: &str) -> Loaded {
@@ -192,23 +194,23 @@ fn each_wrong_value_names_its_line_key_and_remedy() {
             "sessions:\n  max: !big 5",
             "line 2, column 8: sessions.max: must be a single value, not a value with a `!`",
         ),
-        ("sessions: {max: 1e3}", "\"1e3\" is no whole number"),
-        ("sessions: {max: 015}", "\"015\" is no whole number"),
+        ("sessions: {max: 1e3}", "\"1e3\" is not a whole number"),
+        ("sessions: {max: 015}", "\"015\" is not a whole number"),
         (
             "sessions: {max: 99999999999999999999999}",
             "99999999999999999999999 is out of bounds",
         ),
         (
             "metrics: {public: yes}",
-            "\"yes\" is neither true nor false",
+            "\"yes\" is not a valid value; write true or false",
         ),
         (
             "log: {level: loud}",
-            "use one of error, warn, info, debug, trace",
+            "\"loud\" is not a valid value; write error, warn, info, debug or trace",
         ),
         (
             "controller: {url: ftp://x, token: t}",
-            "only http and https are spoken",
+            "only http and https are supported",
         ),
         (
             "controller: {url: https://x}",
@@ -225,7 +227,7 @@ fn each_wrong_value_names_its_line_key_and_remedy() {
         ),
         (
             "store: {etcd: {endpoints: http://e, prefix: fleet}}",
-            "store.etcd.prefix: \"fleet\" is no path",
+            "store.etcd.prefix: \"fleet\" is not a path",
         ),
         (
             "store: {etcd: {endpoints: http://e, username: u}}",
@@ -257,7 +259,7 @@ fn each_wrong_value_names_its_line_key_and_remedy() {
         ("server: {admin_token: \"a\\nb\"}", "line break"),
         (
             "bodies: {allowed_networks: [10.0.0.0/33]}",
-            "allowed_networks[0]: \"10.0.0.0/33\" is no network",
+            "allowed_networks[0]: \"10.0.0.0/33\" is not a network",
         ),
         ("bodies: {allowed_networks: []}", "is an empty list"),
         (
@@ -278,12 +280,31 @@ fn each_wrong_value_names_its_line_key_and_remedy() {
         ),
         (
             "5: x",
-            "5: is not a known key; known here are mode, district",
+            "5: is not a known key; the known keys here are mode, district",
         ),
-        ("- a", "the file holds a list, not a mapping of keys"),
+        ("- a", "must be a mapping of keys, not a list"),
         ("<<: {max: 1}", "<<: is not a known key"),
     ] {
         assert!(only(text).contains(said), "{said}\n{}", only(text));
+    }
+}
+
+#[test]
+fn a_missing_key_is_reported_though_the_one_that_needs_it_is_wrong() {
+    for (text, wrong, missing) in [
+        (
+            "server: {tls: {private_key: rel/x}}",
+            "server.tls.private_key",
+            "server.tls.certificate",
+        ),
+        ("nps: {token_file: /nowhere}", "nps.token_file", "nps.url"),
+        ("turn: {urls: x}", "turn.urls", "turn.secret_file"),
+    ] {
+        let mut keys: Vec<String> = problems(text).into_iter().map(|p| p.key).collect();
+        keys.sort();
+        let mut expected = [wrong, missing];
+        expected.sort_unstable();
+        assert_eq!(keys, expected, "{text}");
     }
 }
 

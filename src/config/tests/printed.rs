@@ -1,7 +1,9 @@
 //! What is printed of the registry is true: example, reference, effective values.
 
 use super::*;
-use crate::config::registry::{Entry, Shape, Usual};
+use crate::config::document::{Step, dotted};
+use crate::config::entry::{DefaultValue, Entry, Shape};
+use crate::config::render::all_keys;
 
 /// The environment variable that makes the reference test write the file instead.
 const WRITE_REFERENCE: &str = "HYDRANECKWEBRTC_WRITE_REFERENCE";
@@ -44,16 +46,16 @@ fn the_example_loads_and_so_does_every_key_of_it() {
             continue;
         };
         let example = match default {
-            Usual::Fixed(value) => value.as_str(),
-            Usual::Found { example, .. } | Usual::Unset { example } => example,
+            DefaultValue::Fixed(value) => value.as_str(),
+            DefaultValue::Found { example, .. } | DefaultValue::Unset { example } => example,
         };
         let text = alone(&entry, example);
-        let name = locate::dotted(&entry.path);
-        let around = Surroundings {
+        let name = dotted(&entry.path);
+        let environment = Environment {
             files: SecretFiles::Skip,
-            ..around()
+            ..environment()
         };
-        let wrong = read(&text, None, &around)
+        let wrong = read(&text, None, &environment)
             .err()
             .map_or_else(Vec::new, |e| e.list);
         // Keys that need a companion may miss it; none may be strange or have a wrong example.
@@ -105,14 +107,14 @@ fn alone(entry: &Entry, value: &str) -> String {
     let (last, before) = entry.path.split_last().unwrap();
     for step in before {
         match step {
-            locate::Step::Key(key) => {
+            Step::Key(key) => {
                 let _ = writeln!(text, "{}{key}:", " ".repeat(indent));
                 indent += 2;
             }
             _ => dash = "- ",
         }
     }
-    let locate::Step::Key(key) = last else {
+    let Step::Key(key) = last else {
         panic!("an entry ends in a key");
     };
     let _ = writeln!(text, "{}{dash}{key}: {value}", " ".repeat(indent));

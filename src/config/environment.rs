@@ -1,36 +1,36 @@
-//! What a configuration takes from the machine around it: home, host name, systemd's directories.
+//! What a configuration depends on besides its file: home, host name, systemd's directories.
 
 use std::path::{Path, PathBuf};
 
 /// Whether secret files are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretFiles {
-    /// They must be there and hold something.
+    /// They must exist and must not be empty.
     Read,
-    /// Only their paths are looked at, for checks on another machine than the one that runs.
+    /// Only their paths are checked, as on a machine where the configuration will not run.
     Skip,
 }
 
-/// The facts that defaults and relative paths depend on, gathered once so that tests can choose.
+/// The facts that defaults and relative paths depend on, collected once so that tests can set them.
 #[derive(Clone, Debug)]
-pub(super) struct Surroundings {
+pub(super) struct Environment {
     /// systemd's `$CREDENTIALS_DIRECTORY`: where relative secret paths are looked up.
     pub(super) credentials: Option<PathBuf>,
     pub(super) files: SecretFiles,
     pub(super) home: Option<PathBuf>,
     pub(super) host: String,
-    /// Where state is kept by default.
+    /// The default of `worker.state_dir`.
     pub(super) state: PathBuf,
 }
 
-impl Surroundings {
+impl Environment {
     pub(super) fn of_process(files: SecretFiles) -> Self {
         let variable = |name| {
             std::env::var_os(name)
                 .filter(|v| !v.is_empty())
                 .map(PathBuf::from)
         };
-        // Services of root have no $HOME; then the user database knows.
+        // A service of root has no $HOME; `home_dir` then reads the user database.
         let home = std::env::home_dir().filter(|h| h.is_absolute());
         Self {
             credentials: variable("CREDENTIALS_DIRECTORY"),
@@ -41,7 +41,7 @@ impl Surroundings {
         }
     }
 
-    /// The same facts on every machine, for the example and the reference.
+    /// The same on every machine, for the example and the reference.
     pub(super) fn nowhere() -> Self {
         Self {
             credentials: None,
@@ -52,17 +52,17 @@ impl Surroundings {
         }
     }
 
-    /// A path as a configuration writes it: absolute, or under `~/`.
+    /// A path in a configuration: absolute, or under `~/`.
     pub(super) fn path(&self, text: &str) -> Result<PathBuf, String> {
         match (text.strip_prefix("~/"), &self.home) {
             (Some(rest), Some(home)) => Ok(home.join(rest)),
-            (Some(_), None) => Err("`~` means nothing here, $HOME is not set".to_owned()),
+            (Some(_), None) => Err("uses `~`, but $HOME is not set".to_owned()),
             (None, _) if Path::new(text).is_absolute() => Ok(PathBuf::from(text)),
             (None, _) => Err(format!("{text:?} is a relative path")),
         }
     }
 
-    /// The path of a secret: as `path`, and a relative one names a systemd credential.
+    /// The path of a secret: as `path`, or the name of a systemd credential.
     pub(super) fn credential(&self, text: &str) -> Result<PathBuf, String> {
         if text.starts_with("~/") || Path::new(text).is_absolute() {
             return self.path(text);
@@ -121,23 +121,26 @@ mod tests {
 
     #[test]
     fn a_relative_secret_path_is_a_credential() {
-        let mut around = Surroundings::nowhere();
-        around.files = SecretFiles::Read;
+        let mut environment = Environment::nowhere();
+        environment.files = SecretFiles::Read;
         assert!(
-            around
+            environment
                 .credential("token")
                 .unwrap_err()
                 .contains("CREDENTIALS_DIRECTORY")
         );
-        around.credentials = Some("/run/credentials/neck".into());
+        environment.credentials = Some("/run/credentials/neck".into());
         assert_eq!(
-            around.credential("token"),
+            environment.credential("token"),
             Ok("/run/credentials/neck/token".into())
         );
-        assert_eq!(around.credential("/etc/token"), Ok("/etc/token".into()));
-        assert!(around.credential("../token").is_err());
-        assert!(around.credential("~/token").is_err());
-        around.home = Some("/root".into());
-        assert_eq!(around.credential("~/token"), Ok("/root/token".into()));
+        assert_eq!(
+            environment.credential("/etc/token"),
+            Ok("/etc/token".into())
+        );
+        assert!(environment.credential("../token").is_err());
+        assert!(environment.credential("~/token").is_err());
+        environment.home = Some("/root".into());
+        assert_eq!(environment.credential("~/token"), Ok("/root/token".into()));
     }
 }

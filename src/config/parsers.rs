@@ -1,139 +1,26 @@
-//! How single values are written: durations, sizes, addresses, URLs, names.
-//!
-//! Each parser answers with a value or with what is wrong; the remedy is the kind's usual form.
+//! Parsers of single values: durations, sizes, URLs, names. Each returns the value or what is
+//! wrong with the text; `field_types` adds the remedy.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use http_types::Url;
+use ipnet::IpNet;
 
 /// Longest name of a worker, district or channel: they become metric labels and log fields.
 const LABEL_MAX: usize = 64;
 /// Longest host name (RFC 1035, in presentation form).
 const HOST_MAX: usize = 253;
+/// Longest prefix of the keys in etcd: room for a path of a few names.
+const PREFIX_MAX: usize = 128;
 
-/// Where a server listens, as the runbook writes it: `:8080` on every address, `127.0.0.1:8080`
-/// or `[::1]:8080` on one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// The one address; `None` means all, IPv6 and IPv4.
-    pub host: Option<IpAddr>,
-    /// The port; 0 lets the kernel choose.
-    pub port: u16,
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let Some((host, port)) = text.rsplit_once(':') else {
-            return Err("has no port".to_owned());
-        };
-        let port = port
-            .parse()
-            .map_err(|_| format!("{port:?} is no port from 0 to 65535"))?;
-        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        let host = match (host, bare) {
-            ("", _) => None,
-            ("localhost", _) => Some(IpAddr::from([127, 0, 0, 1])),
-            (_, Some(v6)) => Some(IpAddr::V6(v6.parse().map_err(|_| no_address(v6))?)),
-            (v4, None) => Some(IpAddr::V4(v4.parse().map_err(|_| no_address(v4))?)),
-        };
-        Ok(Self { host, port })
-    }
-}
-
-fn no_address(text: &str) -> String {
-    format!("{text:?} is no IP address")
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host {
-            None => write!(f, ":{}", self.port),
-            Some(host) => std::net::SocketAddr::new(host, self.port).fmt(f),
-        }
-    }
-}
-
-/// An address that is found out or given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auto {
-    /// Found out at run time.
-    Auto,
-    /// Given.
-    Ip(IpAddr),
-}
-
-impl FromStr for Auto {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            ip => ip.parse().map(Self::Ip).map_err(|_| no_address(ip)),
-        }
-    }
-}
-
-impl fmt::Display for Auto {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Ip(ip) => ip.fmt(f),
-        }
-    }
-}
-
-/// The picture's size that the stream page asks the body for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VideoSize {
-    /// Any width and height in pixels.
-    Custom {
-        /// Pixels across.
-        width: u16,
-        /// Pixels down.
-        height: u16,
-    },
-    /// A size the page knows by name: `720p`, `1080p`, `1440p`, `4k`, `native`.
-    Named(&'static str),
-}
-
-/// The sizes the stream page has names for.
-const SIZES: [&str; 5] = ["720p", "1080p", "1440p", "4k", "native"];
-
-impl FromStr for VideoSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(name) = SIZES.into_iter().find(|s| *s == text) {
-            return Ok(Self::Named(name));
-        }
-        let side = |s: &str| s.parse::<u16>().ok().filter(|n| *n > 0);
-        match text.split_once('x').map(|(w, h)| (side(w), side(h))) {
-            Some((Some(width), Some(height))) => Ok(Self::Custom { width, height }),
-            _ => Err("is no video size".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for VideoSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Custom { width, height } => write!(f, "{width}x{height}"),
-            Self::Named(name) => f.write_str(name),
-        }
-    }
-}
-
-/// `90s`, `1h 30m`, `500ms`, and a bare `0`. Other bare numbers have no unit and are refused.
+/// `90s`, `1h 30m`, `500ms`, and `0`. Any other number needs a unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text != "0" && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{text:?} has no unit"));
     }
-    humantime::parse_duration(text).map_err(|_| format!("{text:?} is no duration"))
+    humantime::parse_duration(text).map_err(|_| not(text, "a duration"))
 }
 
 /// `16MiB`, `64KiB`, `1GiB`, or bytes.
@@ -145,13 +32,11 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(format!("{text:?} is no size")),
+        _ => return Err(not(text, "a size")),
     };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(scale))
-        .ok_or_else(|| format!("{text:?} is no size"))
+    let number = number.parse::<u64>().ok();
+    let bytes = number.and_then(|n| n.checked_mul(scale));
+    bytes.ok_or_else(|| not(text, "a size"))
 }
 
 /// The shortest exact way to write a size.
@@ -164,21 +49,21 @@ pub(super) fn size_text(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// An `http://` or `https://` URL without user, password and fragment. Never repeats the value:
-/// a URL that is refused may hold a password.
+/// An `http://` or `https://` URL without user, password and fragment. The message does
+/// not contain the value, which may contain a password.
 pub(super) fn url(text: &str) -> Result<String, String> {
-    let parsed = Url::parse(text).map_err(|e| format!("is no URL ({e})"))?;
+    let parsed = Url::parse(text).map_err(|e| format!("is not a URL ({e})"))?;
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(format!(
-            "has the scheme {:?}, only http and https are spoken",
+            "has the scheme {:?}, only http and https are supported",
             parsed.scheme()
         ));
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err("holds a user or password".to_owned());
+        return Err("contains a user name or password".to_owned());
     }
     if parsed.fragment().is_some() {
-        return Err("holds a `#` part".to_owned());
+        return Err("contains a fragment (`#`)".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -187,16 +72,16 @@ pub(super) fn url(text: &str) -> Result<String, String> {
 pub(super) fn base_url(text: &str) -> Result<String, String> {
     let text = url(text)?;
     if text.contains('?') {
-        return Err("holds a `?` part".to_owned());
+        return Err("contains a query (`?`)".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, and their TLS forms (RFC 7064,
-/// 7065). The host is left to the resolver: placeholders must load.
+/// 7065). The host is not checked: a placeholder must load.
 pub(super) fn ice_url(text: &str) -> Result<String, String> {
     let Some((scheme @ ("stun" | "stuns" | "turn" | "turns"), rest)) = text.split_once(':') else {
-        return Err(format!("{text:?} is no stun: or turn: address"));
+        return Err(not(text, "a stun: or turn: address"));
     };
     let (place, query) = rest
         .split_once('?')
@@ -211,11 +96,8 @@ pub(super) fn ice_url(text: &str) -> Result<String, String> {
     };
     let port_ok = port.is_none_or(|p| p.parse::<u16>().is_ok_and(|n| n > 0));
     let host_ok = !host.is_empty() && !host.contains(['/', '@', ' ']);
-    if transport_ok && host_ok && port_ok {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{text:?} is no {scheme}: address"))
-    }
+    let noun = format!("a {scheme}: address");
+    text_if(transport_ok && host_ok && port_ok, text, &noun)
 }
 
 /// A host name: no scheme, no port, no path.
@@ -232,18 +114,14 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
     if text.len() <= HOST_MAX && text.split('.').all(label_ok) && text.parse::<IpAddr>().is_err() {
         Ok(text.to_ascii_lowercase())
     } else {
-        Err(format!("{text:?} is no host name"))
+        Err(not(text, "a host name"))
     }
 }
 
 /// A name for labels: letters, digits, `.`, `-`, `_`.
 pub(super) fn label(text: &str) -> Result<String, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if text.len() <= LABEL_MAX && text.bytes().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{text:?} is no plain name"))
-    }
+    let is_label = text.len() <= LABEL_MAX && text.bytes().all(is_plain);
+    text_if(is_label, text, "a plain name")
 }
 
 /// 32 bytes in base64.
@@ -251,9 +129,68 @@ pub(super) fn ed25519_key(text: &str) -> Result<String, String> {
     use base64::Engine as _;
     match base64::engine::general_purpose::STANDARD.decode(text) {
         Ok(bytes) if bytes.len() == 32 => Ok(text.to_owned()),
-        Ok(bytes) => Err(format!("{} bytes are no Ed25519 public key", bytes.len())),
-        Err(_) => Err(format!("{text:?} is no base64")),
+        Ok(bytes) => Err(format!(
+            "{} bytes are not an Ed25519 public key",
+            bytes.len()
+        )),
+        Err(_) => Err(format!("{text:?} is not base64")),
     }
+}
+
+/// A whole number. No sign and no leading zeros: some programs read `010` as 8.
+pub(super) fn number<N: FromStr>(text: &str) -> Result<N, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    if !digits || text.len() > 1 && text.starts_with('0') {
+        return Err(not(text, "a whole number"));
+    }
+    text.parse().map_err(|_| out_of_bounds(text))
+}
+
+/// A mail address, as far as a certificate authority checks it.
+pub(super) fn mail_address(text: &str) -> Result<String, String> {
+    match text.split_once('@') {
+        Some((user, host)) if !user.is_empty() && !user.contains([' ', ':']) => {
+            domain(host).map(|_| text.to_owned())
+        }
+        _ => Err(not(text, "a mail address")),
+    }
+}
+
+/// A network, or an address as the network of it alone.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>()
+        .or_else(|_| one())
+        .map(|net| net.trunc())
+        .map_err(|_| not(text, "a network"))
+}
+
+/// A path of plain names, as the prefix of keys in etcd.
+pub(super) fn key_prefix(text: &str) -> Result<String, String> {
+    let names = text.strip_prefix('/').map(|rest| rest.split('/'));
+    let name_ok = |name: &str| !name.is_empty() && name.bytes().all(is_plain);
+    let is_prefix = text.len() <= PREFIX_MAX && names.is_some_and(|mut names| names.all(name_ok));
+    text_if(is_prefix, text, "a path of plain names")
+}
+
+fn is_plain(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')
+}
+
+/// What is wrong with a quantity beyond its bounds.
+pub(super) fn out_of_bounds(text: &str) -> String {
+    format!("{text} is out of bounds")
+}
+
+/// What is wrong with a text that is not of the expected form.
+pub(super) fn not(text: &str, noun: &str) -> String {
+    format!("{text:?} is not {noun}")
+}
+
+fn text_if(is_valid: bool, text: &str, noun: &str) -> Result<String, String> {
+    is_valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| not(text, noun))
 }
 
 #[cfg(test)]
@@ -304,29 +241,6 @@ mod tests {
             "18446744073709551616",
         ] {
             assert!(size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn listen_addresses_are_the_runbooks() {
-        for text in [":8080", ":0", "127.0.0.1:8080", "[::1]:8080"] {
-            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
-        }
-        assert_eq!(
-            "localhost:1".parse::<Listen>().unwrap().to_string(),
-            "127.0.0.1:1"
-        );
-        for bad in [
-            "",
-            "8080",
-            ":",
-            ":65536",
-            "::1:80",
-            "neck:80",
-            "[127.0.0.1]:80",
-            "1.2.3:4",
-        ] {
-            assert!(bad.parse::<Listen>().is_err(), "{bad}");
         }
     }
 
@@ -390,15 +304,5 @@ mod tests {
         }
         assert!(label("neck-1.bxl").is_ok());
         assert!(label("neck 1").is_err() && label(&"a".repeat(65)).is_err());
-    }
-
-    #[test]
-    fn video_sizes_are_named_or_measured() {
-        for good in ["1080p", "native", "1920x1080"] {
-            assert_eq!(good.parse::<VideoSize>().unwrap().to_string(), good);
-        }
-        for bad in ["", "x", "0x10", "1080", "70000x1"] {
-            assert!(bad.parse::<VideoSize>().is_err(), "{bad}");
-        }
     }
 }
