@@ -33,7 +33,7 @@
     {
       packages = forAllSystems (pkgs: rec {
         hydraneckwebrtc = pkgs.callPackage ./nixos-module/package.nix { };
-        hydraneckwebrtc-demo = hydraneckwebrtc.override { withDemo = true; };
+        hydraneckwebrtc-demo = pkgs.callPackage ./nixos-module/package.nix { withDemo = true; };
         default = hydraneckwebrtc;
       });
 
