@@ -4,8 +4,8 @@
 //! A cached certificate is served at once; orders that fail are repeated with growing pauses, and
 //! what hinders them can be asked for.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,12 +21,12 @@ use rustls_acme::{
 };
 use smol::stream::StreamExt as _;
 
+use crate::atomic_file;
 use crate::exec::{self, Stop};
 use crate::tls::{self, TlsError, Trust};
 use crate::{clock, config};
 
-/// Keys of account and certificates: for this user alone.
-const FILE_MODE: u32 = 0o600;
+/// Keys of account and certificates are for this user alone.
 const DIR_MODE: u32 = 0o700;
 
 /// rustls-acme waits for ever for an authority that takes a connection and says nothing. Its own
@@ -207,19 +207,9 @@ async fn load(path: PathBuf) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// In one step: a crash leaves the old file or the new one.
 async fn store(path: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
-    smol::unblock(move || {
-        let fresh = path.with_extension("new");
-        let _ = std::fs::remove_file(&fresh);
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(FILE_MODE);
-        let mut file = options.open(&fresh)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &path)
-    })
-    .await
+    let draft = path.with_extension("new");
+    smol::unblock(move || atomic_file::replace(&path, &draft, &bytes)).await
 }
 
 #[async_trait]
@@ -281,7 +271,7 @@ mod tests {
         });
         let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&dir), DIR_MODE);
-        assert_eq!(mode(&cache.file("cert", &names, "a")), FILE_MODE);
+        assert_eq!(mode(&cache.file("cert", &names, "a")), 0o600);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

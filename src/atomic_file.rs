@@ -10,59 +10,52 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Mode of files that hold secrets or state: only their owner reads them.
-pub(crate) const PRIVATE: u32 = 0o600;
+use rustix::fs::OFlags;
 
-/// Puts `bytes` in the place of the file at `path`, which need not exist.
+/// Files of state are read by their owner alone: many hold secrets.
+const MODE: u32 = 0o600;
+
+/// Puts `bytes` in the place of the file at `path`, which need not exist. `draft` is where they are
+/// written first: a name in the same directory that its readers ignore.
 ///
 /// # Errors
 /// When the content may not be on the disk; the earlier content is untouched unless only the
 /// synchronisation of the directory failed.
-pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let draft = draft_of(path)?;
-    let written = write(&draft, bytes, mode).and_then(|()| fs::rename(&draft, path));
+pub fn replace(path: &Path, draft: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = write(draft, bytes).and_then(|()| fs::rename(draft, path));
     if written.is_err() {
-        // A draft of an earlier process is overwritten by the next write.
-        let _ = fs::remove_file(&draft);
+        // The next write overwrites a draft that stays.
+        let _ = fs::remove_file(draft);
     }
     written?;
     sync_parent(path)
 }
 
-/// Synchronises the directory of `path`, so that its creation, renaming or removal survives a crash.
+/// Writes a file and synchronises it.
+///
+/// # Errors
+/// When the content may not be on the disk.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(MODE)
+        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default())
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Synchronises the directory of `path`, so that a creation, a renaming or a removal survives a crash.
 ///
 /// # Errors
 /// When the directory cannot be opened or synchronised.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(dir) if dir.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(dir) => File::open(dir)?.sync_all(),
         None => Ok(()),
     }
-}
-
-/// `dir/.name.draft`: hidden, in the same directory, so that the rename does not cross file systems.
-fn draft_of(path: &Path) -> io::Result<std::path::PathBuf> {
-    let name = path.file_name().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "the path names no file")
-    })?;
-    let mut draft = std::ffi::OsString::from(".");
-    draft.push(name);
-    draft.push(".draft");
-    Ok(path.with_file_name(draft))
-}
-
-fn write(draft: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    // What stands there is the draft of a process that died. Removing it first also unlinks a
-    // symbolic link, which `create_new` would refuse.
-    let _ = fs::remove_file(draft);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]
@@ -72,43 +65,47 @@ mod tests {
     use super::*;
     use crate::ids;
 
-    #[test]
-    fn a_file_is_replaced_whole_and_private() {
+    fn scratch() -> std::path::PathBuf {
         let dir = std::env::temp_dir().join(format!("neck-atomic-{}", ids::label()));
         fs::create_dir(&dir).unwrap();
-        let path = dir.join("state.json");
-        replace(&path, b"one", PRIVATE).unwrap();
-        replace(&path, b"two", PRIVATE).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_private() {
+        let dir = scratch();
+        let (path, draft) = (dir.join("state"), dir.join("state.draft"));
+        replace(&path, &draft, b"longer than the next").unwrap();
+        replace(&path, &draft, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, PRIVATE);
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "no draft is left");
+        assert_eq!(mode & 0o777, MODE);
+        assert!(!draft.exists());
         fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
-    fn a_draft_of_a_dead_process_and_a_link_in_its_place_do_no_harm() {
-        let dir = std::env::temp_dir().join(format!("neck-atomic-{}", ids::label()));
-        fs::create_dir(&dir).unwrap();
-        let (path, other) = (dir.join("state"), dir.join("other"));
+    fn a_link_in_the_place_of_the_draft_is_not_followed() {
+        let dir = scratch();
+        let (path, draft, other) = (dir.join("state"), dir.join("draft"), dir.join("other"));
         fs::write(&other, "untouched").unwrap();
-        std::os::unix::fs::symlink(&other, dir.join(".state.draft")).unwrap();
-        replace(&path, b"new", PRIVATE).unwrap();
+        std::os::unix::fs::symlink(&other, &draft).unwrap();
+        assert!(replace(&path, &draft, b"new").is_err());
         assert_eq!(fs::read(&other).unwrap(), b"untouched");
-        assert_eq!(fs::read(&path).unwrap(), b"new");
+        // The link is gone, and the next attempt succeeds.
+        replace(&path, &draft, b"new").unwrap();
         fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn a_write_that_fails_leaves_the_earlier_content() {
-        let dir = std::env::temp_dir().join(format!("neck-atomic-{}", ids::label()));
-        fs::create_dir(&dir).unwrap();
-        let path = dir.join("state");
+        let dir = scratch();
+        let (path, draft) = (dir.join("state"), dir.join("draft"));
         // A directory that is not empty cannot be replaced by a file.
         fs::create_dir(&path).unwrap();
         fs::write(path.join("inside"), "kept").unwrap();
-        assert!(replace(&path, b"new", PRIVATE).is_err());
-        assert!(path.join("inside").exists() && !dir.join(".state.draft").exists());
+        assert!(replace(&path, &draft, b"new").is_err());
+        assert!(path.join("inside").exists() && !draft.exists());
         fs::remove_dir_all(&dir).unwrap();
     }
 }

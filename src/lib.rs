@@ -31,6 +31,7 @@ mod protocol;
 mod tls;
 mod wire;
 // ground
+mod atomic_file;
 mod clock;
 mod config;
 mod descriptors;

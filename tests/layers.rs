@@ -27,6 +27,7 @@ const LEVELS: [&[&str]; 8] = [
     &["acme", "http", "metrics", "page", "turn"],
     &["protocol", "tls", "wire"],
     &[
+        "atomic_file",
         "clock",
         "config",
         "descriptors",

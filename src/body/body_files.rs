@@ -1,11 +1,12 @@
 //! Small private files that are whole or absent: pins and identities of bodies.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 
+use crate::atomic_file;
 use crate::ids;
 
 /// Largest file that is read: an identity is three PEM texts, about 6 KiB.
@@ -48,12 +49,7 @@ impl BodyFiles {
             .mode(0o700)
             .create(&self.dir)?;
         let draft = self.dir.join(format!(".{}.draft", ids::label()));
-        let written = write_new(&draft, text).and_then(|()| fs::rename(&draft, self.path(ip)));
-        if written.is_err() {
-            // A draft that cannot be removed is the smaller trouble.
-            let _ = fs::remove_file(&draft);
-        }
-        written
+        atomic_file::replace(&self.path(ip), &draft, text.as_bytes())
     }
 
     /// Removes the file, if there is one.
@@ -79,16 +75,6 @@ impl BodyFiles {
             .filter_map(|entry| ip(entry.ok()?.file_name().to_str()?))
             .collect()
     }
-}
-
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 #[cfg(test)]

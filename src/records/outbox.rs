@@ -1,8 +1,8 @@
 //! Records on their way to one service: a file each, sent in order, repeated until taken.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use http_types::Method;
 use serde::Serialize;
 use smol::channel::{Receiver, Sender};
 
+use crate::atomic_file;
 use crate::clock;
 use crate::exec::{self, Stop};
 use crate::http::client::{Client, Outgoing};
@@ -222,16 +223,8 @@ fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)?;
-    let fresh = dir.join(format!("{name}.new"));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, dir.join(name))
+    let draft = dir.join(format!("{name}.new"));
+    atomic_file::replace(&dir.join(name), &draft, text.as_bytes())
 }
 
 async fn deliver(

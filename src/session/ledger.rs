@@ -8,12 +8,13 @@
 
 mod entry;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::private_dir::{self, DirError};
+use crate::atomic_file;
 use crate::ids::SessionId;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -73,15 +74,10 @@ impl Ledger {
     pub fn write(&self, entry: &Entry) -> Result<(), LedgerError> {
         let path = self.path(&entry.id);
         let temporary = path.with_extension("tmp");
-        let write = || -> io::Result<()> {
-            write_file(&temporary, &serde_json::to_vec_pretty(entry)?)?;
-            fs::rename(&temporary, &path)?;
-            self.sync()
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            LedgerError::Io { path, error }
-        })
+        let written = serde_json::to_vec_pretty(entry)
+            .map_err(io::Error::from)
+            .and_then(|bytes| atomic_file::replace(&path, &temporary, &bytes));
+        written.map_err(|error| LedgerError::Io { path, error })
     }
 
     /// Forgets the session; one that is unknown is no error. Blocking.
@@ -90,7 +86,7 @@ impl Ledger {
     /// When the file stays.
     pub fn forget(&self, id: &SessionId) -> Result<(), LedgerError> {
         let path = self.path(id);
-        match fs::remove_file(&path).and_then(|()| self.sync()) {
+        match fs::remove_file(&path).and_then(|()| atomic_file::sync_parent(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(LedgerError::Io { path, error })
             }
@@ -143,22 +139,6 @@ impl Ledger {
     fn path(&self, id: &SessionId) -> PathBuf {
         self.dir.join(format!("{id}.json"))
     }
-
-    /// A rename is on the disk when its directory is.
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
-    }
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// What a ledger holds.

@@ -91,7 +91,7 @@ fn a_pass_outlives_a_restart_but_neither_its_end_nor_its_token() {
 }
 
 #[test]
-fn wrong_tokens_are_slowed_down_and_the_right_one_waits_with_them() {
+fn wrong_tokens_are_slowed_down_and_the_right_one_is_accepted_all_the_same() {
     let bench = Bench::new();
     let controller = bench.controller();
     let mut tries = 0;
@@ -106,8 +106,9 @@ fn wrong_tokens_are_slowed_down_and_the_right_one_waits_with_them() {
     };
     let wait: u64 = refused.field("retry-after").unwrap().parse().unwrap();
     assert!((1..=15).contains(&wait), "{wait}");
-    assert_eq!(sign_in(&controller, TOKEN).status, 429);
-    // The API is not locked with it.
+    // Whoever failed before from this address: the right token is no guess.
+    assert_eq!(sign_in(&controller, TOKEN).status, 204);
+    // The API is not locked either.
     assert_eq!(controller.get("/api/v1/workers"), json!([]));
 }
 
