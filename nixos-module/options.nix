@@ -250,8 +250,8 @@ in
         default = "/opt/moonlight-web-stream/web-server";
         example = literalExpression ''"''${pkgs.moonlight-web-stream}/bin/web-server"'';
         description = ''
-          The moonlight-web-stream server to run for each session, or `testcard` for the built-in
-          test picture.
+          The moonlight-web-stream server to run for each session, or `testcard` for the test picture
+          of the package `hydraneckwebrtc-demo`.
         '';
       };
 

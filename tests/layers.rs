@@ -199,3 +199,18 @@ fn sans_io_files_import_no_runtime_and_no_clock_is_read_outside_its_room() {
     }
     assert!(seen >= 15, "only {seen} pure files were found");
 }
+
+#[test]
+fn the_files_that_the_architecture_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let table = text.split("## Where is what").nth(1).unwrap();
+    let named: Vec<&str> = table
+        .split('`')
+        .filter(|part| part.starts_with("src/"))
+        .collect();
+    assert!(named.len() >= 28, "only {} files are named", named.len());
+    for file in named {
+        assert!(root.join(file).is_file(), "{file} does not exist");
+    }
+}
