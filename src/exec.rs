@@ -30,9 +30,10 @@ pub use stop::{Stop, Stopper, stop};
 
 /// Threads started when the kernel does not say how many cores there are.
 const FALLBACK_THREADS: usize = 2;
-/// Tasks run before the sockets are looked at again, so that busy ones do not keep the others
-/// waiting: a few milliseconds of tunnels that always have more.
-const YIELD_AFTER: usize = 64;
+/// Tasks run before the sockets are looked at again. Each may move 256 KiB (`wire/conn`): with
+/// 64 tasks of a MiB, a visitor's download kept every other connection of the thread waiting for a
+/// second (docs/performance.md).
+const YIELD_AFTER: usize = 4;
 
 /// One thread of the executor.
 #[derive(Debug)]
@@ -231,6 +232,40 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counted in turns of a task that always has more, not in time.
+    #[test]
+    fn a_socket_is_looked_at_soon_however_busy_the_tasks_are() {
+        const BUSY: usize = 8;
+        /// Turns until the next look at the sockets, and a round of all tasks until this one has its.
+        const SOON: usize = 4 * BUSY;
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let heard = block_on(spawn(async move {
+            let source = register(&near, false).unwrap();
+            let busy: Vec<Task<()>> = (0..BUSY)
+                .map(|_| {
+                    let turns = Arc::clone(&turns);
+                    spawn(async move {
+                        loop {
+                            turns.fetch_add(1, Ordering::Relaxed);
+                            smol::future::yield_now().await;
+                        }
+                    })
+                })
+                .collect();
+            while turns.load(Ordering::Relaxed) < 4 * BUSY {
+                smol::future::yield_now().await;
+            }
+            let before = turns.load(Ordering::Relaxed);
+            std::io::Write::write_all(&mut &far, b"x").unwrap();
+            std::future::poll_fn(|cx| source.poll_ready(Direction::Read, cx)).await;
+            drop(busy);
+            turns.load(Ordering::Relaxed) - before
+        }));
+        assert!(heard <= SOON, "{heard} turns");
+    }
 
     #[test]
     fn a_panicking_task_leaves_the_others_running() {

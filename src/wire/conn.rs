@@ -16,9 +16,9 @@ use super::deadline::Deadline;
 use super::digits;
 use super::socket::Socket;
 
-/// Reads in a row after which a connection yields to the other tasks of its thread: 1 MiB of a
+/// Reads in a row after which a connection yields to the other tasks of its thread: 256 KiB of a
 /// large body.
-const YIELD_AFTER: u32 = 16;
+const YIELD_AFTER: u32 = 4;
 
 /// Longest chunk-size line that is written, in bytes: 16 hex digits and CRLF.
 const CHUNK_LINE: usize = 18;
