@@ -163,6 +163,13 @@ test('a voice crosses four hosts: nothing lost, doubled or overtaken, and only t
   const good = await impair({ loss: 0.05, jitterMs: 50 });
   await mic.click();
   await is('off');
+  // What was under way arrives; then nothing does, for longer than a frame in silence takes.
+  const after = { packets: (await counted()).packets, since: Date.now() };
+  await patiently(async () => {
+    const { packets } = await counted();
+    if (packets !== after.packets) Object.assign(after, { packets, since: Date.now() });
+    return Date.now() - after.since > 2000;
+  }, 'a microphone that is off sends nothing to the body');
   await mic.click();
   await is('on');
   const bad = Date.now() + seconds * 1000;

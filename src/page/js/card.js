@@ -31,6 +31,10 @@ function keepFocus(box, event) {
  */
 function showCard({ title, reason, detail, mayRun, hasRating, again }) {
   hideCard();
+  // The card covers the microphone's button. Another tab's stream may have its microphone: the
+  // worker's is left alone then.
+  if (reason === 'elsewhere') mic.leave();
+  else mic.stop();
   const report = make('a.report', {
     href: reportAddress(reason), target: '_blank', rel: 'noopener noreferrer',
     // Counters may have moved since the card came up.

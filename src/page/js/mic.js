@@ -12,6 +12,8 @@ const LATELY_MAX = 8; // re-offers in that time: another device takes the sessio
 const mic = (() => {
   let state = 'off';
   let note = '';
+  let isWanted = false; // by the visitor: an outage does not change that
+  let wasOn = false; // it can work here, so what hinders it now may pass
   let take = 0; // every start and stop makes what came before it stale
   let stream = null;
   let pc = null;
@@ -37,13 +39,14 @@ const mic = (() => {
     reoffers = 0;
   }
   /** Lets go of it, but not of what the worker has: that is somebody else's by now. */
-  function leave(next, words) {
+  function leave(next = 'off', words = '', isStillWanted = false) {
+    isWanted = isStillWanted;
     release();
     become(next, words);
   }
-  function stop(next = 'off', words = '') {
+  function stop(next, words, isStillWanted) {
     const wasOpen = Boolean(pc) || state === 'on';
-    leave(next, words);
+    leave(next, words, isStillWanted);
     if (wasOpen) NATIVE.fetch(`${CONFIG.base}mic`, { method: 'DELETE', keepalive: true }).catch(() => {});
   }
 
@@ -51,7 +54,7 @@ const mic = (() => {
     clearTimeout(timer);
     if (!stream) return;
     if (reoffers >= REOFFERS_MAX) {
-      stop('error', words);
+      stop('error', words, true);
       return;
     }
     const now = Date.now();
@@ -69,6 +72,7 @@ const mic = (() => {
     clearTimeout(timer);
     if (next === 'connected') {
       reoffers = 0;
+      wasOn = true;
       become('on');
     } else if (next === 'disconnected') timer = later(() => reoffer('mic_lost'), DIP_MS);
     else if (next === 'failed') reoffer('mic_lost');
@@ -86,7 +90,7 @@ const mic = (() => {
       else opened.close();
     } catch (error) {
       if (mine !== take) return;
-      if (error.message === 'mic_refused' || error.message === 'mic_no_relay') stop('error', error.message);
+      if (!wasOn && (error.message === 'mic_refused' || error.message === 'mic_no_relay')) stop('error', error.message);
       else reoffer(error.message);
     }
   }
@@ -96,9 +100,11 @@ const mic = (() => {
     if (error.name === 'NotFoundError' || error.name === 'OverconstrainedError') return ['error', 'mic_none'];
     return ['error', 'mic_unusable'];
   }
-  async function start() {
+  async function start(isResumed = false) {
+    isWanted = true;
+    wasOn = isResumed;
     if (!window.isSecureContext || !navigator.mediaDevices) {
-      become('blocked', 'mic_insecure');
+      leave('blocked', 'mic_insecure');
       return;
     }
     release();
@@ -109,7 +115,7 @@ const mic = (() => {
     try {
       opened = await navigator.mediaDevices.getUserMedia(CONSTRAINTS);
     } catch (error) {
-      if (mine === take) become(...refusal(error));
+      if (mine === take) leave(...refusal(error));
       return;
     }
     if (mine !== take) {
@@ -122,16 +128,20 @@ const mic = (() => {
     await offer();
   }
 
-  if (tabs) listen(tabs, 'message', () => { if (stream || state === 'asking') leave('off', 'mic_elsewhere'); });
+  if (tabs) listen(tabs, 'message', () => {
+    if (stream || state === 'asking') leave('off', 'mic_elsewhere');
+    isWanted = false;
+  });
 
   return {
     start: guard(start),
     stop: guard(stop),
-    isOn: () => state === 'on',
+    leave: guard(leave),
+    isWanted: () => isWanted,
     toggle: guard(() => (state === 'on' || state === 'asking' ? stop() : start())),
     onChange: (observer) => observers.push(guard(observer)),
     /** Another network: the old way may be dead without anyone noticing. */
-    moved: guard(() => { if (state === 'on') { reoffers = 0; offer(); } }),
+    moved: guard(() => { if (stream) { reoffers = 0; offer(); } }),
   };
 })();
 

@@ -9,7 +9,7 @@ const STEADY_MS = 20000; // a picture this long makes the next dip a new one
 const pick = (steps, at) => steps[Math.min(at, steps.length - 1)];
 
 function reloadPage() {
-  visit.keep({ tries: visit.facts.tries + 1, resumeMic: mic.isOn() });
+  visit.keep({ tries: visit.facts.tries + 1, resumeMic: visit.facts.resumeMic || mic.isWanted() });
   location.reload();
 }
 

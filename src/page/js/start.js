@@ -34,5 +34,5 @@ whenBody(async () => {
   followMic();
   if (!visit.facts.resumeMic) return;
   visit.keep({ resumeMic: false });
-  mic.start(); // it was on before we reloaded the page ourselves
+  if (!card) mic.start(true); // it was wanted before we reloaded the page ourselves
 });

@@ -8,6 +8,7 @@ function keyName(code) {
 function createTalk({ hold, isTalkable }) {
   let onChange = () => {};
   let isChoosing = false;
+  let pressed = ''; // the key whose press talks, until it is released: another may be chosen meanwhile
   const check = make('input', { type: 'checkbox', id: 'ptt', checked: wishes.facts.pushToTalk });
   const key = make('button.key', { type: 'button', onclick: () => choose(!isChoosing) });
   // Holding the button talks, so it cannot also switch off.
@@ -35,6 +36,10 @@ function createTalk({ hold, isTalkable }) {
     button.setAttribute('aria-expanded', String(isOpen));
     choose(false);
   }
+  function letGo() {
+    pressed = '';
+    hold(false);
+  }
   function take(event) {
     event.preventDefault();
     event.stopImmediatePropagation();
@@ -56,17 +61,22 @@ function createTalk({ hold, isTalkable }) {
       take(event);
       if (event.code !== 'Escape') wishes.keep({ talkKey: event.code });
       choose(false);
-    } else if (event.code === wishes.facts.talkKey && isTalkable()) {
+    } else if (event.code === wishes.facts.talkKey && (isTalkable() || event.code === pressed)) {
       take(event);
+      if (event.repeat) return; // held since before a dip or a reload: only a new press talks
+      pressed = event.code;
       hold(true);
     }
   }, true);
+  // A release lets go whatever the state is. With Meta held some systems tell of Meta's release only.
   listen(window, 'keyup', (event) => {
-    if (event.code !== wishes.facts.talkKey || !isTalkable()) return;
-    take(event);
-    hold(false);
+    if (!pressed || (event.code !== pressed && event.key !== 'Meta')) return;
+    if (event.code === pressed) take(event);
+    letGo();
   }, true);
-  listen(window, 'blur', () => hold(false));
+  // The release is told to another window then.
+  listen(window, 'blur', letGo);
+  listen(document, 'visibilitychange', () => { if (document.hidden) letGo(); });
   draw();
   return { panel, button, draw, onChange: (act) => { onChange = act; } };
 }

@@ -47,7 +47,7 @@ function createVoice() {
     button.dataset.state = state === 'on' && wishes.facts.pushToTalk && !isHeld ? 'quiet' : state;
     button.setAttribute('aria-pressed', String(state === 'on'));
     // A disabled track keeps its place and sends silence.
-    if (stream) for (const track of stream.getAudioTracks()) track.enabled = !wishes.facts.pushToTalk || isHeld;
+    if (stream) for (const track of stream.getAudioTracks()) track.enabled = state === 'on' && (!wishes.facts.pushToTalk || isHeld);
   }
   function level(value) {
     const lit = isHeld || !wishes.facts.pushToTalk ? Math.ceil(value * BARS - 0.25) : 0;
@@ -55,8 +55,8 @@ function createVoice() {
     [...meter.children].forEach((bar, at) => bar.classList.toggle('lit', at < lit));
   }
   function hold(isDown) {
-    if (isHeld === isDown) return;
-    isHeld = isDown;
+    if (isHeld === (isDown && isTalkable())) return;
+    isHeld = !isHeld;
     draw();
   }
 
@@ -69,7 +69,7 @@ function createVoice() {
     state = next;
     stream = source;
     if (stream && !closeMeter) closeMeter = listenTo(stream, level);
-    if (!stream) isHeld = false;
+    if (state !== 'on') isHeld = false;
     const isTold = Boolean(reason) && state !== 'asking';
     note.hidden = !isTold;
     note.textContent = isTold ? say(reason) : '';
@@ -79,13 +79,15 @@ function createVoice() {
 
   // With push-to-talk the button is held; its other ways stay: a key press toggles.
   const isTalkable = () => state === 'on' && wishes.facts.pushToTalk;
+  let isPressed = false; // the click after it is a release, whatever has become of the state
   listen(button, 'pointerdown', (event) => {
-    if (!isTalkable()) return;
-    button.setPointerCapture(event.pointerId);
+    isPressed = isTalkable();
+    if (!isPressed) return;
     hold(true);
+    button.setPointerCapture(event.pointerId);
   });
-  for (const type of ['pointerup', 'pointercancel', 'blur']) listen(button, type, () => hold(false));
-  listen(button, 'click', (event) => { if (!isTalkable() || event.detail === 0) mic.toggle(); });
+  for (const type of ['pointerup', 'pointercancel', 'lostpointercapture', 'blur']) listen(button, type, () => hold(false));
+  listen(button, 'click', (event) => { if (!isPressed || event.detail === 0) mic.toggle(); });
   draw();
 
   const talk = createTalk({ hold, isTalkable });
