@@ -1,7 +1,7 @@
 //! Putting a new binary where the old one is, without a moment in which there is none.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{UpdateError, Version};
-use crate::clock;
+use crate::{atomic_file, clock};
 
 /// Wait for the new binary to tell its version.
 const PROOF_WITHIN: Duration = Duration::from_secs(20);
@@ -21,6 +21,8 @@ const BUSY: (u32, Duration) = (40, Duration::from_millis(50));
 const LOCK_WITHIN: Duration = Duration::from_secs(30);
 /// Pause between two tries to take the lock.
 const LOCK_LOOK: Duration = Duration::from_millis(20);
+/// No secrets: the other role may run as another user.
+const NOTE_MODE: u32 = 0o644;
 /// Executable by everybody, written by its owner.
 const MODE: u32 = 0o755;
 
@@ -41,7 +43,15 @@ fn file_id(path: &Path) -> io::Result<FileId> {
 
 /// Keeps other processes from installing, and from counting starts; until dropped.
 #[derive(Debug)]
-pub(super) struct Lock(#[allow(dead_code)] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was forked a moment ago still has the file open,
+        // and the lock with it, until it runs its own program.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl Place {
     /// Where the running binary is, through symlinks.
@@ -127,13 +137,11 @@ impl Place {
 
     /// Writes a small file beside the binary: the old text or the new one, never half of it.
     pub(super) fn note(&self, suffix: &str, text: &str) -> Result<(), UpdateError> {
-        let (path, fresh) = (self.beside(suffix), self.beside(&format!("{suffix}.new")));
-        let written = File::create(&fresh)
-            .and_then(|mut file| {
-                file.write_all(text.as_bytes())
-                    .and_then(|()| file.sync_all())
-            })
-            .and_then(|()| fs::rename(&fresh, &path));
+        let (path, draft) = (self.beside(suffix), self.beside(&format!("{suffix}.new")));
+        let readable = fs::Permissions::from_mode(NOTE_MODE);
+        let written = atomic_file::write(&draft, text.as_bytes())
+            .and_then(|()| fs::set_permissions(&draft, readable))
+            .and_then(|()| fs::rename(&draft, &path));
         written.map_err(|e| UpdateError::File(path, e))?;
         self.sync()
     }
@@ -155,7 +163,13 @@ impl Place {
         let Ok(file) = File::open(self.backup()) else {
             return false;
         };
-        flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                drop(Lock(file));
+                false
+            }
+            Err(error) => error == Errno::WOULDBLOCK,
+        }
     }
 
     pub(super) fn beside(&self, suffix: &str) -> PathBuf {

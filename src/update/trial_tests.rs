@@ -161,7 +161,7 @@ fn the_backup_is_replaced_by_a_version_that_every_role_ran_well_and_by_no_other(
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockShared).unwrap();
     install_next("2.3.0");
     assert_eq!(installed.backup(), OLD);
-    drop(held);
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::Unlock).unwrap();
     start(place, "worker", "2.3.0");
     pass(place, "worker", "2.3.0");
     install_next("2.4.0");
