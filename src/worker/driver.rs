@@ -75,7 +75,7 @@ impl Driver {
     /// When the session must not begin; no entry of it stays.
     pub(super) async fn begin_ledger(&mut self) -> Result<(), LedgerWriteError> {
         let shown = self.live.look(&self.life);
-        let written = self.scribe.write(self.entry(&shown)).await;
+        let written = self.scribe.write_at_start(self.entry(&shown)).await;
         if let Err(error) = &written {
             self.worker.disk_failed(&error.to_string());
             // A disk that hangs may still take the write.
@@ -234,7 +234,11 @@ impl Driver {
     /// written is written again every [`DISK_RETRY`].
     async fn write_ledger(&mut self, shown: &Shown) -> Result<(), String> {
         let changes = self.live.changes();
-        let written = self.scribe.write(self.entry(shown)).await;
+        let entry = self.entry(shown);
+        let written = match shown.status {
+            Status::Starting => self.scribe.write_at_start(entry).await,
+            _ => self.scribe.write(entry).await,
+        };
         // A start does not go on without its entry, everything else does.
         if written.is_ok() || shown.status != Status::Starting {
             self.live.set_saved(changes);

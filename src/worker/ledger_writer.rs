@@ -14,6 +14,9 @@ use crate::{clock, exec};
 /// Longest time that a session waits for the disk. A sync takes milliseconds, seconds on a busy
 /// disk; an end has 5 s in all.
 const WITHIN: Duration = Duration::from_secs(2);
+/// The same for a session that starts: it may wait for a disk that is busy, and must not begin
+/// without its entry. Within `sessions.start_timeout`.
+const START_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is to be done with the entry.
 enum Job {
@@ -38,18 +41,18 @@ pub(super) struct LedgerWriter {
 pub(super) enum LedgerWriteError {
     /// The ledger said so.
     Ledger(LedgerError),
-    /// The disk has not answered yet; it is still being tried.
-    Slow,
+    /// The disk has not answered for this long; it is still being tried.
+    Slow(Duration),
 }
 
 impl std::fmt::Display for LedgerWriteError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ledger(error) => error.fmt(f),
-            Self::Slow => write!(
+            Self::Slow(span) => write!(
                 f,
                 "the disk of worker.state_dir has not answered for {}s, look for its faults",
-                WITHIN.as_secs()
+                span.as_secs()
             ),
         }
     }
@@ -66,28 +69,34 @@ impl LedgerWriter {
 
     /// Has the entry on the disk, or says why not within [`WITHIN`].
     pub(super) async fn write(&self, entry: Entry) -> Result<(), LedgerWriteError> {
-        self.order(Job::Write(Box::new(entry))).await
+        self.order(Job::Write(Box::new(entry)), WITHIN).await
+    }
+
+    /// Has the entry of a session that starts on the disk, or says why not within
+    /// [`START_WITHIN`].
+    pub(super) async fn write_at_start(&self, entry: Entry) -> Result<(), LedgerWriteError> {
+        self.order(Job::Write(Box::new(entry)), START_WITHIN).await
     }
 
     /// Has the entry off the disk, or says why not within [`WITHIN`].
     pub(super) async fn forget(&self) -> Result<(), LedgerWriteError> {
-        self.order(Job::Forget).await
+        self.order(Job::Forget, WITHIN).await
     }
 
-    async fn order(&self, job: Job) -> Result<(), LedgerWriteError> {
+    async fn order(&self, job: Job, within: Duration) -> Result<(), LedgerWriteError> {
         let (done, answer) = bounded(1);
         // The inbox closes with this sender only.
         let _ = self.orders.force_send((job, done));
         if self.is_slow.load(Ordering::Acquire) {
-            return Err(LedgerWriteError::Slow);
+            return Err(LedgerWriteError::Slow(within));
         }
-        if let Ok(Ok(outcome)) = clock::by(clock::now() + WITHIN, answer.recv()).await {
+        if let Ok(Ok(outcome)) = clock::by(clock::now() + within, answer.recv()).await {
             return outcome.map_err(LedgerWriteError::Ledger);
         }
         self.is_slow.store(true, Ordering::Release);
         // The answer may have come in between; then nothing would take the mark back.
         let Ok(outcome) = answer.try_recv() else {
-            return Err(LedgerWriteError::Slow);
+            return Err(LedgerWriteError::Slow(within));
         };
         self.is_slow.store(false, Ordering::Release);
         outcome.map_err(LedgerWriteError::Ledger)

@@ -16,8 +16,8 @@ use crate::sync::Mutex;
 
 /// Pause between two attempts to write to a disk.
 pub(super) const DISK_RETRY: Duration = Duration::from_secs(5);
-/// Longest wait for a disk; as for a ledger entry.
-const WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for a disk, as for the ledger entry of a session that starts.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// What is lacking now.
 #[derive(Debug, Default)]

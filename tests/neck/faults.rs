@@ -182,6 +182,7 @@ fn ports_of_strangers_are_passed_over_with_one_warning_and_used_again_later() {
         let full = worker.create();
         assert_eq!((full.status, full.reason().as_str()), (503, "no_capacity"));
     }
+    worker.says(&format!("port {first} is held"));
     let warnings = worker
         .log()
         .matches(&format!("port {first} is held"))

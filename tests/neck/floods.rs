@@ -30,6 +30,11 @@ fn a_flood_from_a_page_is_held_back_and_the_visitor_can_still_leave() {
     );
     assert!(refused.field("retry-after").is_some());
     assert_eq!(worker.view(&id)["rating"], 5);
+    until("the refusals to be logged", || {
+        let log = worker.log();
+        log.lines()
+            .any(|l| l.contains("[audit]") && l.contains("/rating"))
+    });
     let lines = worker.log();
     let noted = lines
         .lines()
