@@ -63,17 +63,19 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The identity that a stream program got when it paired with `ip` as `client`; `None` while its
-/// `data.json` is half written, or holds none. Reads versions 2, 3 and 4, which has one client for
-/// all users.
+/// The identity that a stream program got when it paired its host `host_id` with `ip` as `client`;
+/// `None` while its `data.json` is half written, or holds none. A program that was started with a
+/// kept identity and paired anew has two hosts of one address. Reads versions 2, 3 and 4, which has
+/// one client for all users.
 #[must_use]
-pub fn harvest(data_json: &str, ip: IpAddr, client: &str) -> Option<Identity> {
+pub fn harvest(data_json: &str, host_id: u32, ip: IpAddr, client: &str) -> Option<Identity> {
     let data: Value = serde_json::from_str(data_json).ok()?;
     let is_ours = |host: &&Value| {
         let address = host.get("address").and_then(Value::as_str);
         address.and_then(|a| a.parse().ok()) == Some(ip) && host["pair_info"].is_object()
     };
-    let host = data.get("hosts")?.as_object()?.values().find(is_ours)?;
+    let host = data.get("hosts")?.get(host_id.to_string());
+    let host = host.filter(is_ours)?;
     let pair_info: PairInfo = PairInfo::deserialize(&host["pair_info"]).ok()?;
     let whole = |pem: &str| !pem.is_empty() && pem.len() <= PEM_MAX;
     if ![
@@ -238,7 +240,7 @@ mod tests {
     fn what_a_program_got_is_kept_whatever_its_version_writes() {
         let ip = IP.parse().unwrap();
         for version in ["2", "3"] {
-            let identity = harvest(&data(version, pems()), ip, "neck").unwrap();
+            let identity = harvest(&data(version, pems()), 2, ip, "neck").unwrap();
             assert_eq!(identity.unique_id(), "uid");
             let host = identity.host();
             assert_eq!(host["http_port"], 48_000);
@@ -247,8 +249,25 @@ mod tests {
         }
         let host = json!({"address": IP, "http_port": 1, "pair_info": pems(), "cache": {"name": "b", "mac": null}});
         let four = json!({"version": "4", "client_unique_id": "one", "hosts": {"7": host}});
-        let identity = harvest(&four.to_string(), ip, "neck").unwrap();
+        let identity = harvest(&four.to_string(), 7, ip, "neck").unwrap();
         assert_eq!(identity.unique_id(), "one");
+    }
+
+    /// In genuine files either may stand first.
+    #[test]
+    fn of_two_hosts_of_one_address_the_one_that_paired_is_kept() {
+        let ip = IP.parse().unwrap();
+        let mut data: Value = serde_json::from_str(&data("2", pems())).unwrap();
+        let mut paired = data["hosts"]["2"].clone();
+        paired["pair_info"]["client_private_key"] = json!("new");
+        for id in [1, 3_000_000_000_u32] {
+            data["hosts"][id.to_string()] = paired.clone();
+            let identity = harvest(&data.to_string(), id, ip, "neck").unwrap();
+            assert_eq!(identity.host()["pair_info"], paired["pair_info"], "{id}");
+            // Not written yet: the other host is no substitute.
+            data["hosts"][id.to_string()]["pair_info"] = Value::Null;
+            assert_eq!(harvest(&data.to_string(), id, ip, "neck"), None);
+        }
     }
 
     #[test]
@@ -256,18 +275,21 @@ mod tests {
         let ip = IP.parse().unwrap();
         let whole = data("2", pems());
         for end in (0..whole.len()).step_by(7) {
-            assert_eq!(harvest(&whole[..end], ip, "neck"), None);
+            assert_eq!(harvest(&whole[..end], 2, ip, "neck"), None);
         }
-        assert_eq!(harvest(&data("2", Value::Null), ip, "neck"), None);
+        assert_eq!(harvest(&data("2", Value::Null), 2, ip, "neck"), None);
         let torn =
             json!({"client_private_key": "x", "client_certificate": "", "server_certificate": ""});
-        assert_eq!(harvest(&data("2", torn), ip, "neck"), None);
-        assert_eq!(harvest(&whole, "10.9.9.9".parse().unwrap(), "neck"), None);
+        assert_eq!(harvest(&data("2", torn), 2, ip, "neck"), None);
+        assert_eq!(
+            harvest(&whole, 2, "10.9.9.9".parse().unwrap(), "neck"),
+            None
+        );
     }
 
     #[test]
     fn an_identity_prints_without_its_key() {
-        let identity = harvest(&data("2", pems()), IP.parse().unwrap(), "neck").unwrap();
+        let identity = harvest(&data("2", pems()), 2, IP.parse().unwrap(), "neck").unwrap();
         assert!(!format!("{identity:?}").contains("BEGIN"));
     }
 
@@ -278,7 +300,7 @@ mod tests {
             IdentityStore::new(&dir, Kind::Moonlight),
             IP.parse().unwrap(),
         );
-        let identity = harvest(&data("2", pems()), ip, "neck").unwrap();
+        let identity = harvest(&data("2", pems()), 2, ip, "neck").unwrap();
         smol::block_on(async {
             assert_eq!(store.load(ip).await.unwrap(), None);
             store.keep(ip, &identity).await.unwrap();
@@ -302,7 +324,7 @@ mod tests {
         let mark = json!({"client_private_key": pem, "client_certificate": pem, "server_certificate": pem});
         smol::block_on(async {
             for (pair_info, owner) in [(pems(), 0), (mark, 1)] {
-                let identity = harvest(&data("2", pair_info), ip, "neck").unwrap();
+                let identity = harvest(&data("2", pair_info), 2, ip, "neck").unwrap();
                 // As 0.1.0 wrote it, and as it is written now.
                 let old = serde_json::to_string(&identity).unwrap();
                 assert!(!old.contains("kind"), "{old}");

@@ -205,7 +205,13 @@ impl Body {
     /// Keeps the identity of a fresh pairing for later sessions, as soon as the stream program
     /// has written it. Answers whether it is kept; then the client stays on the body. One that was
     /// kept before is for [`Body::tidy`] to unpair: other sessions may use it.
-    pub async fn keep(&self, traces: &CleanupRecord, data_json: &Path, within: Duration) -> bool {
+    pub async fn keep(
+        &self,
+        traces: &CleanupRecord,
+        paired: &Paired,
+        data_json: &Path,
+        within: Duration,
+    ) -> bool {
         let (Some(client), true) = (traces.client.as_deref(), self.bodies.rules.pair_once) else {
             return false;
         };
@@ -213,7 +219,7 @@ impl Body {
             loop {
                 let file = data_json.to_owned();
                 let text = smol::unblock(move || read(&file)).await.unwrap_or_default();
-                if let Some(identity) = identity::harvest(&text, self.ip, client) {
+                if let Some(identity) = identity::harvest(&text, paired.host_id, self.ip, client) {
                     return identity;
                 }
                 clock::sleep(HARVEST_PAUSE).await;

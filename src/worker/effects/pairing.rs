@@ -143,7 +143,7 @@ async fn pair_anew(
     let paired = body.pair(api, &live.traces(), left(), stop).await?;
     live.mark(|traces| traces.paired = true).await;
     stage.with(|s| s.hold = None);
-    keep(worker, live, body.clone());
+    keep(worker, live, body.clone(), paired.clone());
     Ok(paired)
 }
 
@@ -172,12 +172,12 @@ async fn launch_and_target(
 
 /// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream
 /// does not wait for that.
-fn keep(worker: &Arc<Worker>, live: &Arc<SessionHandle>, body: Body) {
+fn keep(worker: &Arc<Worker>, live: &Arc<SessionHandle>, body: Body, paired: Paired) {
     let data = live.workspace.path().join(DATA);
     let (traces, worker) = (live.traces(), Arc::clone(worker));
     exec::spawn(async move {
         let before = body.kept().await;
-        if body.keep(&traces, &data, KEEP).await && before.is_some() {
+        if body.keep(&traces, &paired, &data, KEEP).await && before.is_some() {
             pairing_gc::dropped(&worker, &body);
         }
     })

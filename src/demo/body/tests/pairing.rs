@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::super::{Answers, Faults, Options};
 use super::{Generation, LEAVE, LONG, SEED_HOST, marked, pair, stage, with};
 use crate::body::SiblingSessions;
@@ -202,8 +204,8 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         assert_eq!(body.kept().await, None);
         let (double, program) = stage.program(None);
         let first = marked(body.traces(None));
-        pair(&body, &program, &first, None, LONG).await.unwrap();
-        assert!(body.keep(&first, &double.data_json, LONG).await);
+        let paired = pair(&body, &program, &first, None, LONG).await.unwrap();
+        assert!(body.keep(&first, &paired, &double.data_json, LONG).await);
         assert_eq!(
             body.leave(&first, SiblingSessions::default, LEAVE)
                 .await
@@ -239,8 +241,8 @@ fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_u
         let body = stage.body();
         let (double, program) = stage.program(None);
         let first = marked(body.traces(None));
-        pair(&body, &program, &first, None, LONG).await.unwrap();
-        assert!(body.keep(&first, &double.data_json, LONG).await);
+        let paired = pair(&body, &program, &first, None, LONG).await.unwrap();
+        assert!(body.keep(&first, &paired, &double.data_json, LONG).await);
         body.leave(&first, SiblingSessions::default, LEAVE).await;
 
         stage.change(|rules| rules.pair_once = false);
@@ -264,8 +266,8 @@ fn a_body_that_forgot_us_is_paired_with_anew() {
         let body = stage.body();
         let (double, program) = stage.program(None);
         let first = marked(body.traces(None));
-        pair(&body, &program, &first, None, LONG).await.unwrap();
-        assert!(body.keep(&first, &double.data_json, LONG).await);
+        let paired = pair(&body, &program, &first, None, LONG).await.unwrap();
+        assert!(body.keep(&first, &paired, &double.data_json, LONG).await);
         stage.demo.state.unpair(|_| true);
 
         let (double, program) = stage.program(body.kept().await);
@@ -274,7 +276,15 @@ fn a_body_that_forgot_us_is_paired_with_anew() {
             .await
             .unwrap();
         assert!(paired.fresh && paired.host_id != 1);
-        assert!(body.keep(&second, &double.data_json, LONG).await);
+        assert!(body.keep(&second, &paired, &double.data_json, LONG).await);
+        // The program still has the host of the useless identity, at the same address.
+        let data = std::fs::read_to_string(&double.data_json).unwrap();
+        let hosts = &serde_json::from_str::<Value>(&data).unwrap()["hosts"];
+        assert_eq!(hosts.as_object().unwrap().len(), 2);
+        assert_eq!(
+            body.kept().await.unwrap().host()["pair_info"],
+            hosts[paired.host_id.to_string()]["pair_info"]
+        );
         assert_eq!(stage.demo.clients(), [second.client.clone().unwrap()]);
         assert_eq!(body.forget().await.unwrap(), [second.client.unwrap()]);
         assert_eq!(body.identity().await, None);

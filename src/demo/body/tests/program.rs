@@ -18,6 +18,7 @@ use crate::exec::{self, Stopper};
 use crate::http::client::{Client, Outgoing};
 use crate::http::server::{Api, ConnectionLimits, Listener};
 use crate::http::{Call, Failure, Handler, Reply};
+use crate::ids;
 use crate::tls::Trust;
 
 pub(super) const PREFIX: &str = "/session/0123";
@@ -132,8 +133,8 @@ impl Double {
     }
 
     fn pair(&self, body: &Value) -> Result<Reply, Failure> {
-        let id = usize::try_from(body["host_id"].as_u64().unwrap()).ok();
-        let host = self.host(id)?;
+        let id = usize::try_from(body["host_id"].as_u64().unwrap()).unwrap();
+        let host = self.host(Some(id))?;
         let data_json = self.data_json.clone();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut ours = Async::new(ours).unwrap();
@@ -144,7 +145,7 @@ impl Double {
             let answer = fetch(&host, "/pair", query, Duration::from_secs(60)).await;
             let line = match answer {
                 Ok(text) if text.contains("<paired>1</paired>") => {
-                    remember(&data_json, &host);
+                    remember(&data_json, id, &host);
                     "{\"Paired\":{\"host_id\":1}}\n"
                 }
                 _ => "\"PairError\"\n",
@@ -202,18 +203,19 @@ async fn fetch(host: &Host, path: &str, query: &str, within: Duration) -> Result
     Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
-fn remember(data_json: &PathBuf, host: &Host) {
-    let pem = "-----BEGIN X-----\nYQ==\n-----END X-----\n";
-    let data = json!({
-        "version": "2",
-        "users": {"7": {"role": "User", "name": host.unique_id, "password": null, "client_unique_id": host.unique_id}},
-        "hosts": {"9": {
-            "owner": 7,
-            "address": host.address.ip().to_string(),
-            "http_port": host.address.port(),
-            "pair_info": {"client_private_key": pem, "client_certificate": pem, "server_certificate": pem},
-            "cache": {"name": "demo body", "mac": null},
-        }},
+/// As the genuine one: hosts from before stay, and each pairing makes a key of its own.
+fn remember(data_json: &PathBuf, id: usize, host: &Host) {
+    let user = json!({"role": "User", "name": host.unique_id, "password": null, "client_unique_id": host.unique_id});
+    let text = std::fs::read_to_string(data_json).unwrap_or_default();
+    let mut data = serde_json::from_str(&text)
+        .unwrap_or_else(|_| json!({"version": "2", "users": {"1": user}, "hosts": {}}));
+    let pem = format!("-----BEGIN X-----\n{}\n-----END X-----\n", ids::label());
+    data["hosts"][id.to_string()] = json!({
+        "owner": 1,
+        "address": host.address.ip().to_string(),
+        "http_port": host.address.port(),
+        "pair_info": {"client_private_key": pem, "client_certificate": pem, "server_certificate": pem},
+        "cache": {"name": "demo body", "mac": null},
     });
     std::fs::write(data_json, data.to_string()).unwrap();
 }
