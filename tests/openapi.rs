@@ -206,7 +206,8 @@ fn worker() -> Value {
     json!({
         "worker_id": "w", "url": "u", "public_url": "p", "district": "d", "version": "1",
         "process_id": "p", "status": "healthy", "active_sessions": 1, "max_sessions": 2,
-        "wireguard": true, "last_heartbeat": "t", "drain_deadline": "t", "load": 0.5,
+        "wireguard": true, "last_heartbeat": "t", "drain_deadline": "t",
+        "refuses": "the disk is full", "load": 0.5,
     })
 }
 
@@ -275,7 +276,7 @@ fn the_shapes_have_the_fields_of_the_structs() {
         json!({
             "worker_id": "w", "process_id": "p", "url": "u", "public_url": "p", "district": "d",
             "version": "1", "max_sessions": 2, "wireguard": true, "draining": false,
-            "sequence": 1, "replaces": ["q"], "drain_ordered": true, "drain_deadline": "t",
+            "refuses": "the disk is full", "sequence": 1, "replaces": ["q"], "drain_ordered": true, "drain_deadline": "t",
             "sessions": [session()],
         }),
         &[],
