@@ -57,6 +57,8 @@ pub struct Bodies {
     pub(super) pins: PinStore,
     pub(super) identities: IdentityStore,
     pub(super) locks: BodyLocks,
+    /// Held while clients are unpaired from a body.
+    pub(super) unpairings: BodyLocks,
 }
 
 impl Bodies {
@@ -70,6 +72,7 @@ impl Bodies {
             pins: PinStore::new(rules.state_dir.join("pins")),
             identities: IdentityStore::new(rules.state_dir.join("identities"), kind),
             locks: BodyLocks::default(),
+            unpairings: BodyLocks::default(),
             rules,
         }
     }

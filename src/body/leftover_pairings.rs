@@ -7,51 +7,53 @@ use super::sunshine::SunshineError;
 use crate::clock;
 use std::time::Duration;
 
-/// What tidying a body came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tidied {
-    /// Clients that were unpaired, by name.
-    pub unpaired: Vec<String>,
-    /// Whether sessions still use a kept client that is no longer wanted: tidy again after them.
-    pub is_in_use: bool,
-}
-
 impl Body {
-    /// Unpairs clients of this worker that no session and no kept identity owns; with
-    /// `bodies.pair_once` off the kept one too, once no session uses it. `live` tells the client
-    /// names of the sessions that are on this body; it is asked while nobody pairs.
+    /// Unpairs clients of this worker that no kept identity owns; with `bodies.pair_once` off the
+    /// kept one too. Only when the body `is_vacant`: Sunshine makes its list of certificates anew
+    /// for each client that is unpaired, and crashes when a stream program's call over TLS reads
+    /// the list at that moment. Answers the names, or `None` when the body is not vacant.
     ///
     /// # Errors
-    /// [`PairingError::Busy`] after `within`, [`PairingError::Sunshine`].
+    /// [`PairingError::Busy`] and [`PairingError::Late`] after `within`,
+    /// [`PairingError::Sunshine`].
     pub async fn tidy(
         &self,
-        live: impl FnOnce() -> Vec<String>,
+        is_vacant: impl FnOnce() -> bool,
         within: Duration,
-    ) -> Result<Tidied, PairingError> {
+    ) -> Result<Option<Vec<String>>, PairingError> {
         let deadline = clock::now() + within;
-        let _hold = self.bodies.locks.hold(self.ip, within).await?;
-        let live = live();
+        let _unpairing = self.bodies.unpairings.hold(self.ip, within).await?;
+        // A session that begins now waits for the lock.
+        if !is_vacant() {
+            return Ok(None);
+        }
         let kept = self.identity().await.map(|i| i.client);
         let is_wanted = self.bodies.rules.pair_once;
-        let stays = is_wanted || !live.is_empty();
         let is_dead = |name: &str| {
-            let is_kept = stays && kept.as_deref() == Some(name);
-            name.starts_with(&self.bodies.prefix) && !is_kept && !live.iter().any(|l| l == name)
+            let is_kept = is_wanted && kept.as_deref() == Some(name);
+            name.starts_with(&self.bodies.prefix) && !is_kept
         };
         let unpairing = clock::by(deadline, self.sunshine.unpair(is_dead)).await;
         let unpaired = unpairing
             .map_err(|_| PairingError::Late(within))?
             .map_err(PairingError::Sunshine)?;
-        if kept.is_some() && !stays {
+        if kept.is_some() && !is_wanted {
             self.forget_identity().await;
         }
-        Ok(Tidied {
-            unpaired,
-            is_in_use: kept.is_some() && !is_wanted && stays,
-        })
+        Ok(Some(unpaired))
     }
 
-    /// Unpairs every client of this worker and forgets the kept identity (`doctor --unpair`).
+    /// Waits until nobody unpairs clients from this body: before a session's stream program calls
+    /// it for the first time.
+    ///
+    /// # Errors
+    /// [`PairingError::Busy`] after `within`.
+    pub async fn unpairing_ended(&self, within: Duration) -> Result<(), PairingError> {
+        self.bodies.unpairings.hold(self.ip, within).await.map(drop)
+    }
+
+    /// Unpairs every client of this worker and forgets the kept identity (`doctor --unpair`). No
+    /// session may be on the body: see [`Body::tidy`].
     ///
     /// # Errors
     /// See [`SunshineError`]; the identity stays while its client may.

@@ -24,4 +24,4 @@ mod teardown;
 
 pub use bodies::{Bodies, Ports, Rules};
 pub use session_steps::{Body, Paired, StreamTarget};
-pub use teardown::{CleanupRecord, Departure, SiblingSessions};
+pub use teardown::{CleanupRecord, SiblingSessions};

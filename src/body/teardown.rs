@@ -1,5 +1,5 @@
 //! What a session leaves on a body, and taking it away: the pending pairing, the experience, the
-//! app, the client; and bodies that are stuck after an app was closed.
+//! app; and bodies that are stuck after an app was closed.
 
 use std::time::Duration;
 
@@ -68,13 +68,6 @@ impl CleanupRecord {
     pub fn unique_id<'a>(&'a self, user: &'a str) -> &'a str {
         self.unique_id.as_deref().unwrap_or(user)
     }
-
-    /// The clients on the body that this session uses, by name.
-    pub fn clients(&self) -> impl Iterator<Item = String> + use<> {
-        [self.client.clone(), self.borrowed.clone()]
-            .into_iter()
-            .flatten()
-    }
 }
 
 /// Other sessions of this worker that stay on the body.
@@ -84,17 +77,6 @@ pub struct SiblingSessions {
     pub is_watched: bool,
     /// What they had launched, by its name.
     pub experiences: Vec<String>,
-    /// The clients that they use, by name.
-    pub clients: Vec<String>,
-}
-
-/// What leaving a body did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Departure {
-    /// Clients that were unpaired, by name.
-    pub unpaired: Vec<String>,
-    /// What could not be undone, one sentence each; empty when nothing of the session is left.
-    pub left: Vec<String>,
 }
 
 impl Body {
@@ -174,15 +156,16 @@ impl Body {
         }
     }
 
-    /// Undoes what a session left: stops the experience, closes the app if anybody watched it,
-    /// unpairs the client if its name was used and its identity is not kept. What the neighbours
-    /// need stays, for the last of them to undo. May be repeated; never takes longer than `within`.
+    /// Undoes what a session left: stops the experience, closes the app if anybody watched it. What
+    /// the neighbours need stays, for the last of them to undo; the client is for [`Body::tidy`].
+    /// Answers what could not be undone, one sentence each. May be repeated; never takes longer than
+    /// `within`.
     pub async fn leave(
         &self,
         traces: &CleanupRecord,
         neighbours: impl Fn() -> SiblingSessions + Sync,
         within: Duration,
-    ) -> Departure {
+    ) -> Vec<String> {
         let deadline = clock::now() + within;
         let late = || format!("no time left within {}", humantime::format_duration(within));
         let stop = async {
@@ -207,35 +190,11 @@ impl Body {
                 Err(_) => Some(format!("app may run on: {}", late())),
             }
         };
-        let unpair = async {
-            let kept = self.identity().await.map(|i| i.client);
-            let client = traces.client.clone().filter(|_| traces.asked);
-            let Some(client) = client.filter(|c| kept.as_ref() != Some(c)) else {
-                return Ok(Vec::new());
-            };
-            if neighbours().clients.contains(&client) {
-                return Err(format!(
-                    "client {client} stays paired: another session uses it"
-                ));
-            }
-            match clock::by(deadline, self.sunshine.unpair(|n| n == client)).await {
-                Ok(Ok(gone)) => Ok(gone),
-                Ok(Err(error)) => Err(format!("client {client} may stay paired: {error}")),
-                Err(_) => Err(format!("client {client} may stay paired: {}", late())),
-            }
-        };
-        // While Sunshine closes an app it answers nobody else.
-        let sunshine = async { (close.await, unpair.await) };
-        let (stopped, (closed, unpaired)) = smol::future::zip(stop, sunshine).await;
-        let mut departure = Departure::default();
-        departure.left.extend(stopped.into_iter().chain(closed));
-        match unpaired {
-            Ok(gone) => departure.unpaired = gone,
-            Err(error) => departure.left.push(error),
-        }
-        for left in &departure.left {
+        let (stopped, closed) = smol::future::zip(stop, close).await;
+        let left: Vec<String> = stopped.into_iter().chain(closed).collect();
+        for left in &left {
             log::warn!(target: "cleanup", body:% = self.ip; "{left}");
         }
-        departure
+        left
     }
 }

@@ -65,7 +65,7 @@ pub(super) enum Command {
         /// Look at this body too: reachable, credentials accepted
         #[arg(long, value_name = "IP")]
         body: Option<IpAddr>,
-        /// Remove every pairing of this worker from the body; ends its streams there
+        /// Remove every pairing of this worker from the body; only while nobody uses it
         #[arg(long, requires = "body")]
         unpair: bool,
     },

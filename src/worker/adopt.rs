@@ -45,10 +45,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
     })
     .await;
     let mut known: HashSet<SessionId> = HashSet::new();
-    for entry in broken.adoptable.iter().chain(&broken.dead) {
-        known.insert(entry.id.clone());
-        end(worker, entry).await;
-    }
+    // First those that go on: who ends must see them on the body.
     for entry in survey.adoptable {
         known.insert(entry.id.clone());
         if let Err(why) = adopt(worker, &entry, true).await {
@@ -58,6 +55,10 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
             log::info!(target: "cleanup", "session {} adopted port={} pid={}", entry.id, entry.port,
                 entry.process.map_or(0, |p| p.pid));
         }
+    }
+    for entry in broken.adoptable.iter().chain(&broken.dead) {
+        known.insert(entry.id.clone());
+        end(worker, entry).await;
     }
     for entry in survey.dead {
         known.insert(entry.id.clone());

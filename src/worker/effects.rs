@@ -180,7 +180,7 @@ async fn prepare_and_spawn(
             log::warn!(target: "pairing", session = live.id.as_str();
                 "the start with the kept identity of {client} failed, starting without it");
             body.drop_kept(&client).await;
-            pairing_gc::dropped(worker, body);
+            pairing_gc::owe(worker, body);
             stage.with(|s| s.is_unseeded = true);
             drop_data(live).await?;
         } else if !stage.with(|s| s.is_unseeded) {

@@ -1,9 +1,8 @@
-//! Takes off bodies what earlier sessions of this worker left there: each body is looked at once by
-//! a process: at its start, or in its first session there, whichever can.
+//! Takes the clients that sessions of this worker paired off the bodies again: when the last session
+//! leaves a body, and once at the worker's start for what the process before it left there (a state
+//! directory that was lost, a body that was away, `bodies.pair_once` turned off).
 //!
-//! What dead sessions left is undone through the ledger; this finds what no ledger knows of (a
-//! state directory that was lost, a body that was away), and a kept client after
-//! `bodies.pair_once` was turned off.
+//! Clients are unpaired only while no session of this worker is on the body: see [`Body::tidy`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,12 +12,12 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::body::sunshine::Credentials;
-use crate::body::{Body, Departure};
+use crate::body::{Body, CleanupRecord};
 use crate::sync::Mutex;
 use crate::{clock, exec};
 
-/// Time for one body: a pairing under way may hold it, then two calls.
-const WITHIN: Duration = Duration::from_secs(30);
+/// Time for one body: another round that is under way, the list of clients and a call for each.
+const WITHIN: Duration = Duration::from_secs(10);
 /// Pauses before the rounds of a start: bodies boot later than the worker, or stay away.
 const ROUNDS: [Duration; 4] = [
     Duration::ZERO,
@@ -84,7 +83,7 @@ impl Tidy {
 /// Tidies the bodies of earlier sessions, with the configured credentials.
 pub(super) fn at_start(worker: &Arc<Worker>) {
     let Some(credentials) = configured(worker) else {
-        // Then each body is tidied when a session brings credentials for it.
+        // Then each body is tidied when a session that has credentials for it leaves it.
         return;
     };
     let worker = Arc::clone(worker);
@@ -110,36 +109,22 @@ pub(super) fn at_start(worker: &Arc<Worker>) {
     .detach();
 }
 
-/// A session streams from a body: the first one lets it be tidied, with the session's credentials.
-pub(super) fn visited(worker: &Arc<Worker>, body: &Body) {
-    spawn(worker, body);
-}
-
-/// A session has left a body; it may have been the last to use a client that is no longer wanted.
-/// What it could not undo, because the body was away, is owed: to the next session there, or to a
-/// later round.
-pub(super) fn left(worker: &Arc<Worker>, body: &Body, departure: &Departure) {
-    if !departure.left.is_empty() {
+/// A session has left a body: what it paired there goes, and what others left, unless another
+/// session is there; then the last one sees to it. When the body is away, a later round or the next
+/// session that leaves it does.
+pub(super) async fn left(worker: &Arc<Worker>, body: &Body, traces: &CleanupRecord) {
+    if traces.asked {
         worker.tidy.owe(body.ip());
+    }
+    if !once(worker, body).await {
         let (worker, body) = (Arc::clone(worker), body.clone());
         exec::spawn(async move { owed(&worker, &body).await }).detach();
-    } else if !worker.settings.rules.pair_once {
-        spawn(worker, body);
     }
 }
 
-/// A kept client is no longer kept: it goes, once no session uses it.
-pub(super) fn dropped(worker: &Arc<Worker>, body: &Body) {
+/// A kept client is no longer kept: it goes with the last session that leaves the body.
+pub(super) fn owe(worker: &Worker, body: &Body) {
     worker.tidy.owe(body.ip());
-    spawn(worker, body);
-}
-
-fn spawn(worker: &Arc<Worker>, body: &Body) {
-    let (worker, body) = (Arc::clone(worker), body.clone());
-    exec::spawn(async move {
-        once(&worker, &body).await;
-    })
-    .detach();
 }
 
 async fn owed(worker: &Arc<Worker>, body: &Body) {
@@ -177,28 +162,29 @@ async fn once(worker: &Arc<Worker>, body: &Body) -> bool {
 /// Whether the body could be looked at, and whether nothing is left to do there.
 async fn look(worker: &Arc<Worker>, body: &Body) -> (bool, bool) {
     let ip = body.ip();
-    // A session that is ending undoes its own, and needs nothing of others any more.
-    let live = || {
-        let there = worker.roster.all().into_iter();
-        there
-            .filter(|live| live.wish.request.body_ip == ip && live.shown().end_reason.is_none())
-            // One that has no name yet counts, too.
-            .flat_map(|live| std::iter::once(String::new()).chain(live.traces().clients()))
-            .collect()
-    };
-    match body.tidy(live, WITHIN).await {
-        Ok(tidied) => {
-            for client in &tidied.unpaired {
+    match body.tidy(|| is_vacant(worker, ip), WITHIN).await {
+        Ok(Some(unpaired)) => {
+            for client in &unpaired {
                 log::info!(target: "cleanup", body:% = ip; "unpaired {client}");
             }
-            // The last session that uses a client which is no longer wanted tidies again.
-            (true, !tidied.is_in_use)
+            (true, true)
         }
+        // The last session there tidies again.
+        Ok(None) => (true, false),
         Err(error) => {
-            log::info!(target: "cleanup", body:% = ip; "cannot look for old pairings now: {error}");
+            log::warn!(target: "cleanup", body:% = ip; "old pairings stay for now: {error}");
             (false, false)
         }
     }
+}
+
+/// Whether no session is on the body, nor a stream process of one that ends.
+fn is_vacant(worker: &Worker, ip: IpAddr) -> bool {
+    let mut there = worker.roster.all().into_iter();
+    !there.any(|live| {
+        let is_there = live.shown().end_reason.is_none() || live.running().is_some();
+        live.wish.request.body_ip == ip && is_there
+    })
 }
 
 #[cfg(test)]

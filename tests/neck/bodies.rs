@@ -390,9 +390,51 @@ fn the_test_cards_identity_reaches_no_other_stream_program() {
     let (worker, starts) = picky(&bench, "TEST CARD");
     let id = worker.session();
     assert_eq!(starts(), 1);
-    // Its client is of no more use to anybody.
-    until("the old client to be gone", || {
-        !bench.body.clients().contains(&old)
-    });
     assert_eq!(worker.delete(&id), 204);
+    // Its client is of no more use to anybody.
+    assert!(!bench.body.clients().contains(&old));
+}
+
+#[test]
+fn clients_are_unpaired_only_while_no_session_is_on_the_body() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let (first, second) = (worker.session(), worker.session());
+    assert_eq!(worker.delete(&first), 204);
+    worker.forgets(&first);
+    assert_eq!(
+        calls(&bench, UNPAIR),
+        0,
+        "the second one's program may call"
+    );
+    assert_eq!(worker.delete(&second), 204);
+    assert_eq!(bench.body.clients(), Vec::<String>::new());
+    assert!(!bench.body.has_crashed());
+}
+
+#[test]
+fn a_client_that_is_replaced_is_unpaired_after_the_session_that_replaced_it() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({"bodies": {"pair_once": true}}));
+    let old = keep_a_client(&bench, &worker);
+    let kept = worker.dir.join("state/identities/127.0.0.1.identity");
+    let text = fs::read_to_string(&kept).unwrap();
+    let mut identity: serde_json::Value = serde_json::from_str(&text).unwrap();
+    identity["unique_id"] = "unknown".into();
+    fs::write(&kept, identity.to_string()).unwrap();
+    let id = worker.session();
+    until("the new identity", || {
+        fs::read_to_string(&kept).is_ok_and(|text| !text.contains(&old))
+    });
+    // Its page may ask for the apps at any moment.
+    let path = format!("{}api/apps?host_id=2", prefix(&id));
+    for _ in 0..50 {
+        call(worker.at, "GET", &path, &[], None).unwrap();
+    }
+    assert_eq!(calls(&bench, UNPAIR), 0);
+    assert_eq!(bench.body.clients().len(), 2);
+    assert_eq!(worker.delete(&id), 204);
+    let clients = bench.body.clients();
+    assert!(clients.len() == 1 && clients[0] != old, "{clients:?}");
+    assert!(!bench.body.has_crashed());
 }

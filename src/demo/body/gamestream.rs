@@ -70,6 +70,9 @@ impl Handler for GameStream {
         self.0.record("gamestream", &call);
         let unique_id = call.query_value("uniqueid").unwrap_or_default();
         let paired = self.0.is_paired(&unique_id);
+        if paired {
+            self.0.use_certificates(false).await;
+        }
         Ok(match (call.method, call.path.as_str()) {
             (Method::Get, "/serverinfo") => xml(200, "", &self.server()),
             (Method::Get, "/pair") => self.pair(&call, &unique_id).await,

@@ -24,6 +24,8 @@ const EXCERPT: usize = 512;
 const LINE: usize = 300;
 /// Faults of which there can be many.
 const MANY: u32 = 10_000;
+/// How long a call over TLS reads the list of certificates, and the removal of a client writes it.
+const CERTIFICATES: Duration = Duration::from_millis(20);
 /// How long a restart takes.
 const AWAY: Duration = Duration::from_millis(300);
 
@@ -67,8 +69,11 @@ struct Memory {
     running: Option<String>,
     /// `currentgame` is -1: an app that ended early was closed once.
     is_stuck: bool,
-    /// A second PIN came for one pairing: Sunshine has crashed, until it is started again.
+    /// Sunshine has crashed, until it is started again.
     has_crashed: bool,
+    /// Who reads the list of certificates now, and who writes it.
+    readers: u32,
+    writers: u32,
     life: (Stopper, Stop),
     away_until: Instant,
 }
@@ -105,6 +110,8 @@ impl State {
             running: None,
             is_stuck: false,
             has_crashed: false,
+            readers: 0,
+            writers: 0,
             life: exec::stop(),
             away_until: clock::now(),
         };
@@ -274,9 +281,7 @@ impl State {
         };
         if newest.took_pin {
             // Sunshine drops the pairing and then writes to it.
-            log::error!(target: "demo", "the body's Sunshine crashes: a second PIN for one pairing");
-            memory.has_crashed = true;
-            memory.end();
+            memory.crash("a second PIN for one pairing");
             return false;
         }
         newest.took_pin = true;
@@ -299,6 +304,14 @@ impl State {
     pub(super) fn is_paired(&self, unique_id: &str) -> bool {
         let memory = self.memory();
         memory.clients.iter().any(|c| c.unique_id == unique_id)
+    }
+
+    /// Reads the list of certificates, as Sunshine does for each call of a stream program over TLS,
+    /// or writes it, as for each client that is removed. Both at once crash it, for certain here,
+    /// in some of the cases in the original: it has no lock for that.
+    pub(super) async fn use_certificates(&self, writes: bool) {
+        let _in_use = InUse::new(self, writes);
+        clock::sleep(CERTIFICATES).await;
     }
 
     pub(super) fn clients(&self) -> Vec<String> {
@@ -351,7 +364,41 @@ impl State {
     }
 }
 
+/// Somebody reads or writes the list of certificates.
+struct InUse<'a>(&'a State, bool);
+
+impl<'a> InUse<'a> {
+    fn new(state: &'a State, writes: bool) -> Self {
+        let mut memory = state.memory();
+        *memory.users(writes) += 1;
+        if memory.readers > 0 && memory.writers > 0 {
+            memory.crash("a client was removed while a stream program called over TLS");
+        }
+        drop(memory);
+        Self(state, writes)
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        *self.0.memory().users(self.1) -= 1;
+    }
+}
+
 impl Memory {
+    fn users(&mut self, writes: bool) -> &mut u32 {
+        match writes {
+            true => &mut self.writers,
+            false => &mut self.readers,
+        }
+    }
+
+    fn crash(&mut self, why: &str) {
+        log::error!(target: "demo", "the body's Sunshine crashes: {why}");
+        self.has_crashed = true;
+        self.end();
+    }
+
     /// The process ends: every connection, pending pairing and app.
     fn end(&mut self) {
         self.pending.clear();

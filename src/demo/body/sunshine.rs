@@ -47,6 +47,9 @@ impl Handler for Rest {
         if let Some(bad) = faults.answers.reply() {
             return Ok(bad);
         }
+        if call.path.starts_with("/api/clients/unpair") {
+            self.0.use_certificates(true).await;
+        }
         Ok(self.act(&call))
     }
 }

@@ -36,8 +36,10 @@ pub(in crate::worker) async fn leave(
         }
         drop(hold);
         let stay = || neighbours(&worker, &live);
-        let departure = body.leave(&live.traces(), stay, LEAVE).await;
-        pairing_gc::left(&worker, body, &departure);
+        body.leave(&live.traces(), stay, LEAVE).await;
+        // Until it has ended, the program may call the body.
+        let _ = clock::by(clock::now() + 2 * KILL, live.stopped()).await;
+        pairing_gc::left(&worker, body, &live.traces()).await;
     }
     live.report(Input::BodyLeft).await;
 }
@@ -50,11 +52,9 @@ fn neighbours(worker: &Worker, live: &SessionHandle) -> SiblingSessions {
         // One that waits for its first viewer starts the app anew.
         let status = other.shown().status;
         neighbours.is_watched |= matches!(status, Status::Connected | Status::Lingering);
-        let traces = other.traces();
-        neighbours.clients.extend(traces.clients());
         neighbours
             .experiences
-            .extend(traces.launch.map(|l| l.experience));
+            .extend(other.traces().launch.map(|l| l.experience));
     }
     neighbours
 }

@@ -57,6 +57,8 @@ async fn pair_and_target(
         .body
         .as_ref()
         .ok_or("its address is no longer allowed")?;
+    let vacated = stop.or(body.unpairing_ended(PAIR)).await;
+    vacated.ok_or_else(ends)?.map_err(|e| e.to_string())?;
     let api = api(live)?;
     let found = stop.or(known(body, &api, live, stage)).await;
     let paired = match found.ok_or_else(ends)? {
@@ -68,7 +70,6 @@ async fn pair_and_target(
     stage.with(|s| s.paired = Some(paired.clone()));
     let target = stop.or(launch_and_target(worker, live, run, body, &api, &paired));
     let target = target.await.ok_or_else(ends)??;
-    pairing_gc::visited(worker, body);
     let (host, app) = (target.host_id, target.app_id);
     Ok(format!(
         "{}/stream.html?hostId={host}&appId={app}",
@@ -178,7 +179,7 @@ fn keep(worker: &Arc<Worker>, live: &Arc<SessionHandle>, body: Body, paired: Pai
     exec::spawn(async move {
         let before = body.kept().await;
         if body.keep(&traces, &paired, &data, KEEP).await && before.is_some() {
-            pairing_gc::dropped(&worker, &body);
+            pairing_gc::owe(&worker, &body);
         }
     })
     .detach();

@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::{Answers, Faults, Options};
-use super::{Generation, LEAVE, LONG, SEED_HOST, marked, pair, stage, with};
-use crate::body::SiblingSessions;
+use super::{Generation, LONG, SEED_HOST, marked, pair, stage, with};
 use crate::body::pairing::PairingError;
 use crate::body::sunshine::SunshineError;
 use crate::{clock, exec};
@@ -178,18 +177,14 @@ fn among_a_hundred_clients_only_ours_are_unpaired() {
         ..Faults::default()
     });
     exec::block_on(async {
-        let (live, _) = stage.pair().await;
-        let (dead, _) = stage.pair().await;
+        let (first, _) = stage.pair().await;
+        let (second, _) = stage.pair().await;
         assert_eq!(stage.demo.clients().len(), 102);
-        let names = vec![live.client.clone().unwrap()];
-        let tidied = stage.body().tidy(|| names, LONG).await.unwrap();
-        assert_eq!(tidied.unpaired, [dead.client.unwrap()]);
-        assert!(!tidied.is_in_use);
-        let departure = stage
-            .body()
-            .leave(&live, SiblingSessions::default, LEAVE)
-            .await;
-        assert_eq!(departure.unpaired, [live.client.unwrap()]);
+        assert_eq!(stage.body().tidy(|| false, LONG).await.unwrap(), None);
+        assert_eq!(stage.demo.clients().len(), 102);
+        let unpaired = stage.body().tidy(|| true, LONG).await.unwrap();
+        let ours = [first, second].map(|traces| traces.client.unwrap());
+        assert_eq!(unpaired, Some(ours.to_vec()));
     });
     let clients = stage.demo.clients();
     assert_eq!(clients.len(), 100);
@@ -206,12 +201,6 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         let first = marked(body.traces(None));
         let paired = pair(&body, &program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &paired, &double.data_json, LONG).await);
-        assert_eq!(
-            body.leave(&first, SiblingSessions::default, LEAVE)
-                .await
-                .unpaired,
-            Vec::<String>::new()
-        );
         assert_eq!(stage.pins(), 1);
 
         for generation in [Generation::Fork, Generation::Roles] {
@@ -225,17 +214,15 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
                     .await
                     .is_ok()
             );
-            body.leave(&second, SiblingSessions::default, LEAVE).await;
         }
         assert_eq!(stage.pins(), 1, "no second dance");
         assert_eq!(stage.demo.clients(), [first.client.unwrap()]);
-        let tidied = body.tidy(Vec::new, LONG).await.unwrap();
-        assert!(tidied.unpaired.is_empty() && !tidied.is_in_use);
+        assert_eq!(body.tidy(|| true, LONG).await.unwrap(), Some(Vec::new()));
     });
 }
 
 #[test]
-fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_use_it() {
+fn a_kept_client_that_is_no_longer_wanted_goes_when_no_session_is_there() {
     let mut stage = with(Options::default(), |rules| rules.pair_once = true);
     exec::block_on(async {
         let body = stage.body();
@@ -243,17 +230,13 @@ fn a_kept_client_that_is_no_longer_wanted_goes_after_the_last_session_that_may_u
         let first = marked(body.traces(None));
         let paired = pair(&body, &program, &first, None, LONG).await.unwrap();
         assert!(body.keep(&first, &paired, &double.data_json, LONG).await);
-        body.leave(&first, SiblingSessions::default, LEAVE).await;
-
         stage.change(|rules| rules.pair_once = false);
         let body = stage.body();
-        let other = || vec!["a seeded session's name".to_owned()];
-        let tidied = body.tidy(other, LONG).await.unwrap();
-        assert!(tidied.is_in_use && tidied.unpaired.is_empty());
+        assert_eq!(body.tidy(|| false, LONG).await.unwrap(), None);
         assert_eq!(stage.demo.clients().len(), 1);
-        let tidied = body.tidy(Vec::new, LONG).await.unwrap();
-        assert_eq!(tidied.unpaired, [first.client.unwrap()]);
-        assert!(!tidied.is_in_use);
+        assert!(body.identity().await.is_some());
+        let unpaired = body.tidy(|| true, LONG).await.unwrap();
+        assert_eq!(unpaired, Some(vec![first.client.unwrap()]));
         assert_eq!(body.identity().await, None);
     });
     assert!(stage.demo.clients().is_empty());

@@ -45,12 +45,13 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         phase("target");
         assert_eq!(stage.demo.clients(), [traces.client.clone().unwrap()]);
         traces.streamed = true;
-        let departure = body.leave(&traces, SiblingSessions::default, LEAVE).await;
-        assert_eq!(departure.unpaired, [traces.client.clone().unwrap()]);
-        assert_eq!(departure.left, Vec::<String>::new());
+        for _ in 0..2 {
+            let left = body.leave(&traces, SiblingSessions::default, LEAVE).await;
+            assert_eq!(left, Vec::<String>::new());
+        }
         phase("leave");
-        let again = body.leave(&traces, SiblingSessions::default, LEAVE).await;
-        assert_eq!((again.unpaired, again.left), (Vec::new(), Vec::new()));
+        let unpaired = body.tidy(|| true, LONG).await.unwrap();
+        assert_eq!(unpaired, Some(vec![traces.client.clone().unwrap()]));
     });
     assert_eq!(stage.demo.clients(), Vec::<String>::new());
     assert_eq!(stage.demo.running(), None);
@@ -176,10 +177,9 @@ fn what_another_session_on_the_body_needs_stays_until_the_last_one_leaves() {
         let neighbours = SiblingSessions {
             is_watched,
             experiences: experiences.iter().map(|e| (*e).to_owned()).collect(),
-            clients: Vec::new(),
         };
-        let departure = exec::block_on(body.leave(&traces, || neighbours.clone(), LEAVE));
-        assert_eq!(departure.left, Vec::<String>::new());
+        let left = exec::block_on(body.leave(&traces, || neighbours.clone(), LEAVE));
+        assert_eq!(left, Vec::<String>::new());
         let calls = stage.calls();
         let count = |text: &str| calls.iter().filter(|c| c.contains(text)).count();
         (
@@ -203,18 +203,12 @@ fn a_body_that_is_gone_is_left_in_bounded_time_and_what_stays_is_said() {
     let body = stage.body();
     let mut traces = marked(body.traces(Some(launch)));
     traces.streamed = true;
-    let departure = exec::block_on(body.leave(
+    let left = exec::block_on(body.leave(
         &traces,
         SiblingSessions::default,
         Duration::from_millis(300),
     ));
-    assert_eq!(departure.left.len(), 3, "{departure:?}");
-    assert!(
-        departure
-            .left
-            .iter()
-            .any(|l| l.contains(&traces.client.clone().unwrap()))
-    );
+    assert_eq!(left.len(), 2, "{left:?}");
 }
 
 #[test]
