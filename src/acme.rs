@@ -36,7 +36,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why certificates cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum AcmeError {
+pub(crate) enum AcmeError {
     /// The cache cannot be used.
     #[error("cannot use server.acme.cache_dir {}: {}; make it writable for this user", .0.display(), .1)]
     Cache(PathBuf, #[source] io::Error),
@@ -68,7 +68,7 @@ impl Acme {
 ///
 /// # Errors
 /// See [`AcmeError`]. An authority that is away is none.
-pub fn start(domain: &str, settings: &config::Acme, stop: Stop) -> Result<Acme, AcmeError> {
+pub(crate) fn start(domain: &str, settings: &config::Acme, stop: Stop) -> Result<Acme, AcmeError> {
     start_with(domain, settings, stop, SILENCE_MAX)
 }
 

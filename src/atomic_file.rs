@@ -21,7 +21,7 @@ const MODE: u32 = 0o600;
 /// # Errors
 /// When the content may not be on the disk; the earlier content is untouched unless only the
 /// synchronisation of the directory failed.
-pub fn replace(path: &Path, draft: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, draft: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = write(draft, bytes).and_then(|()| fs::rename(draft, path));
     if written.is_err() {
         // The next write overwrites a draft that stays.
@@ -35,7 +35,7 @@ pub fn replace(path: &Path, draft: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// When the content may not be on the disk.
-pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -51,7 +51,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// When the directory cannot be opened or synchronised.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(dir) => File::open(dir)?.sync_all(),
         None => Ok(()),

@@ -24,38 +24,38 @@ pub fn wall() -> SystemTime {
 /// A moment that other processes of this machine can measure from: no one sets this clock, and it
 /// goes on while the machine sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark(i64);
+pub(crate) struct Mark(i64);
 
 impl Mark {
     /// Now.
     #[must_use]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Self(since_boot.tv_sec * 1_000 + since_boot.tv_nsec / 1_000_000)
     }
 
     /// The moment `span` ago; also one before the machine started.
     #[must_use]
-    pub fn ago(span: Duration) -> Self {
+    pub(crate) fn ago(span: Duration) -> Self {
         let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         Self(Self::now().0.saturating_sub(span))
     }
 
     /// The moment that another process wrote down since the machine started.
     #[must_use]
-    pub fn from_millis(since_boot: i64) -> Self {
+    pub(crate) fn from_millis(since_boot: i64) -> Self {
         Self(since_boot)
     }
 
     /// Milliseconds since the machine started.
     #[must_use]
-    pub fn as_millis(self) -> i64 {
+    pub(crate) fn as_millis(self) -> i64 {
         self.0
     }
 
     /// Time that has passed since.
     #[must_use]
-    pub fn elapsed(self) -> Duration {
+    pub(crate) fn elapsed(self) -> Duration {
         let span = Self::now().0.saturating_sub(self.0);
         Duration::from_millis(u64::try_from(span).unwrap_or_default())
     }
@@ -66,21 +66,21 @@ const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
 /// The latest time that can be written.
 #[must_use]
-pub fn latest() -> SystemTime {
+pub(crate) fn latest() -> SystemTime {
     SystemTime::UNIX_EPOCH + LATEST
 }
 
 /// `2026-03-23T10:15:00Z`: RFC 3339, UTC, whole seconds. What cannot be written so becomes the
 /// nearest time that can.
 #[must_use]
-pub fn rfc3339(at: SystemTime) -> String {
+pub(crate) fn rfc3339(at: SystemTime) -> String {
     let at = at.clamp(SystemTime::UNIX_EPOCH, latest());
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
 /// `3h12m`, `45s`, `2d4h`: the two largest units, for people.
 #[must_use]
-pub fn human(span: Duration) -> String {
+pub(crate) fn human(span: Duration) -> String {
     let s = span.as_secs();
     let (days, hours, minutes, seconds) = (s / 86_400, s / 3_600 % 24, s / 60 % 60, s % 60);
     match (days, hours, minutes) {
@@ -92,7 +92,7 @@ pub fn human(span: Duration) -> String {
 }
 
 /// Waits until `deadline`; at once when it has passed.
-pub async fn until(deadline: Instant) {
+pub(crate) async fn until(deadline: Instant) {
     smol::Timer::at(deadline).await;
 }
 
@@ -103,13 +103,13 @@ pub async fn sleep(span: Duration) {
 
 /// The deadline came before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Elapsed;
+pub(crate) struct Elapsed;
 
 /// Runs `work` until `deadline`.
 ///
 /// # Errors
 /// [`Elapsed`] when the deadline comes first; `work` is dropped then.
-pub async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+pub(crate) async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
     smol::future::or(async { Ok(work.await) }, async {
         until(deadline).await;
         Err(Elapsed)

@@ -57,7 +57,7 @@ struct Grant {
 
 /// Raises the soft limit to the hard one: the soft one, 1,024 by default, only protects programs
 /// that use select(2).
-pub fn raise() {
+pub(crate) fn raise() {
     let given = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: given.maximum,
@@ -75,7 +75,7 @@ pub fn raise() {
 
 /// Gives a child, or with `None` this process, the limit back that we were started with: a program
 /// that walks through all possible descriptors at its start must not find a billion.
-pub fn give_back(child: Option<u32>) {
+pub(crate) fn give_back(child: Option<u32>) {
     let Some(given) = GIVEN.get() else { return };
     let pid = match child {
         Some(child) => match i32::try_from(child).ok().and_then(Pid::from_raw) {
@@ -90,7 +90,7 @@ pub fn give_back(child: Option<u32>) {
 
 /// Sets descriptors aside for this many sessions. Says what is wrong when the limit is too low for
 /// this many connections beside them.
-pub fn plan(sessions: usize, connections: usize) -> Option<String> {
+pub(crate) fn plan(sessions: usize, connections: usize) -> Option<String> {
     ASIDE.store(OWN + sessions * PER_SESSION, Ordering::Relaxed);
     CONNECTIONS.store(connections, Ordering::Relaxed);
     misfit(connections)
@@ -98,14 +98,14 @@ pub fn plan(sessions: usize, connections: usize) -> Option<String> {
 
 /// The limit of open descriptors.
 #[must_use]
-pub fn limit() -> usize {
+pub(crate) fn limit() -> usize {
     let current = getrlimit(Resource::Nofile).current;
     current.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 /// What connections may take: the limit without what is set aside, and at least half of it.
 #[must_use]
-pub fn room() -> usize {
+pub(crate) fn room() -> usize {
     let limit = limit();
     limit - ASIDE.load(Ordering::Relaxed).min(limit / 2)
 }
@@ -127,12 +127,12 @@ fn misfit(connections: usize) -> Option<String> {
 
 /// Takes one for a new connection from outside. `false` when those that are left are needed by the
 /// connections that are in.
-pub fn admit() -> bool {
+pub(crate) fn admit() -> bool {
     take(room() / SHORT_PART / 2)
 }
 
 /// Takes one for a connection that somebody who is in asks for.
-pub fn take_one() -> bool {
+pub(crate) fn take_one() -> bool {
     take(0)
 }
 
@@ -153,12 +153,12 @@ fn take(kept: usize) -> bool {
 }
 
 /// Whether hardly any are left: idle connections give way then.
-pub fn is_short() -> bool {
+pub(crate) fn is_short() -> bool {
     SHORT.load(Ordering::Relaxed)
 }
 
 /// Counts again, so that [`is_short`] says how it is now.
-pub fn look() {
+pub(crate) fn look() {
     count(&mut GRANT.lock());
 }
 
@@ -196,7 +196,7 @@ fn used() -> usize {
 /// Whether a call failed because this process or machine ran out of something, which says nothing of
 /// the peer: EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL (no free port), ENOSPC (epoll watches).
 #[must_use]
-pub fn is_shortage(error: &io::Error) -> bool {
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let all = [
         Errno::MFILE,
         Errno::NFILE,
@@ -210,7 +210,7 @@ pub fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Remembers a shortage for [`problems`]; the first one is logged.
-pub fn note(what: String) {
+pub(crate) fn note(what: String) {
     let now = clock::now();
     let mut last = SHORTAGE.lock();
     if last.as_ref().is_none_or(|(at, _)| is_over(*at, now)) {
@@ -225,7 +225,7 @@ fn is_over(at: Instant, now: Instant) -> bool {
 
 /// What an operator should know: a limit that is too low, and the shortage of the last minute.
 #[must_use]
-pub fn problems() -> Vec<String> {
+pub(crate) fn problems() -> Vec<String> {
     let last = SHORTAGE.lock();
     let last = last.as_ref().filter(|(at, _)| !is_over(*at, clock::now()));
     let mut all: Vec<String> = last.map(|(_, what)| what.clone()).into_iter().collect();

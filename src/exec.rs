@@ -25,8 +25,9 @@ mod source;
 mod stop;
 
 use reactor::{Batch, Reactor};
-pub use source::{Direction, Left, Source};
-pub use stop::{Stop, Stopper, stop};
+pub(crate) use source::{Direction, Left, Source};
+pub use stop::stop;
+pub(crate) use stop::{Stop, Stopper};
 
 /// Threads started when the kernel does not say how many cores there are.
 const FALLBACK_THREADS: usize = 2;
@@ -160,13 +161,13 @@ fn lane_here() -> &'static ExecThread {
 /// Number of the executor's thread that runs this, for what is kept per thread; below
 /// [`threads`]. Other threads share number 0.
 #[must_use]
-pub fn here() -> usize {
+pub(crate) fn here() -> usize {
     HERE.get().unwrap_or(0)
 }
 
 /// Number of the executor's threads.
 #[must_use]
-pub fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     lanes().len()
 }
 
@@ -178,7 +179,7 @@ pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static
 
 /// Starts a task on the thread that has the fewest that came this way: for connections, which
 /// stay where they begin. The task keeps its seat as long as it counts.
-pub fn spread<T, F>(task: impl FnOnce(LoadGuard) -> F) -> Task<T>
+pub(crate) fn spread<T, F>(task: impl FnOnce(LoadGuard) -> F) -> Task<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
@@ -194,7 +195,7 @@ where
 
 /// The weight of a task on its thread.
 #[derive(Debug)]
-pub struct LoadGuard(&'static ExecThread);
+pub(crate) struct LoadGuard(&'static ExecThread);
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
@@ -207,7 +208,7 @@ impl Drop for LoadGuard {
 ///
 /// # Errors
 /// As the kernel says.
-pub fn register(fd: impl AsFd, ready: bool) -> io::Result<Source> {
+pub(crate) fn register(fd: impl AsFd, ready: bool) -> io::Result<Source> {
     Source::register(&lane_here().reactor, fd, ready)
 }
 
@@ -216,7 +217,7 @@ pub fn register(fd: impl AsFd, ready: bool) -> io::Result<Source> {
 ///
 /// # Errors
 /// As the kernel says.
-pub fn adopt(source: &mut Source, fd: impl AsFd) -> io::Result<()> {
+pub(crate) fn adopt(source: &mut Source, fd: impl AsFd) -> io::Result<()> {
     match HERE.get() {
         Some(n) => source.move_to(&lanes()[n].reactor, fd),
         None => Ok(()),

@@ -24,7 +24,7 @@ use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use out::{Entry, Fields, Out};
-pub use queue::{Next, Queue, flush};
+pub(crate) use queue::{Next, Queue, flush};
 
 /// Target of lines that are JSON themselves.
 const AUDIT: &str = "audit";
@@ -59,7 +59,7 @@ pub fn init(level: LevelFilter, format: Format) {
 }
 
 /// Writes a line to stderr that is no record of the log, after the records before it.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     LINES.get_or_init(Lines::open).send(Entry {
         line: format!("{line}\n"),
         fields: None,
@@ -68,7 +68,7 @@ pub fn say(line: &str) {
 
 /// Flushes the log when it is dropped: when the program ends, also by a panic.
 #[derive(Debug)]
-pub struct FlushAtEnd;
+pub(crate) struct FlushAtEnd;
 
 impl Drop for FlushAtEnd {
     fn drop(&mut self) {

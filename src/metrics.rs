@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 /// Before every name.
 const PREFIX: &str = "hydraneckwebrtc";
 /// What [`Exposition::text`] is.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Upper bounds for the phases of a start, in seconds: a good one takes less than two, the
 /// default `sessions.start_timeout` is 45.
 const START_BUCKETS: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 45.0];
@@ -177,7 +177,7 @@ impl Exposition {
 
 /// How many of `items` have each of the listed values; values that are not listed count as the
 /// last one.
-pub fn tally<const N: usize>(
+pub(crate) fn tally<const N: usize>(
     values: [&'static str; N],
     items: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> [(&'static str, usize); N] {

@@ -7,23 +7,25 @@
 mod drain;
 mod fleet;
 mod health;
-pub mod reading;
+pub(crate) mod reading;
 mod session;
 mod state;
 mod word;
 
 use serde::{Deserialize, Serialize};
 
-pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerStatus, WorkerView};
-pub use health::{Health, Standing};
+pub(crate) use fleet::WorkerStatus;
+pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerView};
+pub use health::Health;
+pub(crate) use health::Standing;
 pub use session::{CreateSession, Created, PageStats, SessionView};
 pub use state::{EndReason, Phase, Status};
 
 /// The `service` of every health answer.
-pub const SERVICE: &str = "hydraneckwebrtc";
+pub(crate) const SERVICE: &str = "hydraneckwebrtc";
 
 /// This build's version, without a leading `v`.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Body of every error answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

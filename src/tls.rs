@@ -87,7 +87,7 @@ pub enum Trust {
 
 /// The cryptography provider of every connection.
 #[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))
 }
@@ -105,7 +105,7 @@ pub fn client(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
 ///
 /// # Errors
 /// When a file cannot be used or certificate and key do not belong together.
-pub fn client_as(
+pub(crate) fn client_as(
     trust: &Trust,
     identity: Option<(&Path, &Path)>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
@@ -161,7 +161,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 ///
 /// # Errors
 /// When certificate and key do not belong together.
-pub fn server_from(
+pub(crate) fn server_from(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
@@ -179,7 +179,7 @@ pub fn server_from(
 ///
 /// # Errors
 /// When rustls refuses the combination.
-pub fn server_by(
+pub(crate) fn server_by(
     resolver: Arc<dyn rustls::server::ResolvesServerCert>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())

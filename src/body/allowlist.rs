@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What the machine says of its own interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Addresses of every interface.
     pub addresses: Vec<IpAddr>,
     /// Names of WireGuard interfaces that are up.
@@ -18,7 +18,7 @@ pub struct Machine {
 
 /// The address may not be a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forbidden {
+pub(crate) struct Forbidden {
     /// The address, canonical.
     pub ip: IpAddr,
     why: &'static str,
@@ -38,7 +38,7 @@ impl std::error::Error for Forbidden {}
 
 /// Addresses that may be bodies.
 #[derive(Clone, Debug)]
-pub struct Allowed {
+pub(crate) struct Allowed {
     configured: Vec<IpNet>,
     networks: Vec<IpNet>,
     own: Vec<IpAddr>,
@@ -87,7 +87,7 @@ const SPECIAL: [(&str, IpNet); 17] = [
 impl Allowed {
     /// The configured networks; without any, the private ones and those behind WireGuard.
     #[must_use]
-    pub fn new(configured: &[IpNet], machine: &Machine) -> Self {
+    pub(crate) fn new(configured: &[IpNet], machine: &Machine) -> Self {
         let networks = if configured.is_empty() {
             let behind = machine.wireguard_networks.iter().copied();
             PRIVATE.into_iter().chain(behind).collect()
@@ -108,7 +108,7 @@ impl Allowed {
     ///
     /// # Errors
     /// [`Forbidden`] names the address and the configuration key.
-    pub fn check(&self, ip: IpAddr) -> Result<IpAddr, Forbidden> {
+    pub(crate) fn check(&self, ip: IpAddr) -> Result<IpAddr, Forbidden> {
         let ip = ip.to_canonical();
         let refuse = |why| Err(Forbidden { ip, why });
         if let Some((why, range)) = SPECIAL.iter().find(|(_, range)| range.contains(&ip)) {

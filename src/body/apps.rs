@@ -15,7 +15,7 @@ impl Sunshine {
     ///
     /// # Errors
     /// See [`SunshineError`].
-    pub async fn apps(&self) -> Result<Vec<Value>, SunshineError> {
+    pub(crate) async fn apps(&self) -> Result<Vec<Value>, SunshineError> {
         const CALL: &str = "GET /api/apps";
         let value = self.ask(CALL, Method::Get, "/api/apps", None).await?;
         list(value, "apps").ok_or_else(|| garbled(CALL, "there is no list of apps"))
@@ -27,7 +27,7 @@ impl Sunshine {
     ///
     /// # Errors
     /// See [`SunshineError`].
-    pub async fn unlike(
+    pub(crate) async fn unlike(
         &self,
         app: Map<String, Value>,
     ) -> Result<Option<Map<String, Value>>, SunshineError> {
@@ -56,7 +56,7 @@ impl Sunshine {
     ///
     /// # Errors
     /// See [`SunshineError`].
-    pub async fn save_app(&self, entry: Map<String, Value>) -> Result<(), SunshineError> {
+    pub(crate) async fn save_app(&self, entry: Map<String, Value>) -> Result<(), SunshineError> {
         self.order("POST /api/apps", "/api/apps", Value::Object(entry))
             .await
             .map(drop)
@@ -66,7 +66,7 @@ impl Sunshine {
     ///
     /// # Errors
     /// See [`SunshineError`].
-    pub async fn close_app(&self) -> Result<(), SunshineError> {
+    pub(crate) async fn close_app(&self) -> Result<(), SunshineError> {
         let patient = self.clone().within(self.within.max(CLOSE));
         patient
             .order("POST /api/apps/close", "/api/apps/close", json!({}))

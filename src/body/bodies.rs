@@ -12,7 +12,7 @@ use super::tofu_pins::PinStore;
 
 /// Where the programs on a body listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
+pub(crate) struct Ports {
     /// Sunshine's configuration API.
     pub sunshine: u16,
     /// Sunshine's GameStream over plain HTTP.
@@ -33,7 +33,7 @@ impl Default for Ports {
 
 /// How this worker treats bodies.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Which addresses may be bodies.
     pub allowed: Allowed,
     /// Where the programs on a body listen.
@@ -50,7 +50,7 @@ pub struct Rules {
 
 /// All bodies, as one worker sees them. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Bodies {
+pub(crate) struct Bodies {
     pub(super) rules: Rules,
     /// With this the names of our clients begin.
     pub(super) prefix: String,
@@ -64,7 +64,7 @@ pub struct Bodies {
 impl Bodies {
     /// All bodies under these rules, for that kind of stream program.
     #[must_use]
-    pub fn new(rules: Rules, kind: Kind) -> Self {
+    pub(crate) fn new(rules: Rules, kind: Kind) -> Self {
         // A colon ends the worker's name, so that no worker's prefix is the start of another's.
         let worker = rules.worker_id.replace([':', '\n', '\r'], "_");
         Self {
@@ -81,13 +81,13 @@ impl Bodies {
     ///
     /// # Errors
     /// [`Forbidden`], before anything is sent.
-    pub fn body(&self, ip: IpAddr, credentials: Credentials) -> Result<Body, Forbidden> {
+    pub(crate) fn body(&self, ip: IpAddr, credentials: Credentials) -> Result<Body, Forbidden> {
         let ip = self.rules.allowed.check(ip)?;
         Ok(Body::new(ip, credentials, self.clone()))
     }
 
     /// Bodies that this worker has met: only there it can have left something.
-    pub async fn met(&self) -> Vec<IpAddr> {
+    pub(crate) async fn met(&self) -> Vec<IpAddr> {
         self.pins.bodies().await
     }
 }

@@ -29,11 +29,11 @@ const EXE_MAX: usize = 30_000;
 /// What Sunshine does not take literally in titles and commands.
 const VARIABLES: [&str; 2] = ["$(", "$$"];
 /// Title when nothing better is known: Sunshine has it from the start.
-pub const DESKTOP: &str = "Desktop";
+pub(crate) const DESKTOP: &str = "Desktop";
 
 /// What is launched, and the body of hydrabody's calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
+pub(crate) struct Launch {
     /// The experience's name, also its title in Sunshine.
     pub experience: String,
     /// Windows path of its executable.
@@ -44,7 +44,7 @@ pub struct Launch {
 
 /// Why a part of it did not work. All are warnings.
 #[derive(Debug, thiserror::Error)]
-pub enum ExperienceError {
+pub(crate) enum ExperienceError {
     /// hydrabody did not answer.
     #[error("hydrabody at {1}, {0}: {2}; is it running, is bodies.agent_port right?")]
     Agent(&'static str, SocketAddr, #[source] ClientError),
@@ -70,7 +70,7 @@ pub enum ExperienceError {
 impl ExperienceError {
     /// Whether hydrabody surely did not start anything: it was not reached, or it said no.
     #[must_use]
-    pub fn is_certain(&self) -> bool {
+    pub(crate) fn is_certain(&self) -> bool {
         matches!(
             self,
             Self::Agent(_, _, ClientError::Connect(..)) | Self::AgentStatus(..)
@@ -79,7 +79,7 @@ impl ExperienceError {
 
     /// Whether hydrabody gave no answer at all.
     #[must_use]
-    pub fn is_silence(&self) -> bool {
+    pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Self::Agent(..))
     }
 }
@@ -87,7 +87,7 @@ impl ExperienceError {
 impl Launch {
     /// The name of an experience, or what its executable is called when it has none.
     #[must_use]
-    pub fn new(experience: Option<&str>, exe_path: &str, session_id: &str) -> Self {
+    pub(crate) fn new(experience: Option<&str>, exe_path: &str, session_id: &str) -> Self {
         let file = exe_path.rsplit(['\\', '/']).next().unwrap_or(exe_path);
         let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
         let named = experience.filter(|e| !e.is_empty()).unwrap_or(stem);
@@ -101,14 +101,14 @@ impl Launch {
 
 /// hydrabody, the agent on a body.
 #[derive(Clone, Debug)]
-pub struct Agent {
+pub(crate) struct Agent {
     address: SocketAddr,
 }
 
 impl Agent {
     /// The agent at `address`.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address }
     }
 
@@ -116,7 +116,7 @@ impl Agent {
     ///
     /// # Errors
     /// See [`ExperienceError`].
-    pub async fn launch(&self, launch: &Launch) -> Result<(), ExperienceError> {
+    pub(crate) async fn launch(&self, launch: &Launch) -> Result<(), ExperienceError> {
         self.post("POST /api/v1/launch", "/api/v1/launch", launch)
             .await
     }
@@ -125,7 +125,7 @@ impl Agent {
     ///
     /// # Errors
     /// See [`ExperienceError`].
-    pub async fn stop(&self, launch: &Launch) -> Result<(), ExperienceError> {
+    pub(crate) async fn stop(&self, launch: &Launch) -> Result<(), ExperienceError> {
         self.post("POST /api/v1/stop", "/api/v1/stop", launch).await
     }
 

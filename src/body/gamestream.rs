@@ -14,7 +14,7 @@ const WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a call gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
-pub enum GameStreamError {
+pub(crate) enum GameStreamError {
     /// No answer.
     #[error("sunshine's GameStream port: {0}")]
     Call(#[source] ClientError),
@@ -25,7 +25,7 @@ pub enum GameStreamError {
 
 /// What runs on a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Occupation {
+pub(crate) struct Occupation {
     /// `currentgame`: the id of the running app, 0 for none. Negative after an app that ended by
     /// itself within 5 s of its launch was closed; stream programs cannot read that.
     pub app: i64,
@@ -36,21 +36,21 @@ pub struct Occupation {
 impl Occupation {
     /// Whether the next session finds the body as it should be.
     #[must_use]
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.app == 0 && self.is_free
     }
 }
 
 /// Sunshine's GameStream side over plain HTTP.
 #[derive(Clone, Debug)]
-pub struct GameStream {
+pub(crate) struct GameStream {
     address: SocketAddr,
 }
 
 impl GameStream {
     /// The GameStream port at `address`.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address }
     }
 
@@ -58,7 +58,7 @@ impl GameStream {
     ///
     /// # Errors
     /// See [`GameStreamError`].
-    pub async fn occupation(&self) -> Result<Occupation, GameStreamError> {
+    pub(crate) async fn occupation(&self) -> Result<Occupation, GameStreamError> {
         const CALL: &str = "GET /serverinfo";
         let text = self.get("serverinfo", &[]).await?;
         let garbled = || garbled(CALL, &text);
@@ -76,7 +76,7 @@ impl GameStream {
     ///
     /// # Errors
     /// See [`GameStreamError`].
-    pub async fn drop_pairing(&self, unique_id: &str) -> Result<bool, GameStreamError> {
+    pub(crate) async fn drop_pairing(&self, unique_id: &str) -> Result<bool, GameStreamError> {
         let query = [("uniqueid", unique_id), ("serverchallengeresp", "00")];
         let text = self.get("pair", &query).await?;
         match text {

@@ -25,7 +25,7 @@ const MARK: &str = "-----BEGIN TEST CARD-----";
 /// The kinds of stream program that cannot use each other's identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// moonlight-web-stream, of whatever version.
     Moonlight,
     /// The program built into this binary.
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// One client of one body's Sunshine: whoever has it may stream. Prints without its key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Its name in Sunshine's list.
     pub client: String,
     /// Which kind paired; files of 0.1.0 do not say.
@@ -68,7 +68,7 @@ impl fmt::Debug for Identity {
 /// kept identity and paired anew has two hosts of one address. Reads versions 2, 3 and 4, which has
 /// one client for all users.
 #[must_use]
-pub fn harvest(data_json: &str, host_id: u32, ip: IpAddr, client: &str) -> Option<Identity> {
+pub(crate) fn harvest(data_json: &str, host_id: u32, ip: IpAddr, client: &str) -> Option<Identity> {
     let data: Value = serde_json::from_str(data_json).ok()?;
     let is_ours = |host: &&Value| {
         let address = host.get("address").and_then(Value::as_str);
@@ -116,14 +116,14 @@ impl Identity {
 
     /// The `client_unique_id` that was paired.
     #[must_use]
-    pub fn unique_id(&self) -> &str {
+    pub(crate) fn unique_id(&self) -> &str {
         &self.unique_id
     }
 
     /// The paired body as `data.json` holds it, the client's private key with it; without the
     /// `owner` that some versions want.
     #[must_use]
-    pub fn host(&self) -> Map<String, Value> {
+    pub(crate) fn host(&self) -> Map<String, Value> {
         let fields = [
             ("address", json!(self.address)),
             ("http_port", json!(self.http_port)),
@@ -139,7 +139,7 @@ impl Identity {
 
 /// A kept identity cannot be read or written.
 #[derive(Debug)]
-pub struct IdentityError(PathBuf, io::Error);
+pub(crate) struct IdentityError(PathBuf, io::Error);
 
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,12 +152,12 @@ impl std::error::Error for IdentityError {}
 /// Kept identities, one file for each body, readable by us alone. Those of another kind of stream
 /// program count as none.
 #[derive(Clone, Debug)]
-pub struct IdentityStore(BodyFiles, Kind);
+pub(crate) struct IdentityStore(BodyFiles, Kind);
 
 impl IdentityStore {
     /// Identities in that directory, which is made when the first one is written.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>, kind: Kind) -> Self {
+    pub(crate) fn new(dir: impl Into<PathBuf>, kind: Kind) -> Self {
         Self(BodyFiles::new(dir, "identity"), kind)
     }
 
@@ -166,7 +166,7 @@ impl IdentityStore {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub async fn load(&self, ip: IpAddr) -> Result<Option<Identity>, IdentityError> {
+    pub(crate) async fn load(&self, ip: IpAddr) -> Result<Option<Identity>, IdentityError> {
         let (shelf, kind) = (self.0.clone(), self.1);
         smol::unblock(move || {
             let text = shelf
@@ -182,7 +182,7 @@ impl IdentityStore {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub async fn keep(&self, ip: IpAddr, identity: &Identity) -> Result<(), IdentityError> {
+    pub(crate) async fn keep(&self, ip: IpAddr, identity: &Identity) -> Result<(), IdentityError> {
         let shelf = self.0.clone();
         let marked = Identity {
             kind: Some(self.1),
@@ -202,7 +202,7 @@ impl IdentityStore {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub async fn forget(&self, ip: IpAddr) -> Result<(), IdentityError> {
+    pub(crate) async fn forget(&self, ip: IpAddr) -> Result<(), IdentityError> {
         let shelf = self.0.clone();
         smol::unblock(move || {
             shelf

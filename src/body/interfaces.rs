@@ -16,7 +16,7 @@ const ROUTE_PREFIX_MIN: u8 = 8;
 /// This machine now. What cannot be read is left out and logged: the check of addresses is then
 /// stricter about WireGuard networks, and laxer about own addresses.
 #[must_use]
-pub fn read() -> Machine {
+pub(crate) fn read() -> Machine {
     let mut machine = Machine::default();
     let interfaces = match nix::ifaddrs::getifaddrs() {
         Ok(interfaces) => interfaces,

@@ -16,7 +16,7 @@ impl Body {
     /// # Errors
     /// [`PairingError::Busy`] and [`PairingError::Late`] after `within`,
     /// [`PairingError::Sunshine`].
-    pub async fn tidy(
+    pub(crate) async fn tidy(
         &self,
         is_vacant: impl FnOnce() -> bool,
         within: Duration,
@@ -48,7 +48,7 @@ impl Body {
     ///
     /// # Errors
     /// [`PairingError::Busy`] after `within`.
-    pub async fn unpairing_ended(&self, within: Duration) -> Result<(), PairingError> {
+    pub(crate) async fn unpairing_ended(&self, within: Duration) -> Result<(), PairingError> {
         self.bodies.unpairings.hold(self.ip, within).await.map(drop)
     }
 
@@ -57,7 +57,7 @@ impl Body {
     ///
     /// # Errors
     /// See [`SunshineError`]; the identity stays while its client may.
-    pub async fn forget(&self) -> Result<Vec<String>, SunshineError> {
+    pub(crate) async fn forget(&self) -> Result<Vec<String>, SunshineError> {
         let prefix = &self.bodies.prefix;
         let gone = self.sunshine.unpair(|n| n.starts_with(prefix)).await?;
         self.forget_identity().await;
@@ -66,7 +66,7 @@ impl Body {
 
     /// Forgets the kept identity of that client: a stream program could not start with it. What it
     /// leaves on the body is for [`Body::tidy`].
-    pub async fn drop_kept(&self, client: &str) {
+    pub(crate) async fn drop_kept(&self, client: &str) {
         if self.identity().await.is_some_and(|i| i.client == client) {
             self.forget_identity().await;
         }

@@ -4,24 +4,24 @@
 //! calls [`Body`]'s steps in order and keeps the [`CleanupRecord`] that the steps will leave, written
 //! down *before* they are taken, so that [`Body::leave`] can undo them after a crash too.
 
-pub mod allowlist;
+pub(crate) mod allowlist;
 mod apps;
 mod bodies;
 mod body_files;
-pub mod experience;
-pub mod gamestream;
-pub mod identity;
-pub mod interfaces;
-pub mod pairing;
-pub mod reachability;
-pub mod stream_api;
-pub mod sunshine;
-pub mod tofu_pins;
+pub(crate) mod experience;
+pub(crate) mod gamestream;
+pub(crate) mod identity;
+pub(crate) mod interfaces;
+pub(crate) mod pairing;
+pub(crate) mod reachability;
+pub(crate) mod stream_api;
+pub(crate) mod sunshine;
+pub(crate) mod tofu_pins;
 
 mod leftover_pairings;
 mod session_steps;
 mod teardown;
 
-pub use bodies::{Bodies, Ports, Rules};
-pub use session_steps::{Body, Paired, StreamTarget};
-pub use teardown::{CleanupRecord, SiblingSessions};
+pub(crate) use bodies::{Bodies, Ports, Rules};
+pub(crate) use session_steps::{Body, Paired, StreamTarget};
+pub(crate) use teardown::{CleanupRecord, SiblingSessions};

@@ -37,14 +37,14 @@ const POST_WINDOW: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long a handshake may go on after the session was told to end: a program that is killed in
 /// the middle leaves a pairing that took a PIN.
-pub const FINISH: Duration = Duration::from_secs(2);
+pub(crate) const FINISH: Duration = Duration::from_secs(2);
 
 /// Longest wait for the program's second line; the wait for Sunshine ends before.
 const VERDICT: Duration = Duration::from_secs(60);
 
 /// Why a pairing failed.
 #[derive(Debug)]
-pub enum PairingError {
+pub(crate) enum PairingError {
     /// Another session of ours pairs with this body and does not come to an end.
     Busy(IpAddr, Duration),
     /// The session was told to end.
@@ -105,18 +105,22 @@ impl std::error::Error for PairingError {}
 
 /// One lock for each body that somebody pairs with.
 #[derive(Clone, Debug, Default)]
-pub struct BodyLocks(Arc<Mutex<HashMap<IpAddr, Weak<smol::lock::Mutex<()>>>>>);
+pub(crate) struct BodyLocks(Arc<Mutex<HashMap<IpAddr, Weak<smol::lock::Mutex<()>>>>>);
 
 /// The right to pair with a body, given back on drop.
 #[derive(Debug)]
-pub struct BodyHold(#[allow(dead_code)] MutexGuardArc<()>);
+pub(crate) struct BodyHold(#[allow(dead_code)] MutexGuardArc<()>);
 
 impl BodyLocks {
     /// Waits until nobody else of us pairs with this body.
     ///
     /// # Errors
     /// [`PairingError::Busy`] at the deadline.
-    pub async fn hold(&self, ip: IpAddr, within: Duration) -> Result<BodyHold, PairingError> {
+    pub(crate) async fn hold(
+        &self,
+        ip: IpAddr,
+        within: Duration,
+    ) -> Result<BodyHold, PairingError> {
         let lock = self.lock_of(ip);
         let held = clock::by(clock::now() + within, lock.lock_arc()).await;
         held.map(BodyHold)
@@ -141,7 +145,7 @@ impl BodyLocks {
 ///
 /// # Errors
 /// See [`PairingError`]; none comes later than `within`, nor than [`FINISH`] after `stop`.
-pub async fn pair(
+pub(crate) async fn pair(
     program: &Program,
     sunshine: &Sunshine,
     host: u32,

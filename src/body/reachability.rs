@@ -23,7 +23,7 @@ const FAR: Duration = Duration::from_millis(200);
 
 /// A body that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub(crate) struct Reach {
     /// Median time of three TCP connects.
     pub rtt: Duration,
 }
@@ -31,14 +31,14 @@ pub struct Reach {
 impl Reach {
     /// How long ICE may be disconnected at this distance before the stream is given up.
     #[must_use]
-    pub fn ice_disconnected_timeout(&self) -> Duration {
+    pub(crate) fn ice_disconnected_timeout(&self) -> Duration {
         ice_disconnected_timeout(self.rtt)
     }
 }
 
 /// 10, 15 or 25 s for round trips under 80 ms, up to 200 ms, above.
 #[must_use]
-pub fn ice_disconnected_timeout(rtt: Duration) -> Duration {
+pub(crate) fn ice_disconnected_timeout(rtt: Duration) -> Duration {
     Duration::from_secs(match rtt {
         rtt if rtt < NEAR => 10,
         rtt if rtt <= FAR => 15,
@@ -48,7 +48,7 @@ pub fn ice_disconnected_timeout(rtt: Duration) -> Duration {
 
 /// Why a body is no use.
 #[derive(Debug)]
-pub enum Unreachable {
+pub(crate) enum Unreachable {
     /// The certificate changed, or its pin cannot be used.
     Certificate(PinError),
     /// 403.
@@ -75,7 +75,7 @@ impl Unreachable {
     /// Whether Sunshine answered and will not have us (`pairing_failed` to the client), rather
     /// than the body being out of reach (`body_unreachable`).
     #[must_use]
-    pub fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         matches!(
             self,
             Self::Certificate(_)
@@ -122,7 +122,7 @@ impl std::error::Error for Unreachable {}
 ///
 /// # Errors
 /// [`Unreachable`] within five seconds.
-pub async fn probe(sunshine: &Sunshine) -> Result<Reach, Unreachable> {
+pub(crate) async fn probe(sunshine: &Sunshine) -> Result<Reach, Unreachable> {
     let at = sunshine.address();
     let connected = AtomicBool::new(false);
     let work = async {

@@ -32,7 +32,7 @@ const DATA_MAX: u64 = 1024 * 1024;
 
 /// One body, for one session.
 #[derive(Clone, Debug)]
-pub struct Body {
+pub(crate) struct Body {
     pub(super) ip: IpAddr,
     pub(super) sunshine: Sunshine,
     pub(super) gamestream: GameStream,
@@ -42,7 +42,7 @@ pub struct Body {
 
 /// The stream program is paired with the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paired {
+pub(crate) struct Paired {
     /// The body's id in the stream program.
     pub host_id: u32,
     /// Whether this session did the pairing; then its identity can be kept.
@@ -51,7 +51,7 @@ pub struct Paired {
 
 /// What the stream page needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamTarget {
+pub(crate) struct StreamTarget {
     /// The body's id in the stream program.
     pub host_id: u32,
     /// The app's id.
@@ -60,7 +60,7 @@ pub struct StreamTarget {
 
 /// Why there is nothing to stream.
 #[derive(Debug, thiserror::Error)]
-pub enum TargetError {
+pub(crate) enum TargetError {
     /// The body has no app of that title, nor a desktop.
     #[error("the body has no app {0:?}; add it in Sunshine or ask for another one")]
     NoApp(String),
@@ -84,7 +84,7 @@ impl Body {
 
     /// Its canonical address.
     #[must_use]
-    pub fn ip(&self) -> IpAddr {
+    pub(crate) fn ip(&self) -> IpAddr {
         self.ip
     }
 
@@ -92,13 +92,13 @@ impl Body {
     ///
     /// # Errors
     /// [`Unreachable`] within five seconds.
-    pub async fn reach(&self) -> Result<Reach, Unreachable> {
+    pub(crate) async fn reach(&self) -> Result<Reach, Unreachable> {
         reachability::probe(&self.sunshine).await
     }
 
     /// What a new session may leave here. Write it down before the next step.
     #[must_use]
-    pub fn traces(&self, launch: Option<Launch>) -> CleanupRecord {
+    pub(crate) fn traces(&self, launch: Option<Launch>) -> CleanupRecord {
         CleanupRecord {
             client: Some(format!("{}{}", self.bodies.prefix, ids::label())),
             launch,
@@ -107,7 +107,7 @@ impl Body {
     }
 
     /// The kept identity that spares a new stream program its pairing.
-    pub async fn kept(&self) -> Option<Identity> {
+    pub(crate) async fn kept(&self) -> Option<Identity> {
         match self.bodies.rules.pair_once {
             true => self.identity().await,
             false => None,
@@ -118,7 +118,7 @@ impl Body {
     ///
     /// # Errors
     /// [`PairingError::Late`].
-    pub async fn recalls(
+    pub(crate) async fn recalls(
         &self,
         program: &Program,
         host_id: u32,
@@ -139,7 +139,7 @@ impl Body {
     ///
     /// # Errors
     /// [`PairingError::Busy`] at the deadline.
-    pub async fn hold(&self, within: Duration) -> Result<BodyHold, PairingError> {
+    pub(crate) async fn hold(&self, within: Duration) -> Result<BodyHold, PairingError> {
         self.bodies.locks.hold(self.ip, within).await
     }
 
@@ -149,7 +149,7 @@ impl Body {
     /// # Errors
     /// See [`PairingError`]. The pairing may be pending on the body then:
     /// [`Body::drop_pairing`], after the program has ended.
-    pub async fn pair(
+    pub(crate) async fn pair(
         &self,
         program: &Program,
         traces: &CleanupRecord,
@@ -205,7 +205,7 @@ impl Body {
     /// Keeps the identity of a fresh pairing for later sessions, as soon as the stream program
     /// has written it. Answers whether it is kept; then the client stays on the body. One that was
     /// kept before is for [`Body::tidy`] to unpair: other sessions may use it.
-    pub async fn keep(
+    pub(crate) async fn keep(
         &self,
         traces: &CleanupRecord,
         paired: &Paired,
@@ -240,7 +240,7 @@ impl Body {
     /// Launches the experience and registers it in Sunshine. Answers the warnings: a session
     /// goes on without either. `is_streaming` tells whether another session streams from the body:
     /// then its apps are not changed, as Sunshine would end that stream.
-    pub async fn launch(
+    pub(crate) async fn launch(
         &self,
         launch: &Launch,
         is_streaming: impl Fn() -> bool + Sync,
@@ -308,7 +308,7 @@ impl Body {
     ///
     /// # Errors
     /// See [`TargetError`].
-    pub async fn target(
+    pub(crate) async fn target(
         &self,
         program: &Program,
         paired: &Paired,

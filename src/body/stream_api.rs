@@ -17,7 +17,7 @@ use crate::tls::Trust;
 
 /// The field by which the stream program learns who is asking. Whoever sends it is believed, so
 /// the proxy strips it from visitors' requests.
-pub const USER_HEADER: &str = "X-Forwarded-User";
+pub(crate) const USER_HEADER: &str = "X-Forwarded-User";
 
 /// Pause between looks at a program that is starting: it needs 25 to 40 ms.
 const READY_PAUSE: Duration = Duration::from_millis(25);
@@ -31,7 +31,7 @@ const USER_MAX: usize = 128;
 
 /// Why a call to the stream program did not do what it was to do.
 #[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
+pub(crate) enum ProgramError {
     /// No answer.
     #[error("stream program, {0}: {1}")]
     Call(&'static str, #[source] ClientError),
@@ -57,7 +57,7 @@ pub enum ProgramError {
 
 /// What differs between releases of the stream program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generation {
+pub(crate) enum Generation {
     /// `config.js` is an ES module; one `streamer` process for each stream.
     V2,
     /// `config.js` is a classic script; everything in one process.
@@ -66,7 +66,7 @@ pub enum Generation {
 
 /// An app as the stream program lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ListedApp {
+pub(crate) struct ListedApp {
     /// Sunshine's derived id.
     pub app_id: u32,
     /// Its title.
@@ -75,7 +75,7 @@ pub struct ListedApp {
 
 /// The stream program of one session, as one user.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub(crate) struct Program {
     port: u16,
     prefix: String,
     user: String,
@@ -84,7 +84,7 @@ pub struct Program {
 
 /// A pairing that the stream program has begun.
 #[derive(Debug)]
-pub struct Offer {
+pub(crate) struct Offer {
     pin: String,
     incoming: Incoming,
 }
@@ -94,7 +94,7 @@ impl Program {
     ///
     /// # Errors
     /// [`ProgramError::User`] when the name cannot stand in a header field.
-    pub fn new(port: u16, prefix: &str, user: &str) -> Result<Self, ProgramError> {
+    pub(crate) fn new(port: u16, prefix: &str, user: &str) -> Result<Self, ProgramError> {
         let visible = user.bytes().all(|b| b.is_ascii_graphic());
         if user.is_empty() || user.len() > USER_MAX || !visible {
             return Err(ProgramError::User(user.chars().take(USER_MAX).collect()));
@@ -110,7 +110,7 @@ impl Program {
 
     /// The user name that the proxy has to send on this session's behalf.
     #[must_use]
-    pub fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         &self.user
     }
 
@@ -121,7 +121,7 @@ impl Program {
     /// [`ProgramError::Stranger`] at once when another program has the port,
     /// [`ProgramError::NotReady`] at the deadline, or [`ProgramError::Unsent`] when this process
     /// lacked what the last call needs.
-    pub async fn ready(&self, within: Duration) -> Result<Generation, ProgramError> {
+    pub(crate) async fn ready(&self, within: Duration) -> Result<Generation, ProgramError> {
         let (mut says, mut unsent) = (None, None);
         let look = async {
             loop {
@@ -178,7 +178,7 @@ impl Program {
     ///
     /// # Errors
     /// See [`ProgramError`].
-    pub async fn add_host(&self, ip: IpAddr, http_port: u16) -> Result<u32, ProgramError> {
+    pub(crate) async fn add_host(&self, ip: IpAddr, http_port: u16) -> Result<u32, ProgramError> {
         const CALL: &str = "POST /api/host";
         let call = self
             .outgoing(Method::Post, "/api/host")
@@ -193,7 +193,7 @@ impl Program {
     ///
     /// # Errors
     /// See [`ProgramError`].
-    pub async fn pair(&self, host: u32) -> Result<Offer, ProgramError> {
+    pub(crate) async fn pair(&self, host: u32) -> Result<Offer, ProgramError> {
         const CALL: &str = "POST /api/pair";
         #[derive(Deserialize)]
         struct First {
@@ -232,7 +232,7 @@ impl Program {
     ///
     /// # Errors
     /// [`ProgramError::Status`] with 500 when the body does not know us or does not answer.
-    pub async fn apps(&self, host: u32) -> Result<Vec<ListedApp>, ProgramError> {
+    pub(crate) async fn apps(&self, host: u32) -> Result<Vec<ListedApp>, ProgramError> {
         #[derive(Deserialize)]
         struct Listed {
             apps: Vec<ListedApp>,
@@ -246,7 +246,7 @@ impl Program {
     ///
     /// # Errors
     /// See [`ProgramError`].
-    pub async fn running_app(&self, host: u32) -> Result<u32, ProgramError> {
+    pub(crate) async fn running_app(&self, host: u32) -> Result<u32, ProgramError> {
         const CALL: &str = "GET /api/host";
         let call = self.outgoing(Method::Get, &format!("/api/host?host_id={host}"));
         let value: Value = self.ask(CALL, call).await?;
@@ -283,7 +283,7 @@ impl Program {
 impl Offer {
     /// Four digits.
     #[must_use]
-    pub fn pin(&self) -> &str {
+    pub(crate) fn pin(&self) -> &str {
         &self.pin
     }
 
@@ -291,7 +291,7 @@ impl Offer {
     ///
     /// # Errors
     /// See [`ProgramError`].
-    pub async fn verdict(&mut self, within: Duration) -> Result<bool, ProgramError> {
+    pub(crate) async fn verdict(&mut self, within: Duration) -> Result<bool, ProgramError> {
         const CALL: &str = "POST /api/pair";
         let line = self.incoming.line(within).await;
         let line = line.map_err(|e| ProgramError::Call(CALL, e))?;

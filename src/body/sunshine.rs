@@ -23,7 +23,7 @@ const CREDENTIAL_MAX: usize = 1_024;
 
 /// Why a call to Sunshine did not do what it was to do.
 #[derive(Debug, thiserror::Error)]
-pub enum SunshineError {
+pub(crate) enum SunshineError {
     /// No answer.
     #[error("sunshine: {0}")]
     Call(#[source] ClientError),
@@ -54,7 +54,7 @@ pub enum SunshineError {
 
 /// User name and password of a Sunshine.
 #[derive(Clone, Debug)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     user: String,
     password: Secret,
 }
@@ -65,7 +65,7 @@ impl Credentials {
     ///
     /// # Errors
     /// [`SunshineError::Credential`] names the field.
-    pub fn new(user: impl Into<String>, password: Secret) -> Result<Self, SunshineError> {
+    pub(crate) fn new(user: impl Into<String>, password: Secret) -> Result<Self, SunshineError> {
         let user = user.into();
         for (field, text) in [
             ("sunshine_user", user.as_str()),
@@ -95,7 +95,7 @@ impl Credentials {
 
 /// A paired client as Sunshine lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct PairedClient {
+pub(crate) struct PairedClient {
     /// The name that was posted with the PIN; not unique.
     #[serde(default)]
     pub name: String,
@@ -105,7 +105,7 @@ pub struct PairedClient {
 
 /// One body's Sunshine.
 #[derive(Clone, Debug)]
-pub struct Sunshine {
+pub(crate) struct Sunshine {
     address: SocketAddr,
     credentials: Credentials,
     pins: PinStore,
@@ -115,7 +115,7 @@ pub struct Sunshine {
 impl Sunshine {
     /// The configuration API at `address`.
     #[must_use]
-    pub fn new(address: SocketAddr, credentials: Credentials, pins: PinStore) -> Self {
+    pub(crate) fn new(address: SocketAddr, credentials: Credentials, pins: PinStore) -> Self {
         Self {
             address,
             credentials,
@@ -126,14 +126,14 @@ impl Sunshine {
 
     /// The same with another time for each call.
     #[must_use]
-    pub fn within(mut self, span: Duration) -> Self {
+    pub(crate) fn within(mut self, span: Duration) -> Self {
         self.within = span;
         self
     }
 
     /// Where it listens.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -141,7 +141,7 @@ impl Sunshine {
     ///
     /// # Errors
     /// See [`SunshineError`].
-    pub async fn post_pin(&self, pin: &str, name: &str) -> Result<bool, SunshineError> {
+    pub(crate) async fn post_pin(&self, pin: &str, name: &str) -> Result<bool, SunshineError> {
         self.order(
             "POST /api/pin",
             "/api/pin",
@@ -154,7 +154,7 @@ impl Sunshine {
     ///
     /// # Errors
     /// See [`SunshineError`].
-    pub async fn clients(&self) -> Result<Vec<PairedClient>, SunshineError> {
+    pub(crate) async fn clients(&self) -> Result<Vec<PairedClient>, SunshineError> {
         const CALL: &str = "GET /api/clients/list";
         let value = self
             .ask(CALL, Method::Get, "/api/clients/list", None)
@@ -170,7 +170,7 @@ impl Sunshine {
     ///
     /// # Errors
     /// See [`SunshineError`]; those before the failing one are unpaired.
-    pub async fn unpair(
+    pub(crate) async fn unpair(
         &self,
         unwanted: impl Fn(&str) -> bool + Send,
     ) -> Result<Vec<String>, SunshineError> {

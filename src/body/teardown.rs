@@ -21,7 +21,7 @@ const DROP_PAUSE: Duration = Duration::from_millis(500);
 /// What a session leaves on a body until [`Body::leave`]; for the ledger. Each mark is written down
 /// before what it stands for can happen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CleanupRecord {
+pub(crate) struct CleanupRecord {
     /// Name under which its stream program pairs, unless an identity is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
@@ -59,20 +59,20 @@ fn unknown() -> bool {
 impl CleanupRecord {
     /// Whether a pairing under the session's names may be pending on the body.
     #[must_use]
-    pub fn may_be_pending(&self) -> bool {
+    pub(crate) fn may_be_pending(&self) -> bool {
         self.asked && !self.paired
     }
 
     /// The unique id under which the program of that user pairs.
     #[must_use]
-    pub fn unique_id<'a>(&'a self, user: &'a str) -> &'a str {
+    pub(crate) fn unique_id<'a>(&'a self, user: &'a str) -> &'a str {
         self.unique_id.as_deref().unwrap_or(user)
     }
 }
 
 /// Other sessions of this worker that stay on the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SiblingSessions {
+pub(crate) struct SiblingSessions {
     /// Somebody watches one of them: closing the app would end that stream, too.
     pub is_watched: bool,
     /// What they had launched, by its name.
@@ -83,7 +83,7 @@ impl Body {
     /// Drops what is pending of the pairing of that unique id. After the program has
     /// ended: what it still sends would be pending anew. Answers false when Sunshine gave no
     /// answer.
-    pub async fn drop_pairing(&self, unique_id: &str) -> bool {
+    pub(crate) async fn drop_pairing(&self, unique_id: &str) -> bool {
         for attempt in 1..=DROPS {
             match self.gamestream.drop_pairing(unique_id).await {
                 Ok(true) => {
@@ -103,7 +103,7 @@ impl Body {
 
     /// Makes a body usable whose `currentgame` is negative: stream programs answer 500 to every
     /// call for it. One more close is what Sunshine needs.
-    pub async fn unstick(&self) {
+    pub(crate) async fn unstick(&self) {
         let seen = self.gamestream.occupation().await;
         if !seen.is_ok_and(|seen| seen.app < 0) {
             return;
@@ -160,7 +160,7 @@ impl Body {
     /// the neighbours need stays, for the last of them to undo; the client is for [`Body::tidy`].
     /// Answers what could not be undone, one sentence each. May be repeated; never takes longer than
     /// `within`.
-    pub async fn leave(
+    pub(crate) async fn leave(
         &self,
         traces: &CleanupRecord,
         neighbours: impl Fn() -> SiblingSessions + Sync,

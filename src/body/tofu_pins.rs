@@ -9,7 +9,7 @@ use crate::tls::Fingerprint;
 
 /// Why a body's certificate could not be judged.
 #[derive(Debug, thiserror::Error)]
-pub enum PinError {
+pub(crate) enum PinError {
     /// It is another one than the first time.
     #[error("the certificate of {} has changed; if Sunshine was installed anew there, delete {}", .0, .1.display())]
     Changed(IpAddr, PathBuf),
@@ -23,12 +23,12 @@ pub enum PinError {
 
 /// One pinned fingerprint for each body address, as body_files in the state directory.
 #[derive(Clone, Debug)]
-pub struct PinStore(BodyFiles);
+pub(crate) struct PinStore(BodyFiles);
 
 impl PinStore {
     /// Pins in that directory, which is made when the first one is written.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
         Self(BodyFiles::new(dir, "pin"))
     }
 
@@ -37,7 +37,7 @@ impl PinStore {
     /// # Errors
     /// [`PinError::Garbled`] or [`PinError::File`]: a pin that cannot be read does not count as
     /// none.
-    pub async fn expected(&self, ip: IpAddr) -> Result<Option<Fingerprint>, PinError> {
+    pub(crate) async fn expected(&self, ip: IpAddr) -> Result<Option<Fingerprint>, PinError> {
         let shelf = self.0.clone();
         smol::unblock(move || {
             let Some(text) = shelf
@@ -58,7 +58,7 @@ impl PinStore {
     ///
     /// # Errors
     /// [`PinError::Changed`] when another meeting was first and saw another certificate.
-    pub async fn keep(&self, ip: IpAddr, seen: Fingerprint) -> Result<(), PinError> {
+    pub(crate) async fn keep(&self, ip: IpAddr, seen: Fingerprint) -> Result<(), PinError> {
         match self.expected(ip).await? {
             Some(expected) if expected == seen => return Ok(()),
             Some(_) => return Err(self.changed(ip)),
@@ -74,14 +74,14 @@ impl PinStore {
     }
 
     /// Bodies with a pinned certificate.
-    pub async fn bodies(&self) -> Vec<IpAddr> {
+    pub(crate) async fn bodies(&self) -> Vec<IpAddr> {
         let shelf = self.0.clone();
         smol::unblock(move || shelf.bodies()).await
     }
 
     /// The error that says what to do about a changed certificate.
     #[must_use]
-    pub fn changed(&self, ip: IpAddr) -> PinError {
+    pub(crate) fn changed(&self, ip: IpAddr) -> PinError {
         PinError::Changed(ip, self.0.path(ip))
     }
 }

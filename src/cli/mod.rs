@@ -30,12 +30,12 @@ use crate::log as lines;
 use crate::{demo, descriptors};
 
 /// sysexits(3): a service that is needed is not there.
-pub const EX_UNAVAILABLE: u8 = 69;
+pub(crate) const EX_UNAVAILABLE: u8 = 69;
 /// sysexits(3): something is wrong with the configuration.
-pub const EX_CONFIG: u8 = 78;
+pub(crate) const EX_CONFIG: u8 = 78;
 
 /// sysexits(3), `EX_TEMPFAIL`: start this program again, its binary was replaced.
-pub const EX_RESTART: u8 = 75;
+pub(crate) const EX_RESTART: u8 = 75;
 
 /// Runs the program.
 #[must_use]

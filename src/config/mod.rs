@@ -21,11 +21,13 @@ mod schema;
 mod tests;
 mod values;
 
-pub use environment::SecretFiles;
-pub use loader::Loaded;
-pub use render::{example, reference, show};
+pub(crate) use environment::SecretFiles;
+pub(crate) use loader::Loaded;
+pub(crate) use render::{example, reference, show};
 #[cfg(any(test, feature = "demo"))]
-pub use report::Problems;
-pub use report::{ConfigError, Problem};
-pub use schema::{Acme, Config, Etcd, IceServer, Peer, Tls, Turn, Update};
-pub use values::{Auto, Role, VideoSize, WebServer};
+pub(crate) use report::Problems;
+pub(crate) use report::{ConfigError, Problem};
+pub(crate) use schema::{Acme, IceServer, Peer, Tls, Turn, Update};
+pub use schema::{Config, Etcd};
+pub use values::Role;
+pub(crate) use values::{Auto, VideoSize, WebServer};

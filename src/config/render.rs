@@ -14,7 +14,7 @@ const WIDTH: usize = 96;
 
 /// `config show`: the effective values as YAML, secrets as `***`, in the order of the reference.
 #[must_use]
-pub fn show(loaded: &Loaded) -> String {
+pub(crate) fn show(loaded: &Loaded) -> String {
     let mut out = String::new();
     let mut starts_item = false;
     for entry in loaded.entries.iter().filter(|e| !e.is_template()) {
@@ -35,7 +35,7 @@ pub fn show(loaded: &Loaded) -> String {
 
 /// `config example`: every key as commented YAML, with its help and default.
 #[must_use]
-pub fn example() -> String {
+pub(crate) fn example() -> String {
     let mut out = String::from(
         "# hydraneckwebrtc configuration: every key, commented out, with its default or an\n\
          # example. Remove the `#` from what you need. `hydraneckwebrtc config check` reports what\n\
@@ -110,7 +110,7 @@ fn comment(out: &mut String, indent: &str, text: &str) {
 
 /// docs/configuration.md: one table a section.
 #[must_use]
-pub fn reference() -> String {
+pub(crate) fn reference() -> String {
     let mut out = String::from(
         "# Configuration reference\n\n\
          Generated from the code that reads the file; `hydraneckwebrtc config example` prints the\n\

@@ -28,11 +28,11 @@ use crate::clock;
 use crate::ids::SessionId;
 use crate::protocol::{Heartbeat, HeartbeatReply, SessionView, Status};
 
-pub use event::{Change, FleetEvent};
+pub(crate) use event::{Change, FleetEvent};
 pub(in crate::controller) use outcomes::announced;
-pub use reservations::Reservation;
+pub(crate) use reservations::Reservation;
 use roster::Roster;
-pub use views::Route;
+pub(crate) use views::Route;
 pub(in crate::controller) use views::Seating;
 use worker::Worker;
 

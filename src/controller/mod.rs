@@ -8,10 +8,10 @@ mod api;
 mod create;
 mod ended_sessions;
 mod events;
-pub mod fleet;
+pub(crate) mod fleet;
 mod health;
 mod metrics;
-pub mod placement;
+pub(crate) mod placement;
 mod relay;
 mod shared;
 

@@ -29,13 +29,13 @@ use crate::secret::Secret;
 
 pub use board::{Board, Page, SessionRow};
 use login_rate_limit::LoginRateLimit;
-pub use query::Query;
+pub(crate) use query::Query;
 use session_cookie::{AdminSession, Passes};
 
 /// Where the dashboard lives; its cookie is sent nowhere else.
-pub const BASE: &str = "/admin";
+pub(crate) const BASE: &str = "/admin";
 /// Largest content of a call: the form of a new session has a few fields.
-pub const BODY_MAX: usize = 16 * 1024;
+pub(crate) const BODY_MAX: usize = 16 * 1024;
 /// How long an event stream lasts: the page comes back at once with its last event, and is asked
 /// again who it is. So a pass that ran out or was taken back hears nothing for longer than this.
 const STREAM: Duration = Duration::from_secs(60);
@@ -48,14 +48,14 @@ const SECURE_COOKIE: &str = "__Secure-neck_admin";
 
 /// Whether a path is the dashboard's.
 #[must_use]
-pub fn is_below(path: &str) -> bool {
+pub(crate) fn is_below(path: &str) -> bool {
     path.strip_prefix(BASE)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Signs operators in and out and shows them their page.
 #[derive(Debug)]
-pub struct Dashboard {
+pub(crate) struct Dashboard {
     token: Secret,
     passes: Passes,
     tries: LoginRateLimit,
@@ -71,7 +71,7 @@ struct SignIn {
 impl Dashboard {
     /// A dashboard that this token opens.
     #[must_use]
-    pub fn new(token: Secret, audit: Arc<Audit>) -> Arc<Self> {
+    pub(crate) fn new(token: Secret, audit: Arc<Audit>) -> Arc<Self> {
         Arc::new(Self {
             passes: Passes::new(&token),
             tries: LoginRateLimit::default(),
@@ -82,7 +82,7 @@ impl Dashboard {
 
     /// The dashboard's own routes. Add those of the fleet, secured, and serve it as a [`Desk`].
     #[must_use]
-    pub fn router(self: &Arc<Self>) -> Router {
+    pub(crate) fn router(self: &Arc<Self>) -> Router {
         let gate: Arc<dyn auth::Gate> = Arc::<Self>::clone(self);
         let (shown, signs_in, signs_out) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         let mut router = Router::new(gate)
@@ -173,7 +173,7 @@ fn set_cookie(call: &Call, value: &str, age: u64) -> String {
 
 /// Serves the dashboard's routes: nothing of what they answer is kept by any cache or read by
 /// another origin.
-pub struct Desk(pub Router);
+pub(crate) struct Desk(pub Router);
 
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -35,7 +35,7 @@ mod tests;
 #[cfg(test)]
 use faults::Answers;
 pub use faults::Faults;
-pub use state::Recorded;
+pub(crate) use state::Recorded;
 use state::State;
 
 /// What a demo body is and where it listens; a port of 0 is chosen by the kernel.

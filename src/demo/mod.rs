@@ -3,9 +3,9 @@
 //! Needs no root, no coturn and no network. Everything between browser and picture is the real
 //! thing but the body: the stream process is the built-in test card.
 
-pub mod body;
+pub(crate) mod body;
 mod chain;
-pub mod testcard;
+pub(crate) mod testcard;
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ const FIRST_SESSION: Duration = Duration::from_secs(60);
 
 /// How the demo runs.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Print one JSON line in place of text.
     pub json: bool,
     /// Wanted port of the controller.
@@ -35,7 +35,7 @@ pub struct Options {
 
 /// Runs the demo until it is stopped.
 #[must_use]
-pub fn run(options: &Options) -> ExitCode {
+pub(crate) fn run(options: &Options) -> ExitCode {
     let stop = match stop_signals() {
         Ok(stop) => stop,
         Err(error) => return fail(&format!("cannot handle signals: {error}")),
@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> ExitCode {
 
 /// Runs the demo's body alone, for tests across machines.
 #[must_use]
-pub fn run_body(address: IpAddr) -> ExitCode {
+pub(crate) fn run_body(address: IpAddr) -> ExitCode {
     let stop = match stop_signals() {
         Ok(stop) => stop,
         Err(error) => return fail(&format!("cannot handle signals: {error}")),

@@ -8,7 +8,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// etcd's clock: counts every change of any key.
-pub type Revision = u64;
+pub(crate) type Revision = u64;
 
 /// A key with its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -10,7 +10,10 @@ mod fields;
 mod txn;
 mod watch;
 
-pub use client::{Etcd, Lease};
+pub use client::Etcd;
+pub(crate) use client::Lease;
 pub use error::EtcdError;
-pub use fields::{Change, Kv, Revision};
-pub use txn::{Outcome, Txn};
+pub use fields::Change;
+pub(crate) use fields::{Kv, Revision};
+pub(crate) use txn::Outcome;
+pub use txn::Txn;

@@ -74,7 +74,7 @@ fn is_origin_of(origin: &str, host: &str) -> bool {
 
 /// 403 for a request of another origin.
 #[must_use]
-pub fn foreign() -> Failure {
+pub(crate) fn foreign() -> Failure {
     let what = "requests of other origins are refused";
     Failure::new(403, "forbidden_origin", what)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How often.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// This many times in a row.
     pub burst: u32,
     /// Time that earns once more.
@@ -13,7 +13,7 @@ pub struct Pace {
 
 /// A token bucket, full at first.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// When it will be full again.
     full_at: Option<Instant>,
 }
@@ -23,7 +23,7 @@ impl Bucket {
     ///
     /// # Errors
     /// How long to wait for it.
-    pub fn take(&mut self, now: Instant, pace: Pace) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, now: Instant, pace: Pace) -> Result<(), Duration> {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + pace.earns;
         let ahead = full_at.saturating_duration_since(now);
         match ahead.checked_sub(pace.earns * pace.burst) {

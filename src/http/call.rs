@@ -143,7 +143,7 @@ where
 ///
 /// # Errors
 /// 400 that names the field.
-pub fn deadline(text: &str) -> Result<std::time::SystemTime, Failure> {
+pub(crate) fn deadline(text: &str) -> Result<std::time::SystemTime, Failure> {
     if let Ok(at) = humantime::parse_rfc3339(text) {
         return Ok(at);
     }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use http_types::{Method, Url};
 use rustls::ClientConfig;
 
-pub use self::answer::{Answer, Incoming};
-pub use self::dial::{CONNECT, dial};
-pub use self::error::ClientError;
-pub use self::outgoing::Outgoing;
+pub(crate) use self::answer::{Answer, Incoming};
+pub(crate) use self::dial::{CONNECT, dial};
+pub(crate) use self::error::ClientError;
+pub(crate) use self::outgoing::Outgoing;
 use self::outgoing::encode;
 use crate::clock;
 use crate::tls::{self, Trust};

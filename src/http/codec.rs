@@ -68,7 +68,7 @@ const OWNED: [&str; 9] = [
 ///
 /// # Errors
 /// What `async-h1` says, though nothing that `wire` accepted is known to make it fail.
-pub async fn request(head: &RequestHead, body: &[u8]) -> Result<Request, http_types::Error> {
+pub(crate) async fn request(head: &RequestHead, body: &[u8]) -> Result<Request, http_types::Error> {
     let mut text = Vec::with_capacity(512 + body.len());
     text.extend_from_slice(head.method.as_str().as_bytes());
     text.extend_from_slice(b" / HTTP/1.1\r\nhost: api.invalid\r\n");
@@ -102,7 +102,7 @@ pub async fn request(head: &RequestHead, body: &[u8]) -> Result<Request, http_ty
 ///
 /// # Errors
 /// When the status is none that `http-types` knows, or `async-h1` fails.
-pub async fn reply(
+pub(crate) async fn reply(
     reply: Reply,
     method: Method,
     extra: &[(&str, &str)],
@@ -161,7 +161,7 @@ fn settle(
 }
 
 /// Appends a status line with the standard reason phrase.
-pub fn status_line(out: &mut Vec<u8>, status: u16) {
+pub(crate) fn status_line(out: &mut Vec<u8>, status: u16) {
     let reason = StatusCode::try_from(status).map_or("", |s| match s {
         // http-types 2.12 calls it "Modified".
         StatusCode::NotModified => "Not Modified",
@@ -176,7 +176,7 @@ pub fn status_line(out: &mut Vec<u8>, status: u16) {
 
 /// The current time as an IMF-fixdate (RFC 9110 section 5.6.7), written anew once a second.
 #[must_use]
-pub fn date() -> Rc<str> {
+pub(crate) fn date() -> Rc<str> {
     thread_local! {
         static LAST: RefCell<(u64, Rc<str>)> = RefCell::new((0, Rc::from("")));
     }

@@ -10,7 +10,7 @@ use super::{Call, Failure, Handler, Reply};
 use crate::protocol::Health;
 
 /// A controller or a worker, as its API shows it.
-pub trait Role: Send + Sync + 'static {
+pub(crate) trait Role: Send + Sync + 'static {
     /// `GET /api/v1/health`.
     fn health(&self) -> Health;
 
@@ -29,7 +29,7 @@ pub trait Role: Send + Sync + 'static {
 
 /// Adds what every role answers.
 #[must_use]
-pub fn common<R: Role>(router: Router, role: &Arc<R>) -> Router {
+pub(crate) fn common<R: Role>(router: Router, role: &Arc<R>) -> Router {
     router
         .open(
             Method::Get,
@@ -59,7 +59,7 @@ pub fn common<R: Role>(router: Router, role: &Arc<R>) -> Router {
 }
 
 /// A handler that is given its role.
-pub fn bind<R, F, Fut>(role: &Arc<R>, handler: F) -> impl Handler
+pub(crate) fn bind<R, F, Fut>(role: &Arc<R>, handler: F) -> impl Handler
 where
     R: Send + Sync + 'static,
     F: Fn(Arc<R>, Call) -> Fut + Send + Sync + 'static,

@@ -20,7 +20,7 @@ const LISTENERS_MAX: usize = 256;
 
 /// Numbers events and hands them to listeners.
 #[derive(Debug, Default)]
-pub struct EventBus(Mutex<Inner>);
+pub(crate) struct EventBus(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -34,7 +34,7 @@ struct Inner {
 impl EventBus {
     /// A hub whose events get their numbers elsewhere.
     #[must_use]
-    pub fn shared() -> Self {
+    pub(crate) fn shared() -> Self {
         Self(Mutex::new(Inner {
             is_shared: true,
             ..Inner::default()
@@ -42,7 +42,7 @@ impl EventBus {
     }
 
     /// Publishes an event: `payload` with `district` and `timestamp` added.
-    pub fn publish(&self, name: &str, district: &str, payload: Value) {
+    pub(crate) fn publish(&self, name: &str, district: &str, payload: Value) {
         let data = Self::data(district, payload);
         let mut inner = self.0.lock();
         let id = inner.last + 1;
@@ -50,14 +50,14 @@ impl EventBus {
     }
 
     /// Publishes an event whose number and content were made elsewhere.
-    pub fn publish_as(&self, id: u64, name: &str, data: String) {
+    pub(crate) fn publish_as(&self, id: u64, name: &str, data: String) {
         let mut inner = self.0.lock();
         inner.publish(id, name, data);
     }
 
     /// An event's content: `payload` with `district` and `timestamp` added.
     #[must_use]
-    pub fn data(district: &str, payload: Value) -> String {
+    pub(crate) fn data(district: &str, payload: Value) -> String {
         let mut data = match payload {
             Value::Object(map) => map,
             other => Map::from_iter([("value".to_owned(), other)]),
@@ -72,7 +72,7 @@ impl EventBus {
     ///
     /// # Errors
     /// 503 when there are too many listeners.
-    pub fn listen(&self, call: &Call) -> Result<Reply, Failure> {
+    pub(crate) fn listen(&self, call: &Call) -> Result<Reply, Failure> {
         let since = call
             .header("last-event-id")
             .and_then(|id| id.parse::<u64>().ok());

@@ -19,13 +19,13 @@ use crate::wire::{BodyError, Conn, Framing, MessageBody, RequestHead, Version};
 
 /// Largest content of an API request. The largest legal one is a heartbeat: 1,000 sessions of
 /// about 600 bytes.
-pub const API_BODY_MAX: usize = 1024 * 1024;
+pub(crate) const API_BODY_MAX: usize = 1024 * 1024;
 /// Largest content of a request that browsers of strangers send: an SDP offer.
-pub const BROWSER_BODY_MAX: usize = 64 * 1024;
+pub(crate) const BROWSER_BODY_MAX: usize = 64 * 1024;
 /// Time for the whole content of an API request: the largest at 280 kbit/s.
 const CONTENT: Duration = Duration::from_secs(30);
 /// How long a peer may stay silent inside a body, or not read what it is sent.
-pub const STALL: Duration = Duration::from_secs(20);
+pub(crate) const STALL: Duration = Duration::from_secs(20);
 /// How long the rest of an answer to a misbehaving client may take to be read.
 const LINGER: Duration = Duration::from_secs(1);
 /// What is still read from a client whose connection is being closed.
@@ -289,7 +289,7 @@ impl Exchange {
 
 /// What a client is told whose content could not be read.
 #[must_use]
-pub fn content_failure(error: &BodyError) -> Failure {
+pub(crate) fn content_failure(error: &BodyError) -> Failure {
     match error {
         BodyError::TooLarge => Failure::new(413, "content_too_large", "the content is too large"),
         BodyError::Stalled => Failure::new(408, "timeout", "the content did not come in time"),

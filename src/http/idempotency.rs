@@ -11,11 +11,11 @@ const KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Most keys kept: one a second for a day, and some; about 30 MB with usual answers.
 const KEYS_MAX: usize = 100_000;
 /// Longest key: what a UUID or a hash needs, several times.
-pub const KEY_LENGTH_MAX: usize = 255;
+pub(crate) const KEY_LENGTH_MAX: usize = 255;
 
 /// What to do with a request that carries a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Begin<A> {
+pub(crate) enum Begin<A> {
     /// Give this answer again.
     Answered(A),
     /// The first request still runs: wait for it, or answer 409.
@@ -47,7 +47,7 @@ struct Entry<A> {
 
 /// The table of keys.
 #[derive(Debug)]
-pub struct Idempotency<A> {
+pub(crate) struct Idempotency<A> {
     entries: HashMap<String, Entry<A>>,
     order: VecDeque<(Instant, String)>,
     max: usize,
@@ -69,7 +69,7 @@ impl<A: Clone> Idempotency<A> {
     }
 
     /// A request with `key` and a body of this digest has come.
-    pub fn begin(&mut self, now: Instant, key: &str, digest: u64) -> Begin<A> {
+    pub(crate) fn begin(&mut self, now: Instant, key: &str, digest: u64) -> Begin<A> {
         self.expire(now);
         if let Some(entry) = self.entries.get_mut(key) {
             if entry.digest != digest {
@@ -104,17 +104,17 @@ impl<A: Clone> Idempotency<A> {
     }
 
     /// The work is done; the key keeps this answer.
-    pub fn answered(&mut self, key: &str, answer: A) {
+    pub(crate) fn answered(&mut self, key: &str, answer: A) {
         self.set(key, State::Answered(answer));
     }
 
     /// Nobody knows whether `worker_id` did the work.
-    pub fn unsure(&mut self, key: &str, worker_id: &str) {
+    pub(crate) fn unsure(&mut self, key: &str, worker_id: &str) {
         self.set(key, State::Unsure(worker_id.to_owned()));
     }
 
     /// Nothing was done: the key is free for another try.
-    pub fn forgotten(&mut self, key: &str) {
+    pub(crate) fn forgotten(&mut self, key: &str) {
         self.entries.remove(key);
     }
 

@@ -17,11 +17,11 @@ const WAIT: Duration = Duration::from_secs(90);
 
 /// Answers by key.
 #[derive(Debug)]
-pub struct Keyed<A>(Arc<Mutex<Idempotency<A>>>);
+pub(crate) struct Keyed<A>(Arc<Mutex<Idempotency<A>>>);
 
 /// What a request with or without a key is to do.
 #[derive(Debug)]
-pub enum Turn<A: Clone> {
+pub(crate) enum Turn<A: Clone> {
     /// Give this answer again.
     Again(A),
     /// Do the work, then say so on the ticket.
@@ -30,7 +30,7 @@ pub enum Turn<A: Clone> {
 
 /// The duty to say how the work went. Dropped without a word, the key is free again.
 #[derive(Debug)]
-pub struct Ticket<A: Clone> {
+pub(crate) struct Ticket<A: Clone> {
     table: Arc<Mutex<Idempotency<A>>>,
     key: Option<String>,
     /// The worker that may have done the work for an earlier request with this key.
@@ -47,7 +47,7 @@ impl<A: Clone> Default for Keyed<A> {
 ///
 /// # Errors
 /// 400 for an unusable key.
-pub fn key_of(call: &Call) -> Result<Option<&str>, Failure> {
+pub(crate) fn key_of(call: &Call) -> Result<Option<&str>, Failure> {
     match call.header("idempotency-key") {
         Some(key) if key.is_empty() || key.len() > KEY_LENGTH_MAX => {
             let what = format!("Idempotency-Key must have 1 to {KEY_LENGTH_MAX} characters");
@@ -63,7 +63,7 @@ impl<A: Clone> Keyed<A> {
     /// # Errors
     /// 400 for an unusable key, 422 when the key came with another body, 409 when the first
     /// request does not finish, 503 when there are too many keys.
-    pub async fn turn(&self, call: &Call) -> Result<Turn<A>, Failure> {
+    pub(crate) async fn turn(&self, call: &Call) -> Result<Turn<A>, Failure> {
         let Some(key) = key_of(call)? else {
             return Ok(Turn::Do(Ticket {
                 table: Arc::clone(&self.0),
@@ -108,14 +108,14 @@ impl<A: Clone> Keyed<A> {
 
 impl<A: Clone> Ticket<A> {
     /// The work is done and this is the answer, now and for requests to come.
-    pub fn answered(mut self, answer: A) {
+    pub(crate) fn answered(mut self, answer: A) {
         if let Some(key) = self.key.take() {
             self.table.lock().answered(&key, answer);
         }
     }
 
     /// Nobody knows whether that worker did it.
-    pub fn unsure(mut self, worker_id: &str) {
+    pub(crate) fn unsure(mut self, worker_id: &str) {
         if let Some(key) = self.key.take() {
             self.table.lock().unsure(&key, worker_id);
         }
@@ -123,7 +123,7 @@ impl<A: Clone> Ticket<A> {
 
     /// The client's key, if it sent one.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
+    pub(crate) fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 }

@@ -4,30 +4,32 @@
 //! Everything that comes in or goes out passes `wire`; `async-h1` encodes and decodes API
 //! messages in memory, behind it.
 
-pub mod audit;
-pub mod auth;
-pub mod bucket;
-pub mod call;
+pub(crate) mod audit;
+pub(crate) mod auth;
+pub(crate) mod bucket;
+pub(crate) mod call;
 mod certificates;
-pub mod client;
-pub mod codec;
-pub mod common_routes;
+pub(crate) mod client;
+pub(crate) mod codec;
+pub(crate) mod common_routes;
 mod connection;
 mod connection_limit;
-pub mod event_bus;
-pub mod exchange;
-pub mod idempotency;
-pub mod keyed;
+pub(crate) mod event_bus;
+pub(crate) mod exchange;
+pub(crate) mod idempotency;
+pub(crate) mod keyed;
 mod listen;
-pub mod openapi;
-pub mod reply;
-pub mod router;
-pub mod server;
-pub mod sse;
+pub(crate) mod openapi;
+pub(crate) mod reply;
+pub(crate) mod router;
+pub(crate) mod server;
+pub(crate) mod sse;
 
-pub use call::{Call, Handler};
-pub use exchange::{Done, Exchange, Rest};
-pub use reply::{Failure, Reply};
+pub(crate) use call::{Call, Handler};
+pub(crate) use exchange::Rest;
+pub use exchange::{Done, Exchange};
+pub(crate) use reply::Failure;
+pub use reply::Reply;
 
 #[cfg(test)]
 mod staying;

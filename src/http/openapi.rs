@@ -7,6 +7,6 @@ pub const DOCUMENT: &str = include_str!("../../docs/openapi.json");
 
 /// `GET /api/v1/openapi.json`.
 #[must_use]
-pub fn reply() -> Reply {
+pub(crate) fn reply() -> Reply {
     Reply::text(200, "application/json", DOCUMENT).header("Cache-Control", "max-age=300")
 }

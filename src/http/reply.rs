@@ -16,9 +16,9 @@ use crate::protocol::ErrorBody;
 use crate::wire::Socket;
 
 /// A streamed answer's source.
-pub type Source = Pin<Box<dyn AsyncRead + Send + Sync>>;
+pub(crate) type Source = Pin<Box<dyn AsyncRead + Send + Sync>>;
 /// What goes on over the connection after `101 Switching Protocols`.
-pub type Switched =
+pub(crate) type Switched =
     Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// An answer.

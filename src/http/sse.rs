@@ -13,13 +13,13 @@ use smol::stream::Stream;
 use super::reply::Reply;
 
 /// Events a slow listener may have waiting before it is dropped.
-pub const BACKLOG: usize = 256;
+pub(crate) const BACKLOG: usize = 256;
 /// Comment sent when nothing else is, so that proxies and listeners know the stream lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// One event.
 #[derive(Clone, Debug, Default)]
-pub struct Event {
+pub(crate) struct Event {
     /// Id for `Last-Event-ID`, if it can be resumed from.
     pub id: Option<u64>,
     /// Its name.
@@ -45,11 +45,11 @@ impl Event {
 
 /// The sending end of a feed. Dropping it ends the stream.
 #[derive(Clone, Debug)]
-pub struct Feed(Sender<Event>);
+pub(crate) struct Feed(Sender<Event>);
 
 /// Why an event could not be put on a feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
+pub(crate) enum Lost {
     /// The listener is gone.
     Gone,
     /// The listener is too slow; it is cut off.
@@ -61,7 +61,7 @@ impl Feed {
     ///
     /// # Errors
     /// When the listener is gone or [`BACKLOG`] events behind; forget the feed then.
-    pub fn send(&self, event: Event) -> Result<(), Lost> {
+    pub(crate) fn send(&self, event: Event) -> Result<(), Lost> {
         self.0.try_send(event).map_err(|e| match e {
             TrySendError::Closed(_) => Lost::Gone,
             TrySendError::Full(_) => {
@@ -73,7 +73,7 @@ impl Feed {
 
     /// Whether nobody listens any more.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.0.is_closed()
     }
 }
@@ -81,7 +81,7 @@ impl Feed {
 /// A feed and the reply that carries it. `keep` is dropped when the listener is gone: put guards
 /// into it.
 #[must_use]
-pub fn feed(keep: impl Send + Sync + Unpin + 'static) -> (Feed, Reply) {
+pub(crate) fn feed(keep: impl Send + Sync + Unpin + 'static) -> (Feed, Reply) {
     let (sender, receiver) = bounded(BACKLOG);
     let source = EventSource {
         events: Box::pin(receiver),

@@ -21,7 +21,7 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a writer is given.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<T> {
+pub(crate) enum Next<T> {
     /// The next item.
     Item(T),
     /// This many items were dropped here.
@@ -30,7 +30,7 @@ pub enum Next<T> {
 
 /// The end of the queue that items are pushed into.
 #[derive(Debug)]
-pub struct Queue<T>(Arc<Shared<T>>);
+pub(crate) struct Queue<T>(Arc<Shared<T>>);
 
 #[derive(Debug)]
 struct Shared<T> {
@@ -55,7 +55,10 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(name: &str, mut write: impl FnMut(Next<T>) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        mut write: impl FnMut(Next<T>) + Send + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -82,7 +85,7 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     /// Hands `item` of `size` bytes to the writer, or drops it. Never blocks on the writer.
-    pub fn push(&self, item: T, size: usize) {
+    pub(crate) fn push(&self, item: T, size: usize) {
         let mut state = self.0.state();
         let room = match state.dropped {
             0 => QUEUE_MAX,
@@ -155,7 +158,7 @@ impl<T: Send> Flush for Shared<T> {
 }
 
 /// Waits until all queues are written, at most one second: before the process ends.
-pub fn flush() {
+pub(crate) fn flush() {
     let deadline = clock::now() + FLUSH_WITHIN;
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for queue in all {

@@ -10,8 +10,8 @@
 //! - `event_loop` is the thread that serves every `peer_connection` (peer, socket, handler);
 //! - `registry` knows which session has which peer, in a `session_table`.
 
-pub mod rtp_rewriter;
-pub mod sdp_offer;
+pub(crate) mod rtp_rewriter;
+pub(crate) mod sdp_offer;
 
 mod datagram;
 mod dtls;
@@ -34,4 +34,4 @@ mod webrtc_peer;
 
 pub use self::mic_settings::MicSettings;
 pub use self::registry::Microphones;
-pub use self::rtp_sender::source_towards;
+pub(crate) use self::rtp_sender::source_towards;

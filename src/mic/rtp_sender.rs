@@ -54,7 +54,7 @@ impl AddAssign for MicCounters {
 
 /// The RTP stream of one session to its body. It continues when a new peer replaces the old one.
 #[derive(Debug)]
-pub struct RtpSender {
+pub(super) struct RtpSender {
     socket: UdpSocket,
     target: SocketAddr,
     rewriter: RtpRewriter,
@@ -72,7 +72,7 @@ impl RtpSender {
     ///
     /// # Errors
     /// When `source` cannot be bound, or there is no route to `target`.
-    pub fn open(
+    pub(super) fn open(
         target: SocketAddr,
         source: Option<IpAddr>,
         payload_type: u8,
@@ -101,24 +101,24 @@ impl RtpSender {
 
     /// The address that the stream is sent to.
     #[must_use]
-    pub fn target(&self) -> SocketAddr {
+    pub(super) fn target(&self) -> SocketAddr {
         self.target
     }
 
     /// The counters.
     #[must_use]
-    pub fn counters(&self) -> MicCounters {
+    pub(super) fn counters(&self) -> MicCounters {
         self.counters
     }
 
     /// Forwards only packets of `peer` from now on.
-    pub fn switch_to(&mut self, peer: u64) {
+    pub(super) fn switch_to(&mut self, peer: u64) {
         self.peer = peer;
         self.rewriter.end_input();
     }
 
     /// Counts a packet that was not negotiated.
-    pub fn count_stray(&mut self) {
+    pub(super) fn count_stray(&mut self) {
         self.counters.strays += 1;
     }
 
@@ -126,7 +126,7 @@ impl RtpSender {
     ///
     /// # Errors
     /// The first failure after a success; further failures are only counted.
-    pub fn forward(
+    pub(super) fn forward(
         &mut self,
         peer: u64,
         header: RtpHeader,
@@ -197,7 +197,7 @@ impl RtpSender {
 ///
 /// # Errors
 /// When there is no route.
-pub fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
+pub(crate) fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::error::OfferError;
 
 /// Largest offer in bytes: ten times what browsers send for one audio track.
-pub const OFFER_MAX: usize = 64 * 1024;
+pub(crate) const OFFER_MAX: usize = 64 * 1024;
 
 /// Attributes that are removed: they contain addresses, or announce a peer that sends no checks.
 const STRIPPED: [&str; 5] = [

@@ -52,7 +52,7 @@ const FILES: [(&str, &str, &str); 6] = [
 
 /// One file of the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asset {
+pub(crate) struct Asset {
     /// Value of `Content-Type`.
     pub content_type: &'static str,
     /// The content.
@@ -64,7 +64,7 @@ pub struct Asset {
 /// The file `name` (`page.js`, `style.css`, `lang/nl.json`, ...), if there is one. A query is no
 /// part of the name.
 #[must_use]
-pub fn asset(name: &str) -> Option<Asset> {
+pub(crate) fn asset(name: &str) -> Option<Asset> {
     let (_, content_type, text) = FILES.iter().find(|(known, ..)| *known == name)?;
     Some(Asset {
         content_type,

@@ -9,7 +9,7 @@ use crate::protocol::{EndReason, Status};
 /// forgotten answers 404; one that ended and is still remembered answers 200 with its reason
 /// (404 with `end_reason` in the JSON body is understood as well).
 #[derive(Clone, Debug, Serialize)]
-pub struct SessionInfo {
+pub(crate) struct SessionInfo {
     /// The session.
     pub session_id: SessionId,
     /// Where it is in its life: while `starting` the page waits, in `ending` and `ended` it
@@ -25,7 +25,7 @@ pub struct SessionInfo {
 
 /// One entry of the browser's `RTCConfiguration.iceServers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct IceServer {
+pub(crate) struct IceServer {
     /// `turn:` and `stun:` addresses.
     pub urls: Vec<String>,
     /// TURN user name.

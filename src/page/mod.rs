@@ -9,10 +9,10 @@ mod info;
 mod notice;
 mod snippet;
 
-pub use assets::{Asset, asset};
-pub use info::{IceServer, SessionInfo};
-pub use notice::{gone, unavailable};
-pub use snippet::{PageConfig, snippet};
+pub(crate) use assets::{Asset, asset};
+pub(crate) use info::{IceServer, SessionInfo};
+pub(crate) use notice::{gone, unavailable};
+pub(crate) use snippet::{PageConfig, snippet};
 
 use std::borrow::Cow;
 

@@ -15,7 +15,7 @@ const REFRESH_SECONDS: u32 = 5;
 /// The 404 page for a session that is over or never was; it leads to `return_url`. The language
 /// is the first known one of `Accept-Language`.
 #[must_use]
-pub fn gone(return_url: &str, accept_language: Option<&str>) -> String {
+pub(crate) fn gone(return_url: &str, accept_language: Option<&str>) -> String {
     let (language, words) = words(accept_language);
     fill(&[
         ("language", language),
@@ -30,7 +30,7 @@ pub fn gone(return_url: &str, accept_language: Option<&str>) -> String {
 /// The page for 502, 503 and 504: it loads itself again, so that the visitor arrives as soon as
 /// the worker answers.
 #[must_use]
-pub fn unavailable(accept_language: Option<&str>) -> String {
+pub(crate) fn unavailable(accept_language: Option<&str>) -> String {
     let (language, words) = words(accept_language);
     fill(&[
         ("language", language),

@@ -13,7 +13,7 @@ const TEXT_MAX: usize = 300;
 
 /// What the script is told, as `data-` attributes of its tag.
 #[derive(Clone, Debug)]
-pub struct PageConfig<'a> {
+pub(crate) struct PageConfig<'a> {
     /// The session of this page.
     pub session: &'a SessionId,
     /// Where "Start new stream" and Exit lead.
@@ -37,7 +37,7 @@ pub struct PageConfig<'a> {
 /// The tag to put right after `<head>`: a blocking classic script of the same origin, so that it
 /// runs before every module and passes a `script-src 'self'` policy.
 #[must_use]
-pub fn snippet(config: &PageConfig<'_>) -> String {
+pub(crate) fn snippet(config: &PageConfig<'_>) -> String {
     let mut tag = format!(
         "<script src=\"/session/{id}/_neck/page.js?v={PAGE_TAG:016x}\" data-session=\"{id}\"",
         id = config.session

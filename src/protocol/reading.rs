@@ -47,7 +47,7 @@ impl fmt::Display for LeftOut {
 
 /// What was read, and what of it was left out.
 #[derive(Clone, Debug)]
-pub struct Reading<T> {
+pub(crate) struct Reading<T> {
     /// What was read.
     pub value: T,
     /// What could not be read.
@@ -56,7 +56,7 @@ pub struct Reading<T> {
 
 /// Says in the log what was left out of the words of `who` (a worker, a file), whose version that is.
 /// Each fault is said once in a process: heartbeats repeat theirs every few seconds.
-pub fn tell(target: &str, who: &str, version: &str, left_out: &[LeftOut]) {
+pub(crate) fn tell(target: &str, who: &str, version: &str, left_out: &[LeftOut]) {
     static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
     for unread in left_out {
         let (who, version) = (shortened(who), shortened(version));
@@ -73,7 +73,7 @@ pub fn tell(target: &str, who: &str, version: &str, left_out: &[LeftOut]) {
 ///
 /// # Errors
 /// What makes the whole unreadable: it is no JSON object, or a required field is missing.
-pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<Reading<T>, LeftOut> {
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<Reading<T>, LeftOut> {
     let is_object = text.trim_ascii_start().starts_with(b"{");
     if let (true, Ok(value)) = (is_object, serde_json::from_slice(text)) {
         let left_out = Vec::new();
@@ -87,7 +87,7 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<Reading<T>, LeftOut> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_value<T: DeserializeOwned>(mut value: Value) -> Result<Reading<T>, LeftOut> {
+pub(crate) fn read_value<T: DeserializeOwned>(mut value: Value) -> Result<Reading<T>, LeftOut> {
     if !value.is_object() {
         // A list would be taken for the fields in their order.
         return Err(whole("it is no JSON object"));

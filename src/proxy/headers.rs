@@ -77,7 +77,7 @@ fn is_named_by_connection(fields: &Fields, name: &[u8]) -> bool {
 /// The fields to ask for names that `Connection` adds to the usual ones: none nearly always, so
 /// that not every field is compared with every other.
 #[must_use]
-pub fn limited_by_connection(fields: &Fields) -> Option<&Fields> {
+pub(crate) fn limited_by_connection(fields: &Fields) -> Option<&Fields> {
     const USUAL: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
     fields
         .members("connection")
@@ -89,7 +89,7 @@ pub fn limited_by_connection(fields: &Fields) -> Option<&Fields> {
 /// [`limited_by_connection`].
 /// `set` are the names that the proxy sets itself; `document` says that the answer may get a snippet.
 #[must_use]
-pub fn passes_upstream(
+pub(crate) fn passes_upstream(
     limited: Option<&Fields>,
     name: &[u8],
     set: &[(&str, String)],
@@ -111,7 +111,7 @@ pub fn passes_upstream(
 
 /// Whether a response field passes to the client. `changed` says that a snippet goes in.
 #[must_use]
-pub fn passes_downstream(limited: Option<&Fields>, name: &[u8], changed: bool) -> bool {
+pub(crate) fn passes_downstream(limited: Option<&Fields>, name: &[u8], changed: bool) -> bool {
     let is_stale = changed && is_one_of(name, &OF_UNCHANGED_BYTES);
     !is_stale
         && !is_one_of(name, &HOP_BY_HOP)
@@ -123,7 +123,7 @@ pub fn passes_downstream(limited: Option<&Fields>, name: &[u8], changed: bool) -
 /// Whether a trailer field of a response passes: none that framing, routing or trust read
 /// (RFC 9110 section 6.5.1).
 #[must_use]
-pub fn passes_as_trailer(name: &[u8]) -> bool {
+pub(crate) fn passes_as_trailer(name: &[u8]) -> bool {
     const NEVER: [&[u8]; 5] = [
         b"content-length",
         b"content-type",
@@ -136,7 +136,7 @@ pub fn passes_as_trailer(name: &[u8]) -> bool {
 
 /// The cookies of these names out of all `Cookie` lines, as one value; `None` when there are none.
 #[must_use]
-pub fn cookies(fields: &Fields, names: &[&str]) -> Option<Vec<u8>> {
+pub(crate) fn cookies(fields: &Fields, names: &[&str]) -> Option<Vec<u8>> {
     let mut kept: Vec<&[u8]> = Vec::new();
     for line in fields.all("cookie") {
         for pair in line.split(|b| *b == b';').map(<[u8]>::trim_ascii) {

@@ -173,7 +173,7 @@ impl Injector {
 
 /// Whether a response is a whole HTML document that a snippet can go into.
 #[must_use]
-pub fn is_document(head: &ResponseHead) -> bool {
+pub(crate) fn is_document(head: &ResponseHead) -> bool {
     let kind = head.fields.text("content-type").unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     let charset = kind.to_ascii_lowercase();
@@ -188,7 +188,7 @@ pub fn is_document(head: &ResponseHead) -> bool {
 
 /// Whether the document is compressed although identity was asked for.
 #[must_use]
-pub fn is_compressed(head: &ResponseHead) -> bool {
+pub(crate) fn is_compressed(head: &ResponseHead) -> bool {
     head.fields
         .members("content-encoding")
         .any(|m| !m.eq_ignore_ascii_case(b"identity"))

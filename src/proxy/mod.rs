@@ -5,22 +5,23 @@
 //! never passes. HTML documents may get a snippet right after `<head>`; a WebSocket upgrade
 //! becomes a tunnel.
 
-pub mod counters;
-pub mod forward;
-pub mod headers;
+pub(crate) mod counters;
+pub(crate) mod forward;
+pub(crate) mod headers;
 mod heads;
-pub mod inject;
-pub mod origin_guard;
-pub mod policy;
+pub(crate) mod inject;
+pub(crate) mod origin_guard;
+pub(crate) mod policy;
 mod request_body;
 mod request_buffer;
 mod response_body;
 #[cfg(test)]
 mod tests;
 mod tunnel;
-pub mod upstream_pool;
+pub(crate) mod upstream_pool;
 mod upstream_request;
 
 pub use forward::Proxy;
-pub use policy::{Pass, Policy};
+pub(crate) use policy::Pass;
+pub use policy::Policy;
 pub use upstream_pool::Upstream;

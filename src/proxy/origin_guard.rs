@@ -17,7 +17,7 @@ const WORKERS: [&str; 2] = ["serviceworker", "sharedworker"];
 ///
 /// # Errors
 /// 403 when the response would become a service worker or a shared worker.
-pub fn guard(head: &RequestHead) -> Result<Option<Reply>, Failure> {
+pub(crate) fn guard(head: &RequestHead) -> Result<Option<Reply>, Failure> {
     let fields = &head.fields;
     let is_worker = fields.count("service-worker") > 0
         || WORKERS

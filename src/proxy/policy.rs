@@ -32,7 +32,7 @@ impl fmt::Debug for Policy {
 }
 
 /// A tunnel's admission under way.
-pub type Admission = Pin<Box<dyn Future<Output = Pass> + Send>>;
+pub(crate) type Admission = Pin<Box<dyn Future<Output = Pass> + Send>>;
 
 /// Leave to run a tunnel.
 pub struct Pass {

@@ -3,8 +3,8 @@
 //! Records wait on disk until they are taken, so that neither a restart nor a service that is
 //! away loses one. Knows no sessions.
 
-pub mod nps;
-pub mod outbox;
-pub mod rating;
+pub(crate) mod nps;
+pub(crate) mod outbox;
+pub(crate) mod rating;
 
-pub use outbox::Outbox;
+pub(crate) use outbox::Outbox;

@@ -9,7 +9,7 @@ use crate::protocol::EndReason;
 
 /// One record for each ended session, rated or not.
 #[derive(Clone, Debug, Serialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// The experience, if it had a name.
     pub experience: Option<String>,
     /// The visitor's score, 1 to 10.

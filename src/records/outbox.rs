@@ -28,7 +28,7 @@ const WITHIN: Duration = Duration::from_secs(15);
 
 /// Where records go.
 #[derive(Clone, Debug)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// The whole URL.
     pub url: String,
     /// Bearer token, if the service wants one.
@@ -37,7 +37,7 @@ pub struct Destination {
 
 /// An outbox. Without a destination, records are dropped: nobody asked for them.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     dir: PathBuf,
     prefix: &'static str,
     active: bool,
@@ -49,7 +49,7 @@ impl Outbox {
     /// Opens the outbox in `dir` and sends what is in it until `stop`. `prefix` is the log
     /// prefix.
     #[must_use]
-    pub fn open(
+    pub(crate) fn open(
         dir: PathBuf,
         destination: Option<Destination>,
         client: Client,
@@ -78,7 +78,7 @@ impl Outbox {
 
     /// Where the records are, once there was one; `None` when nobody wants records.
     #[must_use]
-    pub fn dir(&self) -> Option<&Path> {
+    pub(crate) fn dir(&self) -> Option<&Path> {
         (self.active && self.dir.exists()).then_some(&self.dir)
     }
 
@@ -86,7 +86,7 @@ impl Outbox {
     ///
     /// # Errors
     /// When it is not on the disk.
-    pub async fn put(&self, record: &(impl Serialize + Sync)) -> Result<(), OutboxError> {
+    pub(crate) async fn put(&self, record: &(impl Serialize + Sync)) -> Result<(), OutboxError> {
         if let Some(held) = self.hold(record).await? {
             self.release(held, record).await;
         }
@@ -98,7 +98,7 @@ impl Outbox {
     ///
     /// # Errors
     /// When it is not on the disk.
-    pub async fn hold(
+    pub(crate) async fn hold(
         &self,
         record: &(impl Serialize + Sync),
     ) -> Result<Option<Held>, OutboxError> {
@@ -125,7 +125,7 @@ impl Outbox {
     }
 
     /// Sends a held record, as it is now.
-    pub async fn release(&self, held: Held, record: &(impl Serialize + Sync)) {
+    pub(crate) async fn release(&self, held: Held, record: &(impl Serialize + Sync)) {
         let Ok(text) = serde_json::to_string(record) else {
             return;
         };
@@ -145,7 +145,7 @@ impl Outbox {
 
 /// A record could not be written.
 #[derive(Debug)]
-pub struct OutboxError {
+pub(crate) struct OutboxError {
     dir: PathBuf,
     error: io::Error,
 }
@@ -168,7 +168,7 @@ impl std::error::Error for OutboxError {
 
 /// A record that waits.
 #[derive(Debug)]
-pub struct Held(u64);
+pub(crate) struct Held(u64);
 
 impl Held {
     fn file(&self, ending: &str) -> String {

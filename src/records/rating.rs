@@ -6,7 +6,7 @@ use crate::ids::SessionId;
 
 /// A visitor's rating of an experience; the last one of a session counts.
 #[derive(Clone, Debug, Serialize)]
-pub struct Rating {
+pub(crate) struct Rating {
     /// The experience, if it had a name.
     pub experience: Option<String>,
     /// 1 to 10: five stars in halves.

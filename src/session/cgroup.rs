@@ -23,7 +23,7 @@ const DEPTH_MAX: usize = 8;
 
 /// Bounds on what one session may use; `None` leaves the machine's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Bytes of memory.
     pub memory_max: Option<u64>,
     /// Processes and threads.
@@ -32,21 +32,21 @@ pub struct Limits {
 
 /// Where session groups are made.
 #[derive(Clone, Debug)]
-pub struct Cgroups {
+pub(crate) struct Cgroups {
     base: PathBuf,
     limits: bool,
 }
 
 /// One session's group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     path: PathBuf,
 }
 
 impl Cgroups {
     /// Finds the place for session groups and proves it by making and removing one.
     #[must_use]
-    pub fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         let own = own_group()?;
         let is_leaf = own.file_name().is_some_and(|n| n == WORKER_LEAF);
         match own.parent().filter(|_| is_leaf) {
@@ -79,7 +79,7 @@ impl Cgroups {
 
     /// Whether [`Limits`] are enforced here.
     #[must_use]
-    pub fn has_limits(&self) -> bool {
+    pub(crate) fn has_limits(&self) -> bool {
         self.limits
     }
 
@@ -87,7 +87,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the group cannot be made.
-    pub fn create(&self, id: &SessionId, limits: Limits) -> io::Result<Cgroup> {
+    pub(crate) fn create(&self, id: &SessionId, limits: Limits) -> io::Result<Cgroup> {
         let cgroup = Cgroup {
             path: self.base.join(format!("{PREFIX}{id}")),
         };
@@ -111,7 +111,7 @@ impl Cgroups {
 
     /// The session's group as a predecessor made it, when it is still there.
     #[must_use]
-    pub fn existing(&self, id: &SessionId) -> Option<Cgroup> {
+    pub(crate) fn existing(&self, id: &SessionId) -> Option<Cgroup> {
         let path = self.base.join(format!("{PREFIX}{id}"));
         path.is_dir().then_some(Cgroup { path })
     }
@@ -121,7 +121,7 @@ impl Cgroup {
     /// The group that a ledger names, when it still exists and is indeed the group of `id`: the
     /// ledger is a file, and `cgroup.kill` in a wrong place would be a catastrophe.
     #[must_use]
-    pub fn recorded(path: &Path, id: &SessionId) -> Option<Self> {
+    pub(crate) fn recorded(path: &Path, id: &SessionId) -> Option<Self> {
         let named = path
             .file_name()
             .is_some_and(|n| *n == *format!("{PREFIX}{id}"));
@@ -139,7 +139,7 @@ impl Cgroup {
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -147,13 +147,13 @@ impl Cgroup {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn add(&self, pid: u32) -> io::Result<()> {
+    pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
         fs::write(self.path.join("cgroup.procs"), pid.to_string())
     }
 
     /// The processes inside, nested groups included.
     #[must_use]
-    pub fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         let mut pids = Vec::new();
         for group in self.groups() {
             let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
@@ -164,7 +164,7 @@ impl Cgroup {
 
     /// Whether any process lives inside.
     #[must_use]
-    pub fn is_populated(&self) -> bool {
+    pub(crate) fn is_populated(&self) -> bool {
         fs::read_to_string(self.path.join("cgroup.events"))
             .is_ok_and(|text| text.lines().any(|l| l == "populated 1"))
     }
@@ -173,7 +173,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// When the kernel refuses; a group that is gone is no error.
-    pub fn kill(&self) -> io::Result<()> {
+    pub(crate) fn kill(&self) -> io::Result<()> {
         match fs::write(self.path.join("cgroup.kill"), "1") {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -184,7 +184,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// `ResourceBusy` while processes are inside.
-    pub fn remove(&self) -> io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         for group in self.groups().iter().rev() {
             match fs::remove_dir(group) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

@@ -19,7 +19,7 @@ use crate::ids::SessionId;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-pub use entry::{Credentials, Entry};
+pub(crate) use entry::{Credentials, Entry};
 
 /// Largest file that is read; an entry has about 1 KiB.
 const ENTRY_MAX: u64 = 64 * 1024;
@@ -52,7 +52,7 @@ pub enum LedgerError {
 
 /// The entries of one worker: `<state_dir>/sessions/<id>.json`.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     dir: PathBuf,
 }
 
@@ -61,7 +61,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
+    pub(crate) fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         private_dir::ensure(state_dir).map_err(LedgerError::Dir)?;
         let dir = private_dir::ensure(&state_dir.join("sessions")).map_err(LedgerError::Dir)?;
         Ok(Self { dir })
@@ -71,7 +71,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it is not on the disk; the earlier one is untouched then.
-    pub fn write(&self, entry: &Entry) -> Result<(), LedgerError> {
+    pub(crate) fn write(&self, entry: &Entry) -> Result<(), LedgerError> {
         let path = self.path(&entry.id);
         let temporary = path.with_extension("tmp");
         let written = serde_json::to_vec_pretty(entry)
@@ -84,7 +84,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the file stays.
-    pub fn forget(&self, id: &SessionId) -> Result<(), LedgerError> {
+    pub(crate) fn forget(&self, id: &SessionId) -> Result<(), LedgerError> {
         let path = self.path(id);
         match fs::remove_file(&path).and_then(|()| atomic_file::sync_parent(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -96,7 +96,7 @@ impl Ledger {
 
     /// Where the entries are.
     #[must_use]
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
@@ -105,7 +105,7 @@ impl Ledger {
     /// # Errors
     /// When the directory or one of its files cannot be read: then nobody knows whose the processes
     /// and directories are that no other entry names.
-    pub fn entries(&self) -> Result<Listed, LedgerError> {
+    pub(crate) fn entries(&self) -> Result<Listed, LedgerError> {
         let unread = |path: &Path, error| LedgerError::Unread {
             path: path.to_owned(),
             error,
@@ -143,7 +143,7 @@ impl Ledger {
 
 /// What a ledger holds.
 #[derive(Debug, Default)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// Entries, by session.
     pub entries: Vec<Entry>,
     /// What is known of the sessions whose entry makes no sense. It stays until it is replaced or

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::{EndReason, Phase, Status};
 
 use ending::Ending;
-pub use io::{
+pub(crate) use io::{
     Action, Failure, Incarnation, Input, Limits, Notice, ProbeNumber, Snapshot, Summary, ViewerId,
 };
 use probes::Probes;
@@ -69,7 +69,7 @@ enum Stage {
 
 /// One session's life.
 #[derive(Debug)]
-pub struct Lifecycle {
+pub(crate) struct Lifecycle {
     limits: Limits,
     begun: Instant,
     age: Duration,
@@ -104,7 +104,7 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Admits a session.
     #[must_use]
-    pub fn new(now: Instant, limits: Limits) -> (Self, Vec<Action>) {
+    pub(crate) fn new(now: Instant, limits: Limits) -> (Self, Vec<Action>) {
         let mut life = Self::begin(now, Duration::ZERO, limits, Snapshot::default());
         life.stage_until = Some(life.start_by.min(later(now, REACH_TIMEOUT)));
         life.out.push(Action::ReachBody);
@@ -116,7 +116,7 @@ impl Lifecycle {
     /// admission. With an end reason (kept, or set by a caller who found the process dead), or
     /// when it never was ready, the session is cleaned up and recorded like any other.
     #[must_use]
-    pub fn adopted(
+    pub(crate) fn adopted(
         now: Instant,
         age: Duration,
         limits: Limits,
@@ -169,7 +169,7 @@ impl Lifecycle {
 
     /// Takes in what happened; gives what to do, in order.
     #[must_use]
-    pub fn on(&mut self, now: Instant, input: Input) -> Vec<Action> {
+    pub(crate) fn on(&mut self, now: Instant, input: Input) -> Vec<Action> {
         self.notice_pause(now);
         match self.stage {
             Stage::Ended => return Vec::new(),
@@ -238,7 +238,7 @@ impl Lifecycle {
 
     /// When to call with [`Input::Tick`] at the latest; `None` once ended.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         if let Some(ending) = &self.ending {
             let body = ending.body_until();
             return self.stage_until.into_iter().chain(body).min();
@@ -255,7 +255,7 @@ impl Lifecycle {
 
     /// Where the session is in its life.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         match self.stage {
             Stage::Ended => Status::Ended,
             Stage::Ending => Status::Ending,
@@ -266,7 +266,7 @@ impl Lifecycle {
 
     /// What a starting or restarting session is doing.
     #[must_use]
-    pub fn phase(&self) -> Option<Phase> {
+    pub(crate) fn phase(&self) -> Option<Phase> {
         match self.stage {
             Stage::Reaching => Some(Phase::Reaching),
             Stage::Spawning | Stage::Awaiting | Stage::Clearing => Some(Phase::Spawning),
@@ -278,50 +278,50 @@ impl Lifecycle {
 
     /// Whether the stream process can be asked for the visitor's requests.
     #[must_use]
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.stage == Stage::Up
     }
 
     /// Open viewers.
     #[must_use]
-    pub fn viewers(&self) -> u32 {
+    pub(crate) fn viewers(&self) -> u32 {
         self.presence.viewers()
     }
 
     /// How often the last viewer went away.
     #[must_use]
-    pub fn disconnect_count(&self) -> u32 {
+    pub(crate) fn disconnect_count(&self) -> u32 {
         self.presence.disconnect_count()
     }
 
     /// Path and query of the stream page; known since the session was first ready.
     #[must_use]
-    pub fn stream_path(&self) -> Option<&str> {
+    pub(crate) fn stream_path(&self) -> Option<&str> {
         self.stream_path.as_deref().filter(|_| self.is_ready_once)
     }
 
     /// Why it ended or is ending.
     #[must_use]
-    pub fn end_reason(&self) -> Option<EndReason> {
+    pub(crate) fn end_reason(&self) -> Option<EndReason> {
         self.ending.as_ref().map(Ending::reason)
     }
 
     /// What went wrong, when the end reason alone does not say it.
     #[must_use]
-    pub fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&Failure> {
         self.ending.as_ref().and_then(Ending::failure)
     }
 
     /// Time since admission, or until the end was asked for.
     #[must_use]
-    pub fn duration(&self, now: Instant) -> Duration {
+    pub(crate) fn duration(&self, now: Instant) -> Duration {
         let until = self.ending.as_ref().map_or(now, Ending::since);
         self.age + until.saturating_duration_since(self.begun)
     }
 
     /// What the ledger is to keep.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             run: self.run,
             restarts: self.restarts,

@@ -6,24 +6,24 @@
 //! (start, watch, end), [`workspace::SessionsDir`], [`ports::Ports`], [`ledger::Ledger`] and
 //! [`orphans`].
 
-pub mod cgroup;
+pub(crate) mod cgroup;
 mod cgroup_exec;
-pub mod ledger;
-pub mod lifecycle;
-pub mod output_log;
-pub mod pid1_reaper;
-pub mod ports;
-pub mod private_dir;
-pub mod process_tree;
-pub mod processes;
-pub mod program_config;
-pub mod recovery;
-pub mod salvage;
-pub mod spawner;
-pub mod state_lock;
-pub mod stream_process;
-pub mod stream_program;
-pub mod workspace;
+pub(crate) mod ledger;
+pub(crate) mod lifecycle;
+pub(crate) mod output_log;
+pub(crate) mod pid1_reaper;
+pub(crate) mod ports;
+pub(crate) mod private_dir;
+pub(crate) mod process_tree;
+pub(crate) mod processes;
+pub(crate) mod program_config;
+pub(crate) mod recovery;
+pub(crate) mod salvage;
+pub(crate) mod spawner;
+pub(crate) mod state_lock;
+pub(crate) mod stream_process;
+pub(crate) mod stream_program;
+pub(crate) mod workspace;
 
 #[cfg(test)]
 mod process_tests;

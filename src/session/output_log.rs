@@ -19,7 +19,7 @@ use crate::exec;
 use crate::ids::SessionId;
 
 /// File of the output, in the session's directory.
-pub const LOG_FILE: &str = "session.log";
+pub(crate) const LOG_FILE: &str = "session.log";
 /// Named pipe the process writes into.
 const PIPE_FILE: &str = "session.pipe";
 /// Room in the pipe: the most an unprivileged process may ask for (pipe(7)).
@@ -31,7 +31,7 @@ const FLUSHES_MAX: usize = 1;
 
 /// The worker's end of a session's output.
 #[derive(Debug)]
-pub struct SessionLog {
+pub(crate) struct SessionLog {
     workspace: PathBuf,
     pipe: Async<File>,
     max_bytes: u64,
@@ -42,7 +42,7 @@ impl SessionLog {
     ///
     /// # Errors
     /// When the pipe cannot be made or opened.
-    pub fn create(workspace: &Path, max_bytes: u64) -> io::Result<(Self, File)> {
+    pub(crate) fn create(workspace: &Path, max_bytes: u64) -> io::Result<(Self, File)> {
         let path = workspace.join(PIPE_FILE);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -61,7 +61,7 @@ impl SessionLog {
     ///
     /// # Errors
     /// When there is no such pipe.
-    pub fn open(workspace: &Path, max_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn open(workspace: &Path, max_bytes: u64) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let pipe = OpenOptions::new()
             .read(true)
@@ -75,7 +75,7 @@ impl SessionLog {
     }
 
     /// Copies until every writer is gone. Dropping it stops the copying.
-    pub fn copy(self, id: SessionId) -> Copying {
+    pub(crate) fn copy(self, id: SessionId) -> Copying {
         let (flush, flushes) = bounded(FLUSHES_MAX);
         let task = exec::spawn(async move {
             if let Err(error) = self.copy_all(&id, &flushes).await {
@@ -173,7 +173,7 @@ async fn next(
 
 /// The copying of a session's output.
 #[derive(Debug)]
-pub struct Copying {
+pub(crate) struct Copying {
     task: Task<()>,
     flush: Sender<Sender<()>>,
 }
@@ -181,23 +181,23 @@ pub struct Copying {
 impl Copying {
     /// Asks for flushes while another waits for the end.
     #[must_use]
-    pub fn flush(&self) -> Flush {
+    pub(crate) fn flush(&self) -> Flush {
         Flush(self.flush.clone())
     }
 
     /// Waits until every writer is gone and all is copied.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.task.await;
     }
 }
 
 /// Sees to it that what a process has printed is in the file.
 #[derive(Clone, Debug)]
-pub struct Flush(Sender<Sender<()>>);
+pub(crate) struct Flush(Sender<Sender<()>>);
 
 impl Flush {
     /// Waits until all that is in the pipe now is in the file, or is discarded beyond its bound.
-    pub async fn flushed(&self) {
+    pub(crate) async fn flushed(&self) {
         let (done, is_done) = bounded(1);
         if self.0.send(done).await.is_ok() {
             // Closed when it is done, and when the copying has ended.
@@ -208,7 +208,7 @@ impl Flush {
 
 /// The last `max_bytes` of a session's output, for an error that says why a start failed. Blocking.
 #[must_use]
-pub fn tail(workspace: &Path, max_bytes: u32) -> String {
+pub(crate) fn tail(workspace: &Path, max_bytes: u32) -> String {
     let read = || {
         let mut file = File::open(workspace.join(LOG_FILE))?;
         let length = file.metadata()?.len();

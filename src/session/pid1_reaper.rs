@@ -16,7 +16,7 @@ use crate::clock;
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Reaps inherited zombies for ever when this is process 1, else ends at once.
-pub async fn reap() {
+pub(crate) async fn reap() {
     if std::process::id() != 1 {
         return;
     }

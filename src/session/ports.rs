@@ -13,7 +13,7 @@ use crate::sync::Mutex;
 
 /// Which ports there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// `sessions.port_range_start`.
     pub port_range_start: u16,
     /// Ports inside the range that this worker listens on itself (the runbook's colocated worker
@@ -72,7 +72,7 @@ pub enum PortError {
 
 /// All slots of this worker.
 #[derive(Clone, Debug)]
-pub struct Ports {
+pub(crate) struct Ports {
     plan: Plan,
     tcp: Arc<[u16]>,
     slots: Arc<Mutex<Vec<State>>>,
@@ -87,7 +87,7 @@ struct State {
 
 /// One session's ports, until dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     ports: Ports,
     index: usize,
 }
@@ -97,7 +97,7 @@ impl Ports {
     ///
     /// # Errors
     /// When the last slot's ports would be over 65535.
-    pub fn new(plan: Plan) -> Result<Self, PortError> {
+    pub(crate) fn new(plan: Plan) -> Result<Self, PortError> {
         let slots = plan.slots as u64;
         for (key, start, per_slot) in [
             ("sessions.port_range_start", plan.port_range_start, 1),
@@ -134,7 +134,7 @@ impl Ports {
     ///
     /// # Errors
     /// When there is none.
-    pub fn claim(&self) -> Result<Slot, PortError> {
+    pub(crate) fn claim(&self) -> Result<Slot, PortError> {
         let mut slots = self.lock();
         let mut held = Vec::new();
         for index in 0..slots.len() {
@@ -169,7 +169,7 @@ impl Ports {
     ///
     /// # Errors
     /// When another session has it or the configured range no longer holds it.
-    pub fn claim_port(&self, port: u16) -> Result<Slot, PortError> {
+    pub(crate) fn claim_port(&self, port: u16) -> Result<Slot, PortError> {
         let mut slots = self.lock();
         let index = self.tcp.iter().position(|own| *own == port);
         let index = index.ok_or(PortError::Unknown { port })?;
@@ -199,13 +199,13 @@ impl Ports {
 impl Slot {
     /// The stream program's TCP port on 127.0.0.1.
     #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.ports.tcp(self.index)
     }
 
     /// The streamer's UDP ports.
     #[must_use]
-    pub fn udp(&self) -> RangeInclusive<u16> {
+    pub(crate) fn udp(&self) -> RangeInclusive<u16> {
         let plan = &self.ports.plan;
         let count = plan.webrtc_ports.max(1);
         let start = plan.webrtc_port_start + u16::try_from(self.index).unwrap_or_default() * count;

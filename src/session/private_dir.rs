@@ -54,7 +54,7 @@ const ROOT: u32 = 0;
 ///
 /// # Errors
 /// When it is a symlink, a file or somebody else's, or cannot be made.
-pub fn ensure(path: &Path) -> Result<PathBuf, DirError> {
+pub(crate) fn ensure(path: &Path) -> Result<PathBuf, DirError> {
     let io = |error| DirError::Io {
         path: path.to_owned(),
         error,
@@ -99,7 +99,7 @@ const ROOM_BYTES: usize = 16 * 1024;
 ///
 /// # Errors
 /// What the file system says: no space, no inode, over quota, read-only, broken.
-pub fn check_room(dir: &Path) -> io::Result<()> {
+pub(crate) fn check_room(dir: &Path) -> io::Result<()> {
     // A directory is opened to be synced.
     fs::File::open(dir)?;
     let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;

@@ -23,7 +23,7 @@ const POLL_MAX: Duration = Duration::from_millis(100);
 
 /// What belongs to a session.
 #[derive(Clone, Debug)]
-pub struct Tree {
+pub(crate) struct Tree {
     /// The leader of the process group.
     pub leader: Option<Identity>,
     /// The leader is our own child and not yet reaped, so its pid names its group and no other.
@@ -36,7 +36,7 @@ pub struct Tree {
 
 /// What killing a tree came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Killed {
+pub(crate) struct Killed {
     /// Processes that had to be killed.
     pub killed: BTreeSet<u32>,
     /// Processes still there at the deadline; only one in an uninterruptible wait survives.
@@ -46,7 +46,7 @@ pub struct Killed {
 impl Tree {
     /// Kills the whole tree and looks until nothing of it is left or `deadline` has come; then
     /// removes the cgroup.
-    pub async fn kill(&self, deadline: Instant) -> Killed {
+    pub(crate) async fn kill(&self, deadline: Instant) -> Killed {
         let mut killed = BTreeSet::new();
         let mut pause = POLL;
         let left = loop {
@@ -125,7 +125,7 @@ impl Tree {
     /// puts the next version elsewhere. A program that streams by running itself again (the test
     /// card) is told apart by its first argument. Blocking.
     #[must_use]
-    pub fn streamers(&self, streamer: &Path) -> Vec<Identity> {
+    pub(crate) fn streamers(&self, streamer: &Path) -> Vec<Identity> {
         let wanted = streamer
             .canonicalize()
             .unwrap_or_else(|_| streamer.to_owned());

@@ -16,7 +16,7 @@ const ENVIRON_MAX: u64 = 128 * 1024;
 
 /// One process for its whole life: a reused pid has another start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The process id.
     pub pid: u32,
     /// Clock ticks from boot to its start (field 22 of `/proc/<pid>/stat`).
@@ -25,7 +25,7 @@ pub struct Identity {
 
 /// What `/proc/<pid>/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// Who it is.
     pub identity: Identity,
     /// Its parent's pid.
@@ -39,13 +39,13 @@ pub struct Stat {
 impl Identity {
     /// The process that has `pid` now.
     #[must_use]
-    pub fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         stat(pid).map(|s| s.identity)
     }
 
     /// Whether this very process runs (or sleeps, or is stopped); a zombie does not.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         stat(self.pid).is_some_and(|s| s.identity == *self && !s.is_zombie)
     }
 
@@ -53,7 +53,7 @@ impl Identity {
     ///
     /// # Errors
     /// `NotFound` when the process is gone (also when its pid was given away).
-    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn pidfd(&self) -> io::Result<OwnedFd> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the process is gone");
         let fd = pidfd_open(raw(self.pid).ok_or_else(gone)?, PidfdFlags::empty())?;
         // Checked after opening: from here on the descriptor and the identity agree.
@@ -68,14 +68,14 @@ impl Identity {
     ///
     /// # Errors
     /// When the process is gone or may not be signalled.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(self.pidfd()?, signal)?)
     }
 }
 
 /// Names the machine's life from one start to the next: identities mean nothing beyond it.
 #[must_use]
-pub fn boot() -> Option<String> {
+pub(crate) fn boot() -> Option<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())
 }
@@ -87,7 +87,7 @@ pub(super) fn raw(pid: u32) -> Option<Pid> {
 
 /// The entry of `pid` in the process table.
 #[must_use]
-pub fn stat(pid: u32) -> Option<Stat> {
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -111,7 +111,7 @@ fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
 
 /// Every process that can be seen. Blocking: call it off the executor's threads.
 #[must_use]
-pub fn all() -> Vec<Stat> {
+pub(crate) fn all() -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -126,14 +126,14 @@ pub fn all() -> Vec<Stat> {
 /// its program is inside, or it was started with it as `HOME`, which survives `setsid`, double
 /// forks and changes of directory.
 #[must_use]
-pub fn is_in_workspace(pid: u32, workspace: &Path) -> bool {
+pub(crate) fn is_in_workspace(pid: u32, workspace: &Path) -> bool {
     let inside = |link: &str| link_of(pid, link).is_some_and(|path| path.starts_with(workspace));
     inside("cwd") || inside("exe") || has_home(pid, workspace)
 }
 
 /// The process that leads its group and works in `workspace`; of several the oldest. Blocking.
 #[must_use]
-pub fn leader_in(workspace: &Path) -> Option<Identity> {
+pub(crate) fn leader_in(workspace: &Path) -> Option<Identity> {
     let leaders = all().into_iter().filter(|s| {
         let pid = s.identity.pid;
         let works_there = || working_directory(pid).is_some_and(|cwd| cwd.starts_with(workspace));
@@ -145,19 +145,19 @@ pub fn leader_in(workspace: &Path) -> Option<Identity> {
 
 /// The process's working directory.
 #[must_use]
-pub fn working_directory(pid: u32) -> Option<PathBuf> {
+pub(crate) fn working_directory(pid: u32) -> Option<PathBuf> {
     link_of(pid, "cwd")
 }
 
 /// The process's executable.
 #[must_use]
-pub fn executable(pid: u32) -> Option<PathBuf> {
+pub(crate) fn executable(pid: u32) -> Option<PathBuf> {
     link_of(pid, "exe")
 }
 
 /// Whether the process was started with exactly this argument.
 #[must_use]
-pub fn has_argument(pid: u32, argument: &str) -> bool {
+pub(crate) fn has_argument(pid: u32, argument: &str) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|b| *b == 0)
         .skip(1)

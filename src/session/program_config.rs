@@ -19,11 +19,11 @@ use crate::ids::SessionId;
 use crate::secret::Secret;
 
 /// The id of the seeded host, for the stream page's `hostId`.
-pub const SEED_HOST: u32 = 1;
+pub(crate) const SEED_HOST: u32 = 1;
 
 /// One entry of the ICE servers, given to the browser and the streamer alike.
 #[derive(Clone, Debug)]
-pub struct IceServer {
+pub(crate) struct IceServer {
     /// `turn:host:port?transport=udp` and the like.
     pub urls: Vec<String>,
     /// User name, empty for STUN.
@@ -34,7 +34,7 @@ pub struct IceServer {
 
 /// How the streamer offers itself to browsers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Its own addresses.
     Direct,
     /// Its own addresses, shown as this public one (1:1 NAT).
@@ -43,7 +43,7 @@ pub enum Reach {
 
 /// The picture's size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VideoSize {
+pub(crate) enum VideoSize {
     /// Pixels.
     Custom {
         /// Width.
@@ -58,7 +58,7 @@ pub enum VideoSize {
 /// A body that this worker is paired with already, so that the session needs no pairing. Prints
 /// without its key.
 #[derive(Clone)]
-pub struct Seed {
+pub(crate) struct Seed {
     /// The `client_unique_id` that was paired.
     pub client_unique_id: String,
     /// The host's fields but its owner: `address`, `http_port`, `pair_info`, `cache`.
@@ -75,7 +75,7 @@ impl fmt::Debug for Seed {
 
 /// What a session's stream program is told.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The session; names the path prefix.
     pub id: SessionId,
     /// Port on 127.0.0.1.
@@ -108,7 +108,7 @@ pub struct Settings {
 
 /// The files' contents.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// `server/config.json`.
     pub config: Value,
     /// `server/data.json`, when the program must find one.
@@ -117,14 +117,14 @@ pub struct Rendered {
 
 /// Path under which the session is served, by the stream program and by us.
 #[must_use]
-pub fn path_prefix(id: &SessionId) -> String {
+pub(crate) fn path_prefix(id: &SessionId) -> String {
     format!("/session/{id}")
 }
 
 impl Settings {
     /// The files for `program`.
     #[must_use]
-    pub fn render(&self, program: &Program) -> Rendered {
+    pub(crate) fn render(&self, program: &Program) -> Rendered {
         let mut web_server = json!({
             "bind_address": format!("127.0.0.1:{}", self.port),
             "url_path_prefix": path_prefix(&self.id),

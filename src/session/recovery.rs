@@ -19,7 +19,7 @@ const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The ledger's sessions, sorted by whether they live.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Their stream process lives and works in their directory.
     pub adoptable: Vec<Entry>,
     /// It does not.
@@ -28,7 +28,7 @@ pub struct Survey {
 
 /// What clearing one session away came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reaped {
+pub(crate) struct Reaped {
     /// The session.
     pub id: SessionId,
     /// Processes that were killed.
@@ -39,7 +39,7 @@ pub struct Reaped {
 
 /// Tells the living sessions from the dead. Blocking.
 #[must_use]
-pub fn survey(mut entries: Vec<Entry>) -> Survey {
+pub(crate) fn survey(mut entries: Vec<Entry>) -> Survey {
     let boot = processes::boot();
     // The machine was started anew: the process is dead, and its pid and start time may be another's.
     for entry in entries
@@ -61,7 +61,11 @@ pub fn survey(mut entries: Vec<Entry>) -> Survey {
 
 /// Ends what is left of a dead session: its processes by cgroup, process group and directory, and
 /// its directory. The pairing on the body is the caller's.
-pub async fn reap(entry: &Entry, sessions: &SessionsDir, cgroups: Option<&Cgroups>) -> Reaped {
+pub(crate) async fn reap(
+    entry: &Entry,
+    sessions: &SessionsDir,
+    cgroups: Option<&Cgroups>,
+) -> Reaped {
     let cgroup = entry
         .cgroup
         .as_deref()
@@ -79,7 +83,7 @@ pub async fn reap(entry: &Entry, sessions: &SessionsDir, cgroups: Option<&Cgroup
 }
 
 /// Ends and removes what carries this worker's mark in `sessions.dir` but is no session in `known`.
-pub async fn sweep(
+pub(crate) async fn sweep(
     sessions: &SessionsDir,
     known: &HashSet<SessionId>,
     cgroups: Option<&Cgroups>,

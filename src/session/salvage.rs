@@ -18,7 +18,7 @@ use super::workspace::SessionsDir;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// Completes the entry.
-pub fn complete(entry: &mut Entry, sessions: &SessionsDir, cgroups: Option<&Cgroups>) {
+pub(crate) fn complete(entry: &mut Entry, sessions: &SessionsDir, cgroups: Option<&Cgroups>) {
     if entry.workspace.as_os_str().is_empty() {
         entry.workspace = sessions.of(&entry.id).path().to_owned();
     }
@@ -39,7 +39,7 @@ pub fn complete(entry: &mut Entry, sessions: &SessionsDir, cgroups: Option<&Cgro
 
 /// Whether a stream runs: a process of the session's is the streamer.
 #[must_use]
-pub fn is_streaming(entry: &Entry, streamer: &Path) -> bool {
+pub(crate) fn is_streaming(entry: &Entry, streamer: &Path) -> bool {
     let tree = Tree {
         leader: entry.process,
         is_leader_pinned: false,

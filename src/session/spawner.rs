@@ -27,7 +27,7 @@ const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a stream process was not started.
 #[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
+pub(crate) enum SpawnError {
     /// The session's directory has no room for its output.
     #[error("cannot make the output pipe in {}: {error}, check space and rights of sessions.dir", .workspace.display())]
     Output {
@@ -50,7 +50,7 @@ pub enum SpawnError {
 
 /// Why a session of an earlier worker is not taken over.
 #[derive(Debug, thiserror::Error)]
-pub enum AdoptError {
+pub(crate) enum AdoptError {
     /// Its process is gone, or its pid is another's now.
     #[error("its process is gone")]
     Gone,
@@ -67,7 +67,7 @@ pub enum AdoptError {
 
 /// Starts and adopts the stream processes of one worker.
 #[derive(Clone, Debug)]
-pub struct Spawner {
+pub(crate) struct Spawner {
     cgroups: Option<Cgroups>,
     limits: Limits,
     log_max_bytes: u64,
@@ -76,7 +76,7 @@ pub struct Spawner {
 impl Spawner {
     /// A supervisor with cgroups where they can be had; says which way it goes.
     #[must_use]
-    pub fn new(limits: Limits, log_max_bytes: u64) -> Self {
+    pub(crate) fn new(limits: Limits, log_max_bytes: u64) -> Self {
         let cgroups = Cgroups::find().filter(|_| cgroup_exec::is_there());
         match &cgroups {
             Some(found) if found.has_limits() => {
@@ -92,7 +92,7 @@ impl Spawner {
 
     /// A supervisor that uses these cgroups, or none.
     #[must_use]
-    pub fn with(cgroups: Option<Cgroups>, limits: Limits, log_max_bytes: u64) -> Self {
+    pub(crate) fn with(cgroups: Option<Cgroups>, limits: Limits, log_max_bytes: u64) -> Self {
         Self {
             cgroups,
             limits,
@@ -102,7 +102,7 @@ impl Spawner {
 
     /// Where session groups are made, when they are.
     #[must_use]
-    pub fn cgroups(&self) -> Option<&Cgroups> {
+    pub(crate) fn cgroups(&self) -> Option<&Cgroups> {
         self.cgroups.as_ref()
     }
 
@@ -110,7 +110,7 @@ impl Spawner {
     ///
     /// # Errors
     /// When the program or its surroundings are missing; nothing runs then.
-    pub async fn spawn(
+    pub(crate) async fn spawn(
         &self,
         program: &Program,
         workspace: &Workspace,
@@ -128,7 +128,7 @@ impl Spawner {
     ///
     /// # Errors
     /// When it does not.
-    pub async fn adopt(&self, entry: &Entry) -> Result<StreamProcess, AdoptError> {
+    pub(crate) async fn adopt(&self, entry: &Entry) -> Result<StreamProcess, AdoptError> {
         let leader = entry.process.ok_or(AdoptError::Gone)?;
         let (workspace, id) = (entry.workspace.clone(), entry.id.clone());
         if !leader.is_alive() {

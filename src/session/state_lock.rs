@@ -77,7 +77,7 @@ pub struct Holder {
 
 /// The lock, until dropped.
 #[derive(Debug)]
-pub struct StateLock {
+pub(crate) struct StateLock {
     _file: File,
     previous: Option<Holder>,
 }
@@ -87,7 +87,7 @@ impl StateLock {
     ///
     /// # Errors
     /// [`LockError::Held`] when another worker lives there.
-    pub fn acquire(state_dir: &Path, process_id: &str) -> Result<Self, LockError> {
+    pub(crate) fn acquire(state_dir: &Path, process_id: &str) -> Result<Self, LockError> {
         let dir = private_dir::ensure(state_dir).map_err(LockError::Dir)?;
         let path = dir.join("lock");
         let io = |error| LockError::Io {
@@ -126,7 +126,7 @@ impl StateLock {
 
     /// The worker that had the lock before.
     #[must_use]
-    pub fn previous(&self) -> Option<&Holder> {
+    pub(crate) fn previous(&self) -> Option<&Holder> {
         self.previous.as_ref()
     }
 }

@@ -31,7 +31,7 @@ const COLLECT_DEADLINE: Duration = Duration::from_secs(1);
 /// How a stream process ended. Stream programs exit with 0 on most failures, so an end that was
 /// not asked for is a failure whatever this says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// It exited with this code.
     Code(i32),
     /// A signal ended it.
@@ -52,7 +52,7 @@ impl std::fmt::Display for Exit {
 
 /// What ending a session's processes came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// How the stream process ended; none when it is still there.
     pub exit: Option<Exit>,
     /// How many processes had to be killed.
@@ -63,7 +63,7 @@ pub struct Ended {
 
 /// A running stream process with its descendants.
 #[derive(Debug)]
-pub struct StreamProcess {
+pub(crate) struct StreamProcess {
     id: SessionId,
     leader: Identity,
     tree: Tree,
@@ -107,25 +107,25 @@ impl StreamProcess {
 
     /// Which process it is, for the ledger.
     #[must_use]
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         self.leader
     }
 
     /// Its pid.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.leader.pid
     }
 
     /// Its cgroup, for the ledger.
     #[must_use]
-    pub fn cgroup(&self) -> Option<&Path> {
+    pub(crate) fn cgroup(&self) -> Option<&Path> {
         self.tree.cgroup.as_ref().map(Cgroup::path)
     }
 
     /// Ends the streamers that run now: when a page signals anew, those of the page before would
     /// encode for nobody until they notice. Answers how many there were.
-    pub async fn end_streamers(&self, streamer: &Path) -> usize {
+    pub(crate) async fn end_streamers(&self, streamer: &Path) -> usize {
         let (tree, streamer) = (self.tree.clone(), streamer.to_owned());
         smol::unblock(move || {
             let old = tree.streamers(&streamer);
@@ -138,7 +138,7 @@ impl StreamProcess {
     }
 
     /// Ends all streamers that run now but the one that was started last. Answers how many it ended.
-    pub async fn end_older_streamers(&self, streamer: &Path) -> usize {
+    pub(crate) async fn end_older_streamers(&self, streamer: &Path) -> usize {
         let (tree, streamer) = (self.tree.clone(), streamer.to_owned());
         smol::unblock(move || {
             let mut all = tree.streamers(&streamer);
@@ -152,7 +152,7 @@ impl StreamProcess {
     }
 
     /// Waits until the stream process has ended. May be dropped and asked again, by many.
-    pub async fn exited(&self) -> Exit {
+    pub(crate) async fn exited(&self) -> Exit {
         loop {
             if let Some(exit) = self.exit.get() {
                 return *exit;
@@ -169,7 +169,7 @@ impl StreamProcess {
 
     /// The last `max_bytes` of what its session has printed, with all that the process wrote before
     /// it ended: empty when there was nothing.
-    pub async fn last_words(&self, max_bytes: u32) -> String {
+    pub(crate) async fn last_words(&self, max_bytes: u32) -> String {
         if let Some(flush) = &self.flush {
             let _ = clock::by(clock::now() + COLLECT_DEADLINE, flush.flushed()).await;
         }
@@ -198,7 +198,7 @@ impl StreamProcess {
     /// Ends everything the session has started: SIGINT to the stream process, up to two seconds for
     /// it to go, then SIGKILL to the whole tree until `deadline`. Asked again, it answers the same;
     /// after a try that left something it tries again.
-    pub async fn end(&self, deadline: Instant) -> Ended {
+    pub(crate) async fn end(&self, deadline: Instant) -> Ended {
         let mut held = self.held.lock().await;
         if let Some(ended) = &held.ended {
             return ended.clone();

@@ -16,7 +16,7 @@ use async_process::{Command, Stdio};
 use crate::clock;
 
 /// The value of `sessions.web_server` that means the built-in program.
-pub const TESTCARD: &str = "testcard";
+pub(crate) const TESTCARD: &str = "testcard";
 /// How long `--version` may take; it prints one line and ends.
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of `--version` that are looked at.
@@ -24,7 +24,7 @@ const VERSION_BYTES: usize = 256;
 
 /// How a stream program wants to be configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generation {
+pub(crate) enum Generation {
     /// The fork, and upstream before 2.7: settings in `config.json`, users without roles.
     Fork,
     /// Upstream 2.7 and later 2.x: settings and roles in `data.json`, no `relay_only`.
@@ -47,7 +47,7 @@ impl Generation {
 
 /// A stream program that can be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub(crate) struct Program {
     /// The program, absolute.
     pub executable: PathBuf,
     /// Its arguments.
@@ -91,7 +91,7 @@ impl Program {
     /// # Errors
     /// When it is not executable or of an unsupported version. A program that does not tell its
     /// version is taken for the fork, with a warning.
-    pub async fn locate(web_server: &Path) -> Result<Self, ProgramError> {
+    pub(crate) async fn locate(web_server: &Path) -> Result<Self, ProgramError> {
         if web_server.as_os_str() == TESTCARD {
             return Self::testcard();
         }
@@ -133,7 +133,7 @@ impl Program {
 
     /// Whether it is the program built into this binary.
     #[must_use]
-    pub fn is_testcard(&self) -> bool {
+    pub(crate) fn is_testcard(&self) -> bool {
         self.args.first().is_some_and(|word| word == TESTCARD)
     }
 
@@ -162,7 +162,7 @@ impl Program {
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn own() -> io::Result<PathBuf> {
+pub(crate) fn own() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     Ok(
         match path.to_str().and_then(|p| p.strip_suffix(" (deleted)")) {

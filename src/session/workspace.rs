@@ -45,14 +45,14 @@ pub enum WorkspaceError {
 
 /// `sessions.dir`, as one worker sees it.
 #[derive(Clone, Debug)]
-pub struct SessionsDir {
+pub(crate) struct SessionsDir {
     path: PathBuf,
     owner: PathBuf,
 }
 
 /// One session's directory. Dropping it keeps the directory: sessions outlive a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Workspace {
+pub(crate) struct Workspace {
     id: SessionId,
     path: PathBuf,
 }
@@ -62,7 +62,7 @@ impl SessionsDir {
     ///
     /// # Errors
     /// When it is a symlink, somebody else's, or cannot be made.
-    pub fn open(path: &Path, state_dir: &Path) -> Result<Self, WorkspaceError> {
+    pub(crate) fn open(path: &Path, state_dir: &Path) -> Result<Self, WorkspaceError> {
         let path = private_dir::ensure(path).map_err(WorkspaceError::Dir)?;
         let owner = fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
         Ok(Self { path, owner })
@@ -70,7 +70,7 @@ impl SessionsDir {
 
     /// Where it is, absolute and without symlinks.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -78,7 +78,7 @@ impl SessionsDir {
     ///
     /// # Errors
     /// When it exists or cannot be made.
-    pub fn create(&self, id: &SessionId) -> Result<Workspace, WorkspaceError> {
+    pub(crate) fn create(&self, id: &SessionId) -> Result<Workspace, WorkspaceError> {
         let workspace = self.of(id);
         // Made under another name and then renamed: a workspace always has its owner file.
         let fresh = self.path.join(format!(".new-{id}"));
@@ -99,7 +99,7 @@ impl SessionsDir {
 
     /// The directory that the session has or would have.
     #[must_use]
-    pub fn of(&self, id: &SessionId) -> Workspace {
+    pub(crate) fn of(&self, id: &SessionId) -> Workspace {
         Workspace {
             id: id.clone(),
             path: self.path.join(id.as_str()),
@@ -108,7 +108,7 @@ impl SessionsDir {
 
     /// The workspaces that this worker's predecessors made and that are still there.
     #[must_use]
-    pub fn leftovers(&self) -> Vec<Workspace> {
+    pub(crate) fn leftovers(&self) -> Vec<Workspace> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         entries
             .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
@@ -131,7 +131,7 @@ impl Workspace {
     /// The directory that a ledger names, also after `sessions.dir` was changed. It must bear the
     /// session's id: whatever works in a workspace is killed, and the workspace is removed.
     #[must_use]
-    pub fn recorded(path: &Path, id: &SessionId) -> Option<Self> {
+    pub(crate) fn recorded(path: &Path, id: &SessionId) -> Option<Self> {
         let named = path.file_name().is_some_and(|name| *name == *id.as_str());
         (named && path.is_absolute()).then(|| Self {
             id: id.clone(),
@@ -141,13 +141,13 @@ impl Workspace {
 
     /// Whose it is.
     #[must_use]
-    pub fn id(&self) -> &SessionId {
+    pub(crate) fn id(&self) -> &SessionId {
         &self.id
     }
 
     /// Where it is, absolute and without symlinks.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -156,7 +156,11 @@ impl Workspace {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn configure(&self, program: &Program, settings: &Settings) -> Result<(), WorkspaceError> {
+    pub(crate) fn configure(
+        &self,
+        program: &Program,
+        settings: &Settings,
+    ) -> Result<(), WorkspaceError> {
         let rendered = settings.render(program);
         let server = self.path.join("server");
         write_json(&server.join("config.json"), &rendered.config)?;
@@ -182,7 +186,12 @@ impl Workspace {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write_file(&self, name: &str, content: &str, mode: u32) -> Result<(), WorkspaceError> {
+    pub(crate) fn write_file(
+        &self,
+        name: &str,
+        content: &str,
+        mode: u32,
+    ) -> Result<(), WorkspaceError> {
         let path = self.path.join(name);
         write(&path, content.as_bytes())?;
         let mode = fs::Permissions::from_mode(mode);
@@ -194,7 +203,7 @@ impl Workspace {
     ///
     /// # Errors
     /// When something of it stays.
-    pub fn remove(&self) -> Result<(), WorkspaceError> {
+    pub(crate) fn remove(&self) -> Result<(), WorkspaceError> {
         match fs::remove_dir_all(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &self.path)(e)),
             _ => Ok(()),

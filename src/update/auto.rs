@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Looks every interval, the first time after one, and answers when another binary is installed and
 /// waits to be started: a new one, by this process or another, or the old one that is back. `None`
 /// when `stop` came first.
-pub async fn wait(
+pub(crate) async fn wait(
     settings: &config::Update,
     client: &Client,
     place: &Place,

@@ -28,7 +28,7 @@ const MODE: u32 = 0o755;
 
 /// Where a binary is installed. Several processes may run it: one for each role, and commands.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     exe: PathBuf,
     /// The file that this process runs.
     running: FileId,
@@ -58,7 +58,7 @@ impl Place {
     ///
     /// # Errors
     /// When that cannot be found out.
-    pub fn own() -> Result<Self, UpdateError> {
+    pub(crate) fn own() -> Result<Self, UpdateError> {
         let found = std::env::current_exe();
         let exe = found.map_err(|e| UpdateError::File("/proc/self/exe".into(), e))?;
         // So the kernel shows a binary that was replaced while it ran.
@@ -76,7 +76,7 @@ impl Place {
     ///
     /// # Errors
     /// When there is no file.
-    pub fn at(exe: &Path) -> Result<Self, UpdateError> {
+    pub(crate) fn at(exe: &Path) -> Result<Self, UpdateError> {
         let broken = |e| UpdateError::File(exe.to_owned(), e);
         let found = exe.canonicalize().map_err(broken)?;
         let running = file_id(&found).map_err(broken)?;
@@ -88,7 +88,7 @@ impl Place {
 
     /// Whether this process runs the installed binary, not one from before or after.
     #[must_use]
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         file_id(&self.exe).is_ok_and(|id| id == self.running)
     }
 
@@ -96,7 +96,7 @@ impl Place {
     /// until the role runs the installed binary. Without the mark only an update that comes before
     /// the role's restart can replace that file.
     #[must_use]
-    pub fn hold(&self) -> Option<File> {
+    pub(crate) fn hold(&self) -> Option<File> {
         let file = File::open("/proc/self/exe").ok()?;
         flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
         Some(file)
@@ -148,13 +148,13 @@ impl Place {
 
     /// The installed binary.
     #[must_use]
-    pub fn exe(&self) -> &Path {
+    pub(crate) fn exe(&self) -> &Path {
         &self.exe
     }
 
     /// The binary before the last update.
     #[must_use]
-    pub fn backup(&self) -> PathBuf {
+    pub(crate) fn backup(&self) -> PathBuf {
         self.beside("backup")
     }
 
@@ -187,7 +187,7 @@ impl Place {
     ///
     /// # Errors
     /// [`UpdateError::NixStore`] or [`UpdateError::NotWritable`].
-    pub fn check(&self) -> Result<(), UpdateError> {
+    pub(crate) fn check(&self) -> Result<(), UpdateError> {
         if self.exe.starts_with("/nix/store") {
             return Err(UpdateError::NixStore(self.exe.clone()));
         }
@@ -215,7 +215,7 @@ impl Place {
     ///
     /// # Errors
     /// When there is none.
-    pub fn roll_back(&self) -> Result<(), UpdateError> {
+    pub(crate) fn roll_back(&self) -> Result<(), UpdateError> {
         let backup = self.backup();
         fs::rename(&backup, &self.exe).map_err(|e| UpdateError::File(backup, e))?;
         self.sync()

@@ -9,13 +9,13 @@
 //! Both roles of a machine may run from one binary. What is to be done is judged by the *installed*
 //! binary, not by the one that a process still runs, and one lock covers installing and trials.
 
-pub mod auto;
+pub(crate) mod auto;
 mod fetch;
 mod install;
 mod sums;
 #[cfg(test)]
 mod tests;
-pub mod trial;
+pub(crate) mod trial;
 #[cfg(test)]
 mod trial_tests;
 mod version;
@@ -27,14 +27,14 @@ use std::path::PathBuf;
 use crate::config;
 use crate::http::client::{Client, ClientError};
 
-pub use install::Place;
-pub use version::Version;
+pub(crate) use install::Place;
+pub(crate) use version::Version;
 
 use fetch::Source;
 
 /// Why there is no update.
 #[derive(Debug)]
-pub enum UpdateError {
+pub(crate) enum UpdateError {
     /// Another process installs an update, or counts a start.
     Busy(PathBuf),
     /// The server does not answer, or not usefully.
@@ -90,7 +90,7 @@ impl std::error::Error for UpdateError {}
 
 /// What is known of the newest release.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub(crate) struct News {
     /// This binary's version.
     pub current: Version,
     /// The newest one of the channel.
@@ -100,7 +100,7 @@ pub struct News {
 impl News {
     /// Whether there is something newer.
     #[must_use]
-    pub fn is_newer(&self) -> bool {
+    pub(crate) fn is_newer(&self) -> bool {
         self.latest > self.current
     }
 }
@@ -109,7 +109,7 @@ impl News {
 ///
 /// # Errors
 /// See [`UpdateError`].
-pub async fn check(settings: &config::Update, client: &Client) -> Result<News, UpdateError> {
+pub(crate) async fn check(settings: &config::Update, client: &Client) -> Result<News, UpdateError> {
     check_from(settings, client, Version::own()).await
 }
 
@@ -127,7 +127,7 @@ async fn check_from(
 ///
 /// # Errors
 /// See [`UpdateError`]; the installed binary is as it was then.
-pub async fn install(
+pub(crate) async fn install(
     settings: &config::Update,
     client: &Client,
     place: &Place,

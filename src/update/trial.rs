@@ -16,7 +16,7 @@ use super::{Place, UpdateError, Version};
 /// Starts that a new binary has in each role.
 const STARTS_MAX: u32 = 3;
 /// A process that ran for so long has started well.
-pub const PASSED_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const PASSED_AFTER: Duration = Duration::from_secs(60);
 
 /// The file. 0.1.0 has no `roles`, counts all starts in `starts`, and needs that field.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -64,7 +64,7 @@ impl Trial {
 
 /// What a start is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// Nothing special.
     Normal,
     /// Say so with [`passed`] when the process has run for [`PASSED_AFTER`].
@@ -96,7 +96,7 @@ pub(super) fn is_proven(place: &Place, installed: Option<&Version>) -> bool {
 }
 
 /// Counts a start of `own` in this role.
-pub async fn start(place: &Place, role: &str, own: &Version) -> Start {
+pub(crate) async fn start(place: &Place, role: &str, own: &Version) -> Start {
     if Trial::of(place, own).is_none() {
         return without_trial(place, own);
     }
@@ -147,7 +147,7 @@ fn warn(own: &Version, error: &UpdateError) {
 ///
 /// # Errors
 /// When that cannot be written: it would count as failing at a later start.
-pub async fn passed(place: &Place, role: &str, own: &Version) -> Result<(), UpdateError> {
+pub(crate) async fn passed(place: &Place, role: &str, own: &Version) -> Result<(), UpdateError> {
     let _lock = place.lock().await?;
     let Some(mut trial) = Trial::of(place, own) else {
         return Ok(());
@@ -159,7 +159,7 @@ pub async fn passed(place: &Place, role: &str, own: &Version) -> Result<(), Upda
 }
 
 /// The process was told to stop and did so in order: that start was no failure.
-pub async fn stopped(place: &Place, role: &str, own: &Version) {
+pub(crate) async fn stopped(place: &Place, role: &str, own: &Version) {
     let _lock = place.lock().await.map_err(|e| warn(own, &e));
     if let Some(mut trial) = Trial::of(place, own) {
         let progress = trial.role(role);
@@ -170,13 +170,13 @@ pub async fn stopped(place: &Place, role: &str, own: &Version) {
 
 /// Whether that version was taken back before.
 #[must_use]
-pub fn was_refused(place: &Place, version: &Version) -> bool {
+pub(crate) fn was_refused(place: &Place, version: &Version) -> bool {
     let text = fs::read_to_string(place.beside("refused")).unwrap_or_default();
     Version::parse(&text).as_ref() == Some(version)
 }
 
 /// Whether this process runs a version that was taken back since it was started.
 #[must_use]
-pub fn is_taken_back(place: &Place, own: &Version) -> bool {
+pub(crate) fn is_taken_back(place: &Place, own: &Version) -> bool {
     was_refused(place, own) && !place.is_current()
 }

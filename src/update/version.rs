@@ -11,19 +11,19 @@ const TEXT_MAX: usize = 64;
 /// A version without its `v`. Compares part by part as numbers; what follows a dash in a part does
 /// not count, so that `1.2.3-rc1` equals `1.2.3`.
 #[derive(Clone, Debug)]
-pub struct Version(String);
+pub(crate) struct Version(String);
 
 impl Version {
     /// This binary's.
     #[must_use]
-    pub fn own() -> Self {
+    pub(crate) fn own() -> Self {
         Self(crate::protocol::VERSION.to_owned())
     }
 
     /// Reads a version, with or without its `v`. It becomes a part of a URL: nothing but letters,
     /// digits, dots, dashes and plus signs passes.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim().trim_start_matches('v');
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+');
         let starts = text.starts_with(|c: char| c.is_ascii_digit());

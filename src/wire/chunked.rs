@@ -17,7 +17,7 @@ pub struct BadChunk(pub &'static str);
 
 /// What the unread bytes start with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChunkEvent {
+pub(crate) enum ChunkEvent {
     /// Framing: drop this many bytes.
     Skip(usize),
     /// Content: this many bytes.
@@ -40,7 +40,7 @@ enum State {
 /// Decodes a chunked body. The caller passes the unread bytes to [`ChunkScanner::step`], does what
 /// the event says, and calls again.
 #[derive(Clone, Debug)]
-pub struct ChunkScanner {
+pub(crate) struct ChunkScanner {
     state: State,
 }
 
@@ -55,7 +55,7 @@ impl ChunkScanner {
     ///
     /// # Errors
     /// As soon as the bytes cannot become a valid chunked body, or a line exceeds its limit.
-    pub fn step(&mut self, unread: &[u8]) -> Result<ChunkEvent, BadChunk> {
+    pub(crate) fn step(&mut self, unread: &[u8]) -> Result<ChunkEvent, BadChunk> {
         match self.state {
             State::Size => self.size_line(unread),
             State::Data(left) => {

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::sync::Mutex;
 
 /// How often deadlines are checked: a tenth of the shortest one in use (1 s).
-pub const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// The value of `Inner::at` while no deadline is set.
 const NEVER: u64 = u64::MAX;
@@ -91,7 +91,7 @@ fn check_all() -> bool {
 
 /// Wakes every task that waits on a deadline, so that it checks global state again (shutdown,
 /// overload). Telling each connection by itself would cost a registration for every request.
-pub fn wake_all() {
+pub(crate) fn wake_all() {
     for deadline in DEADLINES.lock().iter().filter_map(Weak::upgrade) {
         deadline.waker.wake();
     }

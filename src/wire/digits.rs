@@ -6,7 +6,7 @@ use std::net::IpAddr;
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `n` in decimal.
-pub fn decimal(out: &mut Vec<u8>, n: u64) {
+pub(crate) fn decimal(out: &mut Vec<u8>, n: u64) {
     // 20 digits are the longest u64.
     let (mut text, mut at, mut left) = ([0; 20], 20, n);
     loop {
@@ -22,7 +22,7 @@ pub fn decimal(out: &mut Vec<u8>, n: u64) {
 
 /// `n` in hexadecimal, padded with zeros, and the index of the first digit after the padding.
 #[must_use]
-pub fn hex(n: u64) -> ([u8; 16], usize) {
+pub(crate) fn hex(n: u64) -> ([u8; 16], usize) {
     let mut text = [b'0'; 16];
     for (i, digit) in text.iter_mut().rev().enumerate() {
         *digit = DIGITS[(n >> (4 * i) & 15) as usize];
@@ -32,14 +32,14 @@ pub fn hex(n: u64) -> ([u8; 16], usize) {
 }
 
 /// Appends the chunk-size line for `n` bytes.
-pub fn chunk_size(out: &mut Vec<u8>, n: usize) {
+pub(crate) fn chunk_size(out: &mut Vec<u8>, n: usize) {
     let (text, start) = hex(n as u64);
     out.extend_from_slice(&text[start..]);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Appends an address.
-pub fn address(out: &mut Vec<u8>, ip: IpAddr) {
+pub(crate) fn address(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
             for (i, octet) in ip.octets().into_iter().enumerate() {

@@ -124,7 +124,7 @@ impl fmt::Debug for Fields {
 
 /// Whether `text` is a token, such as a field name or a method (RFC 9110 section 5.6.2).
 #[must_use]
-pub fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|b| is_tchar(*b))
 }
 
@@ -135,13 +135,13 @@ fn is_tchar(b: u8) -> bool {
 /// Whether `text` may be sent as a field value: no control characters except HTAB (RFC 9110
 /// section 5.5).
 #[must_use]
-pub fn is_value(text: &[u8]) -> bool {
+pub(crate) fn is_value(text: &[u8]) -> bool {
     text.iter()
         .all(|b| *b == b'\t' || (*b >= 0x20 && *b != 0x7f))
 }
 
 /// Appends one field line to `out`.
-pub fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

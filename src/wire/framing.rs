@@ -20,7 +20,7 @@ pub enum Framing {
 ///
 /// # Errors
 /// 400 when the length is ambiguous, 501 for a transfer coding before `chunked`.
-pub fn of_request(fields: &Fields, version: Version) -> Result<Framing, HeadRefusal> {
+pub(crate) fn of_request(fields: &Fields, version: Version) -> Result<Framing, HeadRefusal> {
     match explicit(fields, version)? {
         Some(framing) => Ok(framing),
         None => Ok(Framing::Empty),
@@ -32,7 +32,7 @@ pub fn of_request(fields: &Fields, version: Version) -> Result<Framing, HeadRefu
 ///
 /// # Errors
 /// As [`of_request`]; the caller turns them into 502.
-pub fn of_response(
+pub(crate) fn of_response(
     fields: &Fields,
     version: Version,
     status: u16,

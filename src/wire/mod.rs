@@ -6,27 +6,27 @@
 //! and a deadline. Only `proxy`, `http` and `demo` use it.
 
 mod buffer;
-pub mod chunked;
-pub mod conn;
-pub mod deadline;
-pub mod digits;
-pub mod fields;
-pub mod framing;
-pub mod head;
-pub mod message_body;
+pub(crate) mod chunked;
+pub(crate) mod conn;
+pub(crate) mod deadline;
+pub(crate) mod digits;
+pub(crate) mod fields;
+pub(crate) mod framing;
+pub(crate) mod head;
+pub(crate) mod message_body;
 mod pipe;
 mod read_head;
-pub mod socket;
-pub mod target;
-pub mod tcp;
+pub(crate) mod socket;
+pub(crate) mod target;
+pub(crate) mod tcp;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod tunnel;
+pub(crate) mod tunnel;
 
-pub use conn::Conn;
-pub use fields::Fields;
-pub use framing::Framing;
-pub use head::{HeadLimits, Method, RequestHead, ResponseHead, Version};
-pub use message_body::{BodyError, MessageBody};
-pub use read_head::HeadError;
-pub use socket::Socket;
+pub(crate) use conn::Conn;
+pub(crate) use fields::Fields;
+pub(crate) use framing::Framing;
+pub(crate) use head::{HeadLimits, Method, RequestHead, ResponseHead, Version};
+pub(crate) use message_body::{BodyError, MessageBody};
+pub(crate) use read_head::HeadError;
+pub(crate) use socket::Socket;

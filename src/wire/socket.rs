@@ -135,7 +135,7 @@ impl Socket {
 ///
 /// # Errors
 /// When the kernel refuses the options.
-pub fn set_options<'a, S>(socket: &'a S) -> io::Result<()>
+pub(crate) fn set_options<'a, S>(socket: &'a S) -> io::Result<()>
 where
     socket2::SockRef<'a>: From<&'a S>,
 {

@@ -3,7 +3,7 @@
 /// Splits a target into the authority, if it is in absolute form, and path with query. `None` when
 /// it is neither in absolute nor in origin form.
 #[must_use]
-pub fn split(target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+pub(crate) fn split(target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if target.first() == Some(&b'/') {
         return Some((None, target));
     }
@@ -28,7 +28,7 @@ pub fn split(target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
 /// quotes or non-ASCII bytes), wider than RFC 3986 for what browsers send unescaped in queries
 /// (`{}|^` and the backquote).
 #[must_use]
-pub fn is_clean(target: &[u8]) -> bool {
+pub(crate) fn is_clean(target: &[u8]) -> bool {
     !target.is_empty()
         && target
             .iter()
@@ -38,7 +38,7 @@ pub fn is_clean(target: &[u8]) -> bool {
 /// Whether a `Host` value is exactly `uri-host [ ":" port ]` (RFC 9110 section 7.2), without
 /// userinfo, path or query.
 #[must_use]
-pub fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
         None => return false,
         Some(b'[') => match value.iter().position(|b| *b == b']') {

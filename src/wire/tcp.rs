@@ -138,7 +138,7 @@ impl AsyncWrite for Tcp {
 
 /// A bound listener, registered with a thread of the executor.
 #[derive(Debug)]
-pub struct Acceptor {
+pub(crate) struct Acceptor {
     source: Source,
     listener: TcpListener,
 }
@@ -148,7 +148,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// The error of the kernel.
-    pub fn new(listener: TcpListener) -> io::Result<Self> {
+    pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self {
             source: exec::register(&listener, true)?,
@@ -158,7 +158,7 @@ impl Acceptor {
 
     /// The underlying listener.
     #[must_use]
-    pub fn get_ref(&self) -> &TcpListener {
+    pub(crate) fn get_ref(&self) -> &TcpListener {
         &self.listener
     }
 
@@ -167,7 +167,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// The error of the kernel.
-    pub async fn accept(&self) -> io::Result<(Accepted, SocketAddr)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Accepted, SocketAddr)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, peer) = poll_fn(|cx| {
             self.source.poll_call(Direction::Read, cx, || {

@@ -30,7 +30,7 @@ const SPLICE_FROM: usize = 16 * 1024;
 
 /// Bytes that went through a tunnel.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Bytes from `a` to `b`.
     pub forth: AtomicU64,
     /// Bytes from `b` to `a`.
@@ -46,7 +46,7 @@ impl Traffic {
 /// Moves bytes in both directions until both have ended, one fails, or `cut` completes. The end of
 /// one direction is passed on as a FIN; the other continues until it is idle for [`LINGER`].
 /// `a_early` and `b_early` are bytes that were received from each side before the tunnel started.
-pub async fn run(
+pub(crate) async fn run(
     a: Socket,
     a_early: &[u8],
     b: Socket,

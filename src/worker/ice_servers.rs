@@ -85,7 +85,7 @@ fn quoted(path: &Path) -> Option<String> {
 ///
 /// # Errors
 /// A sentence that names the file.
-pub fn fresh(file: &Path) -> Result<String, String> {
+pub(crate) fn fresh(file: &Path) -> Result<String, String> {
     let wrong = |why: String| format!("cannot use {}: {why}", file.display());
     let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
     let recipe: Recipe = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;

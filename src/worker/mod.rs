@@ -13,7 +13,7 @@ mod driver;
 mod effects;
 mod health;
 mod heartbeat;
-pub mod ice_servers;
+pub(crate) mod ice_servers;
 mod interface_cache;
 mod ledger_writer;
 mod metrics;
@@ -56,7 +56,7 @@ use crate::session::workspace::{SessionsDir, WorkspaceError};
 use crate::sync::Mutex;
 use crate::tls::Trust;
 
-pub use settings::body_rules;
+pub(crate) use settings::body_rules;
 
 use session_handle::SessionHandle;
 use session_table::SessionTable;

@@ -149,7 +149,7 @@ impl Settings {
 
 /// How this worker treats bodies.
 #[must_use]
-pub fn body_rules(config: &Config, machine: &Machine) -> Rules {
+pub(crate) fn body_rules(config: &Config, machine: &Machine) -> Rules {
     let networks = config.bodies.allowed_networks.clone().unwrap_or_default();
     Rules {
         allowed: Allowed::new(&networks, machine),

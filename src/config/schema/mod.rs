@@ -60,9 +60,10 @@ mod sessions;
 
 use std::time::Duration;
 
-pub use fleet::{Controller, Etcd, Peer, Worker, Workers};
-pub use server::{Acme, Log, Metrics, Server, Tls, Update};
-pub use sessions::{Bodies, IceServer, Mic, Sessions, Sunshine, Turn};
+pub use fleet::Etcd;
+pub(crate) use fleet::{Controller, Peer, Worker, Workers};
+pub(crate) use server::{Acme, Log, Metrics, Server, Tls, Update};
+pub(crate) use sessions::{Bodies, IceServer, Mic, Sessions, Sunshine, Turn};
 
 use super::field_types::{choice, label};
 use super::values::Role;

@@ -45,7 +45,7 @@ use self::options::{Mode, Options};
 
 /// Runs the test card with the arguments that follow `testcard`.
 #[must_use]
-pub fn run(args: Vec<OsString>) -> ExitCode {
+pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     match Options::read(args) {
         Ok(options) if options.mode == Some(Mode::Streamer) => streamer::run(),
         Ok(options) => serve::run(&options),

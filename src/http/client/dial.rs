@@ -15,7 +15,7 @@ use crate::wire::Socket;
 
 /// Time for a connection: a peer that is there answers within a round trip, and a caller that has
 /// others to ask does not wait for one that is not.
-pub const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
@@ -64,7 +64,7 @@ impl Client {
 ///
 /// # Errors
 /// [`ClientError::Resolve`] or that of the last address. The caller sets the deadline.
-pub async fn dial(host: &str, port: u16) -> Result<Socket, ClientError> {
+pub(crate) async fn dial(host: &str, port: u16) -> Result<Socket, ClientError> {
     let bare = host
         .trim_start_matches('[')
         .trim_end_matches(']')

@@ -24,7 +24,7 @@ const CLOSINGS: [&str; 4] = ["}", "}}", "}}}", "]}"];
 
 /// A session, as far as the next worker must know it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Format of the entry.
     #[serde(default)]
     pub version: u32,
@@ -95,7 +95,7 @@ fn nowhere() -> IpAddr {
 
 /// User and password of the body's Sunshine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// User.
     pub user: String,
     /// Password.
@@ -173,7 +173,7 @@ impl Entry {
 
     /// What else the lifecycle keeps, as far as it can be read.
     #[must_use]
-    pub fn kept<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+    pub(crate) fn kept<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let reading = reading::read_value(self.extra.get(name)?.clone());
         match reading {
             Ok(reading) => {
@@ -199,7 +199,7 @@ impl Entry {
 
     /// An entry of a session that is being made.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         id: SessionId,
         port: u16,
         udp: (u16, u16),

@@ -8,7 +8,7 @@ use crate::protocol::{EndReason, Phase};
 
 /// The configured windows of a session (`sessions.*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// From admission to ready, and from the death of a stream process to its successor's readiness.
     pub start_timeout: Duration,
     /// From ready to the first viewer.
@@ -23,17 +23,17 @@ pub struct Limits {
 
 /// Counts the stream processes of one session: 1 for the first, one more for each restart.
 /// What is said of an older run is recognised and ignored.
-pub type Incarnation = u32;
+pub(crate) type Incarnation = u32;
 
 /// Counts the probes of one session, from 1.
-pub type ProbeNumber = u32;
+pub(crate) type ProbeNumber = u32;
 
 /// Names one open viewer: a signalling WebSocket or a page's event stream. Never reused.
-pub type ViewerId = u64;
+pub(crate) type ViewerId = u64;
 
 /// What a lifecycle is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The body answered.
     BodyReached,
     /// The body answered, and refused us: wrong credentials, or not from here.
@@ -92,7 +92,7 @@ pub enum Input {
 
 /// What a lifecycle asks for. Repeated requests must be harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Wait until the program answers: [`Input::ProgramReady`] or [`Input::ProgramFailed`].
     AwaitProgram(Incarnation),
     /// The last action: drop the session from the table and the ledger, release its slot and ports.
@@ -127,7 +127,7 @@ pub enum Action {
 
 /// What the visitor's page is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// The worker drains; the session ends at the deadline.
     Draining(Option<Instant>),
     /// The session is over.
@@ -138,7 +138,7 @@ pub enum Notice {
 
 /// What went wrong, when the end reason alone does not say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The body did not answer.
     BodyUnreachable(String),
     /// The ledger could not be written.
@@ -156,7 +156,7 @@ pub enum Failure {
 impl Failure {
     /// The stable slug of an error answer.
     #[must_use]
-    pub fn slug(&self) -> &'static str {
+    pub(crate) fn slug(&self) -> &'static str {
         match self {
             Self::BodyUnreachable(_) | Self::TimedOut(Phase::Reaching) => "body_unreachable",
             Self::Ledger(_) => "disk_full",
@@ -192,7 +192,7 @@ impl std::fmt::Display for Failure {
 
 /// A finished session, for its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Why it ended.
     pub reason: EndReason,
     /// What went wrong, if something did.
@@ -207,7 +207,7 @@ pub struct Summary {
 
 /// What the ledger keeps of a lifecycle, enough to adopt the session after a worker's restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The last run that was asked for; 0 when none was.
     #[serde(default)]
     pub run: Incarnation,

@@ -7,7 +7,7 @@ pub(super) const LINES_MAX: usize = 100 + RELAYED_LINES;
 pub(super) const RELAYED_BYTES: usize = 1024;
 pub(super) const RELAYED_LINES: usize = 8;
 /// The `Via` value of a neck. A client that forges it gains only those few bytes.
-pub const VIA: &[u8] = b"1.1 hydraneckwebrtc";
+pub(crate) const VIA: &[u8] = b"1.1 hydraneckwebrtc";
 
 /// Limits on the size of a head.
 #[derive(Clone, Copy, Debug)]

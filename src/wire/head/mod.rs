@@ -12,11 +12,11 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{HeadLimits, VIA};
-pub use refusal::HeadRefusal;
-pub use request::{Method, RequestHead};
-pub use response::ResponseHead;
-pub use scanner::HeadScanner;
+pub(crate) use limits::{HeadLimits, VIA};
+pub(crate) use refusal::HeadRefusal;
+pub(crate) use request::{Method, RequestHead};
+pub(crate) use response::ResponseHead;
+pub(crate) use scanner::HeadScanner;
 
 use super::fields::Fields;
 

@@ -9,7 +9,7 @@ const REQUEST_LINE_EXTRA: usize = 64;
 
 /// Scans a growing buffer until it holds a complete head. Reads every byte once.
 #[derive(Debug, Default)]
-pub struct HeadScanner {
+pub(crate) struct HeadScanner {
     seen: usize,
     line_start: usize,
     lines: usize,
@@ -22,7 +22,7 @@ impl HeadScanner {
     /// # Errors
     /// As soon as no more bytes can make the head valid: control bytes, a line ending other than
     /// CRLF, a malformed first line, or an exceeded limit.
-    pub fn scan(
+    pub(crate) fn scan(
         &mut self,
         received: &[u8],
         limits: &HeadLimits,
