@@ -161,7 +161,7 @@ fn sans_io_files_import_no_runtime_and_no_clock_is_read_outside_its_room() {
         "wire/framing",
         "wire/fields",
         "wire/target",
-        "http/bucket",
+        "http/rate_limit",
         "wire/digits",
         "mic/datagram",
         "mic/dtls",

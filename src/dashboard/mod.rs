@@ -8,7 +8,6 @@
 mod assets;
 mod authenticator;
 mod board;
-mod login_rate_limit;
 mod page;
 mod query;
 mod session_cookie;
@@ -23,12 +22,12 @@ use serde::Deserialize;
 use crate::clock;
 use crate::http::audit::{Audit, Caller};
 use crate::http::auth::{self, Asking};
+use crate::http::rate_limit::{ClientRateLimit, Rate};
 use crate::http::router::Router;
 use crate::http::{Call, Exchange, Failure, Handler, Reply};
 use crate::secret::Secret;
 
 pub use board::{Board, Page, SessionRow};
-use login_rate_limit::LoginRateLimit;
 pub(crate) use query::Query;
 use session_cookie::{AdminSession, Passes};
 
@@ -39,6 +38,11 @@ pub(crate) const BODY_MAX: usize = 16 * 1024;
 /// How long an event stream lasts: the page comes back at once with its last event, and is asked
 /// again who it is. So a pass that ran out or was taken back hears nothing for longer than this.
 const STREAM: Duration = Duration::from_secs(60);
+/// Wrong tokens that one client address may try: a person pastes the wrong one, and again.
+const WRONG_TOKENS: Rate = Rate {
+    burst: 8,
+    interval: Duration::from_secs(15),
+};
 /// How the audit names who signed in: the cookie stands for the token.
 const WHO: &str = "admin_token via cookie";
 /// The cookie. Under TLS it is Secure and says so in its name, so that no page without TLS can set
@@ -58,7 +62,8 @@ pub(crate) fn is_below(path: &str) -> bool {
 pub(crate) struct Dashboard {
     token: Secret,
     passes: Passes,
-    tries: LoginRateLimit,
+    /// Wrong tokens by client address.
+    wrong_tokens: ClientRateLimit,
     audit: Arc<Audit>,
 }
 
@@ -74,7 +79,7 @@ impl Dashboard {
     pub(crate) fn new(token: Secret, audit: Arc<Audit>) -> Arc<Self> {
         Arc::new(Self {
             passes: Passes::new(&token),
-            tries: LoginRateLimit::default(),
+            wrong_tokens: ClientRateLimit::new(WRONG_TOKENS),
             token,
             audit,
         })
@@ -135,12 +140,12 @@ impl Dashboard {
         let ip = call.peer.ip();
         // Compared first: wrong tokens of others behind the same address lock nobody out.
         if !self.token.matches(wish.token.as_bytes()) {
-            self.tries.take(clock::now(), ip).map_err(|wait| {
+            self.wrong_tokens.take(clock::now(), ip).map_err(|wait| {
                 Failure::new(429, "too_many_requests", "too many wrong tokens").retry_after(wait)
             })?;
             return Err(authenticator::unauthorized("the token is wrong"));
         }
-        self.tries.forgive(ip);
+        self.wrong_tokens.reset(ip);
         let pass = self.passes.issue(clock::wall()).map_err(|error| {
             log::error!(target: "http", "cannot issue a pass: {error} request_id={}", call.request_id);
             Failure::new(500, "internal", "the kernel has no random bytes to give")

@@ -1,10 +1,11 @@
 //! How many connections are let in, overall and from one address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::rate_limit::client_network;
 use crate::descriptors;
 use crate::sync::Mutex;
 
@@ -68,14 +69,6 @@ fn is_most(taken: usize, all: usize) -> bool {
     taken >= all - all / SPARE_PART
 }
 
-/// Whom an address stands for: a subscriber has 2^64 addresses of IPv6 (RFC 6177).
-fn neighbourhood(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => Ipv6Addr::from(ip.to_bits() >> 64 << 64).into(),
-    }
-}
-
 impl ConnectionLimiter {
     pub(super) fn new(admission: ConnectionLimits) -> Arc<Self> {
         Arc::new(Self {
@@ -97,7 +90,7 @@ impl ConnectionLimiter {
 
     /// Lets one in, or not.
     pub(super) fn enter(doors: &Arc<Self>, ip: IpAddr) -> Option<Permit> {
-        let ip = neighbourhood(ip);
+        let ip = client_network(ip);
         if doors.open.load(Ordering::Relaxed) >= doors.admission.total {
             return None;
         }

@@ -6,7 +6,6 @@
 
 pub(crate) mod audit;
 pub(crate) mod auth;
-pub(crate) mod bucket;
 pub(crate) mod call;
 mod certificates;
 pub(crate) mod client;
@@ -20,6 +19,7 @@ pub(crate) mod idempotency;
 pub(crate) mod keyed;
 mod listen;
 pub(crate) mod openapi;
+pub(crate) mod rate_limit;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod server;

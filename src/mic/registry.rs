@@ -18,15 +18,15 @@ use super::sdp_offer::SdpOffer;
 use super::session_table::{ActivePeer, SessionEntry, Sessions};
 use super::webrtc_peer::WebRtcPeer;
 use crate::clock;
-use crate::http::bucket::Pace;
+use crate::http::rate_limit::Rate;
 use crate::ids::SessionId;
 use crate::sync::Mutex;
 
 /// Rate of offers of one session: enough for a page that retries twice after a network failure. An
 /// offer costs a DTLS handshake.
-const OFFERS: Pace = Pace {
+const OFFERS: Rate = Rate {
     burst: 4,
-    earns: Duration::from_secs(1),
+    interval: Duration::from_secs(1),
 };
 
 /// The microphones of one worker. Dropping it closes all of them.

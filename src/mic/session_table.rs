@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::event_loop::Registration;
 use super::rtp_sender::{MicCounters, RtpSender};
-use crate::http::bucket::Bucket;
+use crate::http::rate_limit::TokenBucket;
 use crate::ids::SessionId;
 use crate::sync::Mutex;
 
@@ -39,7 +39,7 @@ pub(super) struct SessionTable {
 /// The microphone of one session.
 #[derive(Default)]
 pub(super) struct SessionEntry {
-    pub(super) offers: Bucket,
+    pub(super) offers: TokenBucket,
     pub(super) sender: Option<Arc<Mutex<RtpSender>>>,
     /// Counters of the session's earlier senders.
     pub(super) past: MicCounters,

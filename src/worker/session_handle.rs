@@ -18,7 +18,7 @@ use crate::body::CleanupRecord;
 use crate::body::experience::Launch;
 use crate::clock;
 use crate::exec::{self, Stopper};
-use crate::http::bucket::{Bucket, Pace};
+use crate::http::rate_limit::{Rate, TokenBucket};
 use crate::http::sse::Feed;
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, PageStats, SessionView, Status};
@@ -35,9 +35,9 @@ pub(super) use viewers::{ended, policy, snippet};
 
 /// What a visitor may ask of a session, of each kind: more than a page does that is left and
 /// entered, or stars that are tried one after the other.
-const ASKED: Pace = Pace {
+const ASKED: Rate = Rate {
     burst: 20,
-    earns: Duration::from_secs(1),
+    interval: Duration::from_secs(1),
 };
 /// Inputs that may wait for a session: its steps, its viewers and its users.
 const INBOX: usize = 256;
@@ -147,7 +147,7 @@ struct Told {
     saved: u64,
     mic: bool,
     stats: Option<(PageStats, Instant)>,
-    asked: [Bucket; Wanted::COUNT],
+    asked: [TokenBucket; Wanted::COUNT],
 }
 
 impl Told {
