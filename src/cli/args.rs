@@ -101,7 +101,7 @@ pub(super) enum Command {
     },
     /// Say whether there is a newer release
     CheckUpdate,
-    /// Install the newest release and restart the service
+    /// Install the newest release and restart the service; a build with the demo refuses it
     Update {
         /// Leave the running service as it is
         #[arg(long)]

@@ -18,7 +18,7 @@ use crate::exec::{self, Stop};
 use crate::http::client::Client;
 use crate::http::server::{ConnectionLimits, Service};
 use crate::tls::Trust;
-use crate::update::{self, Place};
+use crate::update::{self, Place, UpdateError};
 use crate::worker::{Worker, WorkerError};
 use crate::{clock, descriptors, log as lines};
 
@@ -39,10 +39,10 @@ pub(super) fn run_worker(config: Option<&Path>, keep_sessions: Option<bool>) -> 
 
 fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> ExitCode {
     descriptors::raise();
-    let place = Place::own().ok();
+    let place = Place::own();
     // Before anything that a new binary may fail at.
-    let trial = place.as_ref().and_then(|place| Trial::of(place, role));
-    let _held = place.as_ref().and_then(Place::hold);
+    let trial = place.as_ref().ok().and_then(|place| Trial::of(place, role));
+    let _held = place.as_ref().ok().and_then(Place::hold);
     let code = configured(role, path, keep_sessions, place, trial.as_ref());
     trial.map_or(code, |trial| trial.end(code))
 }
@@ -51,7 +51,7 @@ fn configured(
     role: Role,
     path: Option<&Path>,
     keep_sessions: Option<bool>,
-    place: Option<Place>,
+    place: Result<Place, UpdateError>,
     trial: Option<&Trial>,
 ) -> ExitCode {
     let loaded = match Config::load(path, Some(role)) {
@@ -88,7 +88,7 @@ async fn serve(
     role: Role,
     config: &Config,
     wishes: Receiver<SignalAction>,
-    place: Option<Place>,
+    place: Result<Place, UpdateError>,
     trial: Option<&Trial>,
 ) -> ExitCode {
     let (stopper, stop) = exec::stop();
@@ -134,7 +134,7 @@ async fn serve(
     if let (Some(trial), Some(address)) = (trial, address) {
         exec::spawn(trial.watch(address, is_tls, renewed.clone())).detach();
     }
-    if let Some(place) = place.filter(|_| config.update.enabled) {
+    if config.update.enabled {
         renew(
             config.update.clone(),
             place,
@@ -190,15 +190,15 @@ async fn serve(
 /// Looks for updates; says when a new binary waits to be started.
 fn renew(
     settings: crate::config::Update,
-    place: Place,
+    place: Result<Place, UpdateError>,
     running: Arc<Running>,
     stop: Stop,
     renewed: smol::channel::Sender<()>,
 ) {
-    if let Err(why) = place.check() {
-        log::info!(target: "updater", "no updates by itself: {why}");
-        return;
-    }
+    let place = match place.and_then(|place| place.check().map(|()| place)) {
+        Ok(place) => place,
+        Err(why) => return log::info!(target: "updater", "no updates by itself: {why}"),
+    };
     let client = match Client::new(&Trust::WebPki) {
         Ok(client) => client,
         Err(error) => return log::error!(target: "updater", "{error}"),

@@ -57,8 +57,11 @@ impl Place {
     /// Where the running binary is, through symlinks.
     ///
     /// # Errors
-    /// When that cannot be found out.
+    /// [`UpdateError::DemoBuild`] in a build that does not update itself; when it cannot be found out.
     pub(crate) fn own() -> Result<Self, UpdateError> {
+        if cfg!(feature = "demo") {
+            return Err(UpdateError::DemoBuild);
+        }
         let found = std::env::current_exe();
         let exe = found.map_err(|e| UpdateError::File("/proc/self/exe".into(), e))?;
         // So the kernel shows a binary that was replaced while it ran.

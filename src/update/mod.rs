@@ -8,6 +8,8 @@
 //!
 //! Both roles of a machine may run from one binary. What is to be done is judged by the *installed*
 //! binary, not by the one that a process still runs, and one lock covers installing and trials.
+//!
+//! A build with the feature `demo` never replaces its binary: releases are built without it.
 
 pub(crate) mod auto;
 mod fetch;
@@ -20,7 +22,6 @@ pub(crate) mod trial;
 mod trial_tests;
 mod version;
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -33,60 +34,41 @@ pub(crate) use version::Version;
 use fetch::Source;
 
 /// Why there is no update.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum UpdateError {
     /// Another process installs an update, or counts a start.
+    #[error("another process works on an update of {}: try again when it has ended", .0.display())]
     Busy(PathBuf),
     /// The server does not answer, or not usefully.
-    Call(String, ClientError),
+    #[error("{0}: {1}")]
+    Call(String, #[source] ClientError),
+    /// This is a build for trying out and for tests: a release would replace it.
+    #[error(
+        "this build has the feature `demo` and does not update itself: install a released binary"
+    )]
+    DemoBuild,
     /// A file cannot be written, moved or read.
-    File(PathBuf, io::Error),
+    #[error("{path}: {1}", path = .0.display())]
+    File(PathBuf, #[source] io::Error),
     /// The new binary lies in a store that only its own tools change.
+    #[error("{} is in the Nix store: update the flake input, and rebuild the system", .0.display())]
     NixStore(PathBuf),
     /// A release or file is not there.
+    #[error("{0} answers {1}; check update.base_url and update.channel")]
     NotThere(String, u16),
     /// The directory of the binary belongs to somebody else.
+    #[error(
+        "{} is not writable by this user: run `update` as its owner, or let your package manager update",
+        .0.display()
+    )]
     NotWritable(PathBuf),
     /// The release is not what it should be.
+    #[error("{0}")]
     Refused(String),
     /// The new binary does not run here.
+    #[error("the new binary does not run here: {0}; the old one stays")]
     DoesNotRun(String),
 }
-
-impl fmt::Display for UpdateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy(path) => write!(
-                f,
-                "another process works on an update of {}: try again when it has ended",
-                path.display()
-            ),
-            Self::Call(url, error) => write!(f, "{url}: {error}"),
-            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::NixStore(path) => write!(
-                f,
-                "{} is in the Nix store: update the flake input, and rebuild the system",
-                path.display()
-            ),
-            Self::NotThere(url, status) => write!(
-                f,
-                "{url} answers {status}; check update.base_url and update.channel"
-            ),
-            Self::NotWritable(path) => write!(
-                f,
-                "{} is not writable by this user: run `update` as its owner, or let your package manager update",
-                path.display()
-            ),
-            Self::Refused(why) => f.write_str(why),
-            Self::DoesNotRun(why) => write!(
-                f,
-                "the new binary does not run here: {why}; the old one stays"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for UpdateError {}
 
 /// What is known of the newest release.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! An update on a machine where both roles run from one installed binary: real processes under a
 //! supervisor with the units' rules, a release server, and the same program with another version.
+//! The program is the one that is released: a build with the demo does not update itself.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -46,7 +47,7 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8], fits: impl Fn(Option<u8>) -
 /// This program as the next version. Its version stands in the binary as text and, where the
 /// compiler copies five bytes by two instructions, as text without its last byte.
 fn next_binary() -> Vec<u8> {
-    let mut bytes = fs::read(BINARY).unwrap();
+    let mut bytes = fs::read(release_binary()).unwrap();
     let (from, to) = (&OLD[..OLD.len() - 1], next());
     let is_no_number =
         |before: Option<u8>| !before.is_some_and(|b| b == b'.' || b.is_ascii_digit());
@@ -229,7 +230,7 @@ impl Machine {
         let bench = Bench::new();
         let exe = bench.dir.join("bin/hydraneckwebrtc");
         fs::create_dir(exe.parent().unwrap()).unwrap();
-        fs::copy(BINARY, &exe).unwrap();
+        fs::copy(release_binary(), &exe).unwrap();
         fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
         let base = releases(&next(), release);
         let update = json!({"base_url": base, "interval": "5s", "when_idle": false});
@@ -238,7 +239,10 @@ impl Machine {
             "server": {"listen": format!("127.0.0.1:{}", ports(1)), "admin_token": TOKEN},
             "update": update,
         });
-        let worker = bench.worker_config("w1", None, json!({ "update": update }));
+        // The built-in stream program is the demo's; no session is made here.
+        let program = script(&bench.dir, "program", "exit 1");
+        let more = json!({"update": update, "sessions": {"web_server": program}});
+        let worker = bench.worker_config("w1", None, more);
         Self {
             controller: Unit::start(
                 &exe,
@@ -297,4 +301,24 @@ fn a_version_that_runs_is_kept_though_two_roles_start_it_more_often_than_one_may
     assert_eq!(version_of(&machine.exe), next());
     assert_eq!(version_of(&machine.beside("backup")), OLD);
     assert!(!machine.beside("refused").exists());
+}
+
+#[test]
+fn a_build_with_the_demo_does_not_update_itself() {
+    let bench = Bench::new();
+    let exe = bench.dir.join("hydraneckwebrtc");
+    fs::copy(BINARY, &exe).unwrap();
+    let update = json!({"base_url": releases(&next(), next_binary()), "interval": "5s"});
+    let config = bench.worker_config("w1", None, json!({ "update": update }));
+    let worker = Unit::start(&exe, "worker", &bench.dir.join("w1"), &config);
+    worker.says("no updates by itself: this build has the feature `demo`");
+    let config = bench.dir.join("w1/config.yaml");
+    let done = Command::new(&exe)
+        .args(["--config", config.to_str().unwrap(), "update"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("does not update itself"), "{said}");
+    assert_eq!(fs::read(&exe).unwrap(), fs::read(BINARY).unwrap());
 }

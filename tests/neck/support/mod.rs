@@ -6,7 +6,9 @@ mod net;
 mod node;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use hydraneckwebrtc::testing::clock;
@@ -22,6 +24,41 @@ pub use node::*;
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hydraneckwebrtc");
+/// The program as it is released, without the demo: what $NECK_RELEASE names (tests/run sets it), else
+/// a build of its own beside the one under test, which takes minutes the first time.
+pub fn release_binary() -> PathBuf {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("without-demo");
+        let profile = if cfg!(debug_assertions) {
+            "dev"
+        } else {
+            "release"
+        };
+        let mut build = Command::new(env!("CARGO"));
+        build.args([
+            "build",
+            "--locked",
+            "--no-default-features",
+            "--profile",
+            profile,
+        ]);
+        build.arg("--target-dir").arg(&target);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        let status = build.status().unwrap();
+        assert!(status.success(), "{build:?} ends with {status}");
+        let dir = if profile == "dev" { "debug" } else { profile };
+        target.join(dir).join("hydraneckwebrtc")
+    });
+    let named = std::env::var_os("NECK_RELEASE").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| BUILT.clone());
+    assert!(
+        path.exists(),
+        "$NECK_RELEASE: {} is not there: `tests/run rust` builds it; without the variable this test builds its own",
+        path.display()
+    );
+    path
+}
+
 /// Token of every API on a bench.
 pub const TOKEN: &str = "bench-token";
 /// Longest wait for anything that is to come by itself: far more than a loaded machine needs.
