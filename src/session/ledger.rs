@@ -248,7 +248,7 @@ mod tests {
         let mut entry = entry();
         entry.extra.insert("rating".into(), 7.into());
         ledger.write(&entry).unwrap();
-        entry.restarts = 1;
+        entry.user = "neck".to_owned();
         ledger.write(&entry).unwrap();
         assert!(!format!("{entry:?}").contains("hunter2"));
         let mode = fs::metadata(ledger.path(&entry.id)).unwrap().mode();
@@ -263,7 +263,7 @@ mod tests {
             panic!("{read:?}");
         };
         assert_eq!((&read.id, read.process), (&entry.id, entry.process));
-        assert_eq!((read.restarts, &read.extra), (1, &entry.extra));
+        assert_eq!((&read.user, &read.extra), (&entry.user, &entry.extra));
         assert!(
             read.credentials
                 .as_ref()

@@ -81,9 +81,6 @@ pub(crate) struct Entry {
     /// RFC 3339; set when the session can be adopted as ready.
     #[serde(default)]
     pub ready_at: Option<String>,
-    /// Restarts in place so far.
-    #[serde(default)]
-    pub restarts: u32,
     /// What else the lifecycle keeps.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, Value>,
@@ -226,7 +223,6 @@ impl Entry {
             boot: processes::boot(),
             begun_ms: None,
             ready_at: None,
-            restarts: 0,
             extra: BTreeMap::new(),
         }
     }
