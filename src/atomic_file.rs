@@ -1,13 +1,13 @@
 //! Replaces a file whole: a reader finds the old content or the new content, never a part.
 //!
-//! The rule of durability, one for all files of state: when [`replace`] has returned, the new content
+//! The rule of durability for files of state: when [`replace`] has returned, the new content
 //! survives a crash of the machine. The content is written beside the file and synchronised, the
 //! rename puts it in its place, and the directory is synchronised, because the rename is a change of
 //! the directory. Blocking.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -22,29 +22,63 @@ const MODE: u32 = 0o600;
 /// When the content may not be on the disk; the earlier content is untouched unless only the
 /// synchronisation of the directory failed.
 pub(crate) fn replace(path: &Path, draft: &Path, bytes: &[u8]) -> io::Result<()> {
-    let written = write(draft, bytes).and_then(|()| fs::rename(draft, path));
-    if written.is_err() {
-        // The next write overwrites a draft that stays.
-        let _ = fs::remove_file(draft);
-    }
-    written?;
+    replace_with_mode(path, draft, bytes, MODE)
+}
+
+/// As [`replace`], for a file that others than its owner may read.
+///
+/// # Errors
+/// As [`replace`].
+pub(crate) fn replace_with_mode(
+    path: &Path,
+    draft: &Path,
+    bytes: &[u8],
+    mode: u32,
+) -> io::Result<()> {
+    put(path, draft, bytes, mode, File::sync_all)?;
     sync_parent(path)
 }
 
-/// Writes a file and synchronises it.
+/// As [`replace_with_mode`], without synchronising: for a file that nobody needs after a crash of the
+/// machine.
 ///
 /// # Errors
-/// When the content may not be on the disk.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(MODE)
-        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default())
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// When the content cannot be written; the earlier content is untouched.
+pub(crate) fn replace_unsynced(
+    path: &Path,
+    draft: &Path,
+    bytes: &[u8],
+    mode: u32,
+) -> io::Result<()> {
+    put(path, draft, bytes, mode, |_| Ok(()))
+}
+
+fn put(
+    path: &Path,
+    draft: &Path,
+    bytes: &[u8],
+    mode: u32,
+    sync: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default())
+            .open(draft)?;
+        // The umask, and a draft that an earlier write left, may have given it another mode.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        sync(&file)
+    };
+    write()
+        .and_then(|()| fs::rename(draft, path))
+        .inspect_err(|_| {
+            // The next write overwrites a draft that stays.
+            let _ = fs::remove_file(draft);
+        })
 }
 
 /// Synchronises the directory of `path`, so that a creation, a renaming or a removal survives a crash.
@@ -60,8 +94,6 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
     use crate::ids;
 
@@ -80,6 +112,9 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, MODE);
+        replace_with_mode(&path, &draft, b"three", 0o666).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666, "whatever the umask");
         assert!(!draft.exists());
         fs::remove_dir_all(&dir).unwrap();
     }

@@ -4,10 +4,9 @@
 //! and the log. A file `owner` names the state directory of the worker that made it, so that two
 //! workers may share `sessions.dir` without reaping each other's sessions.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -15,6 +14,7 @@ use serde_json::Value;
 use super::private_dir::{self, DirError};
 use super::program_config::Settings;
 use super::stream_program::Program;
+use crate::atomic_file;
 use crate::ids::SessionId;
 
 /// Names the worker's state directory.
@@ -88,7 +88,7 @@ impl SessionsDir {
                 make_dir(&fresh.join(inner))?;
             }
             let owner = self.owner.as_os_str().as_encoded_bytes();
-            write(&fresh.join(OWNER_FILE), owner)?;
+            write(&fresh.join(OWNER_FILE), owner, FILE_MODE)?;
             fs::rename(&fresh, &workspace.path).map_err(failed("create", &workspace.path))
         };
         fill().inspect_err(|_| {
@@ -192,10 +192,7 @@ impl Workspace {
         content: &str,
         mode: u32,
     ) -> Result<(), WorkspaceError> {
-        let path = self.path.join(name);
-        write(&path, content.as_bytes())?;
-        let mode = fs::Permissions::from_mode(mode);
-        fs::set_permissions(&path, mode).map_err(failed("write", &path))
+        write(&self.path.join(name), content.as_bytes(), mode)
     }
 
     /// Removes the directory with all that is in it; symlinks are removed, not followed. One that
@@ -226,18 +223,13 @@ fn make_dir(path: &Path) -> Result<(), WorkspaceError> {
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), WorkspaceError> {
-    write(path, format!("{value:#}\n").as_bytes())
+    write(path, format!("{value:#}\n").as_bytes(), FILE_MODE)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(FILE_MODE)
-        .open(path)
-        .and_then(|mut file| file.write_all(bytes));
-    written.map_err(failed("write", path))
+/// The stream program may read the file meanwhile. It needs none of them after a crash of the machine.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WorkspaceError> {
+    let draft = path.with_extension("draft");
+    atomic_file::replace_unsynced(path, &draft, bytes, mode).map_err(failed("write", path))
 }
 
 #[cfg(test)]

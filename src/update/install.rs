@@ -141,12 +141,8 @@ impl Place {
     /// Writes a small file beside the binary: the old text or the new one, never half of it.
     pub(super) fn note(&self, suffix: &str, text: &str) -> Result<(), UpdateError> {
         let (path, draft) = (self.beside(suffix), self.beside(&format!("{suffix}.new")));
-        let readable = fs::Permissions::from_mode(NOTE_MODE);
-        let written = atomic_file::write(&draft, text.as_bytes())
-            .and_then(|()| fs::set_permissions(&draft, readable))
-            .and_then(|()| fs::rename(&draft, &path));
-        written.map_err(|e| UpdateError::File(path, e))?;
-        self.sync()
+        atomic_file::replace_with_mode(&path, &draft, text.as_bytes(), NOTE_MODE)
+            .map_err(|e| UpdateError::File(path, e))
     }
 
     /// The installed binary.
@@ -224,10 +220,10 @@ impl Place {
         self.sync()
     }
 
+    /// Makes a rename survive a crash of the machine.
     fn sync(&self) -> Result<(), UpdateError> {
-        let dir = self.dir();
-        let synced = File::open(dir).and_then(|d| d.sync_all());
-        synced.map_err(|e| UpdateError::File(dir.to_owned(), e))
+        let synced = atomic_file::sync_parent(&self.exe);
+        synced.map_err(|e| UpdateError::File(self.dir().to_owned(), e))
     }
 }
 
