@@ -14,6 +14,7 @@ mod word;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use drain::DrainOrder;
 pub(crate) use fleet::WorkerStatus;
 pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerView};
 pub use health::Health;

@@ -45,7 +45,7 @@ pub mod demo {
 
 pub mod etcd {
     //! The client of the store.
-    pub use crate::etcd::{Change, Etcd, EtcdError, Txn};
+    pub use crate::etcd::{EtcdClient, EtcdError, Txn, WatchEvent};
 }
 
 pub mod exec {

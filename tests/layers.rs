@@ -153,9 +153,9 @@ fn sans_io_files_import_no_runtime_and_no_clock_is_read_outside_its_room() {
         "session/lifecycle",
         "controller/fleet",
         "controller/placement",
-        "controller/shared/replica",
-        "controller/shared/schema",
-        "controller/shared/write_queue",
+        "controller/cluster/replica",
+        "controller/cluster/schema",
+        "controller/cluster/write_queue",
         "wire/head",
         "wire/chunked",
         "wire/framing",
@@ -172,7 +172,7 @@ fn sans_io_files_import_no_runtime_and_no_clock_is_read_outside_its_room() {
         "mic/webrtc_peer",
         "mic/rtp_rewriter",
         "mic/srtp",
-        "http/idempotency",
+        "http/idempotency/table",
     ];
     let mut all = Vec::new();
     files(&src, &mut all);

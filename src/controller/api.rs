@@ -19,7 +19,7 @@ use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
 use crate::protocol::reading::{self, Reading};
-use crate::protocol::{EndReason, ErrorBody, Health, Heartbeat, SessionView, VERSION};
+use crate::protocol::{DrainOrder, EndReason, ErrorBody, Health, Heartbeat, SessionView, VERSION};
 
 /// Time a worker has for ending a session: it answers when nothing of it is left.
 const DELETE_WITHIN: Duration = Duration::from_secs(15);
@@ -136,8 +136,7 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
     let beat = read_beat(&call.body).inspect_err(|_| controller.counters.beat(false))?;
     check_names(&beat)?;
     let worker_id = beat.worker_id.clone();
-    let shared = controller.shared.as_ref();
-    let news = shared.and_then(|shared| shared.news_of(&beat));
+    let unpublished = controller.store.unpublished(&beat);
     let outcome = controller
         .fleet()
         .heartbeat(clock::now(), controller.wall(), beat);
@@ -149,17 +148,17 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
     if let Some(replaced) = beat.replaced {
         log::info!(target: "controller", "worker={worker_id} replaced its process {replaced}");
     }
-    if let Some(shared) = shared {
-        let drain = shared.drain_of(&worker_id);
-        let changes = controller.fleet().ordered(&worker_id, drain);
+    let reply = {
+        let mut fleet = controller.fleet();
+        let changes = controller.store.apply_drain(&mut fleet, &worker_id);
         beat.events.extend(changes);
-        shared.complete(&worker_id, controller.wall(), &mut beat.reply);
-    }
+        fleet.reply(&worker_id, controller.wall())
+    };
     controller.announce(beat.events);
-    if let (Some(shared), Some(news), true) = (shared, news, beat.is_fresh) {
-        shared.heard(news);
+    if let (Some(unpublished), true) = (unpublished, beat.is_fresh) {
+        controller.store.forward(unpublished);
     }
-    Ok(Reply::json(200, &beat.reply))
+    Ok(Reply::json(200, &reply))
 }
 
 /// Reads a heartbeat of whatever version. What cannot be read is said once in the log.
@@ -218,58 +217,61 @@ fn fleet_failure(error: &FleetError) -> Failure {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Drain {
+struct DrainRequest {
     /// RFC 3339 time, or a span from now (`30m`).
     deadline: Option<String>,
 }
 
 async fn drain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
-    let wish: Drain = if call.body.is_empty() {
-        Drain::default()
+    let request: DrainRequest = if call.body.is_empty() {
+        DrainRequest::default()
     } else {
         call.json()?
     };
-    let deadline = wish
+    let deadline = request
         .deadline
         .as_deref()
         .map(crate::http::call::deadline)
         .transpose()?;
-    if let Some(shared) = &controller.shared {
-        known(&controller, &call)?;
-        let order = Some(deadline.map(clock::rfc3339));
-        shared.order(call.param("id"), order).await?;
-    }
-    let outcome = controller.fleet().drain(call.param("id"), deadline);
-    let events = outcome.map_err(|e| fleet_failure(&e))?;
+    let deadline = deadline.map(clock::rfc3339);
+    order_drain(&controller, &call, Some(DrainOrder { deadline })).await?;
     log::info!(target: "controller", "drain worker={} deadline={} request_id={}", call.param("id"),
-        wish.deadline.as_deref().unwrap_or("none"), call.request_id);
-    controller.announce(events);
+        request.deadline.as_deref().unwrap_or("none"), call.request_id);
     let worker = controller.fleet().worker(clock::now(), call.param("id"));
     Ok(Reply::json(202, &worker))
 }
 
 async fn undrain(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
-    if let Some(shared) = &controller.shared {
-        known(&controller, &call)?;
-        shared.order(call.param("id"), None).await?;
-    }
-    let outcome = controller.fleet().undrain(call.param("id"));
-    controller.announce(outcome.map_err(|e| fleet_failure(&e))?);
+    order_drain(&controller, &call, None).await?;
     log::info!(target: "controller", "undrain worker={} request_id={}", call.param("id"), call.request_id);
     Ok(Reply::empty(204))
 }
 
-/// Refuses an order for a worker that nobody knows, before the other controllers hear of it.
-fn known(controller: &Controller, call: &Call) -> Result<(), Failure> {
+async fn order_drain(
+    controller: &Controller,
+    call: &Call,
+    drain: Option<DrainOrder>,
+) -> Result<(), Failure> {
     let worker_id = call.param("id").to_owned();
-    match controller.fleet().worker(clock::now(), &worker_id) {
-        Some(_) => Ok(()),
-        None => Err(fleet_failure(&FleetError::UnknownWorker { worker_id })),
+    // Before the other controllers get an order for a worker that nobody knows.
+    if controller
+        .fleet()
+        .worker(clock::now(), &worker_id)
+        .is_none()
+    {
+        return Err(fleet_failure(&FleetError::UnknownWorker { worker_id }));
     }
+    controller
+        .store
+        .order_drain(&worker_id, drain.clone())
+        .await?;
+    let outcome = controller.fleet().order_drain(&worker_id, drain);
+    controller.announce(outcome.map_err(|e| fleet_failure(&e))?);
+    Ok(())
 }
 
 #[derive(Serialize)]
-struct Owned {
+struct OwnedSession {
     worker_id: String,
     #[serde(flatten)]
     session: SessionView,
@@ -281,7 +283,7 @@ async fn session(controller: Arc<Controller>, call: Call) -> Result<Reply, Failu
     let found = controller
         .fleet()
         .session(&id)
-        .map(|(worker, session)| Owned {
+        .map(|(worker, session)| OwnedSession {
             worker_id: worker.to_owned(),
             session: session.clone(),
         });
@@ -320,16 +322,14 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
             let reason = (answer.status == 204).then_some(EndReason::Deleted);
             let events = controller.fleet().session_gone(&id, reason);
             controller.announce(events);
-            if let Some(shared) = &controller.shared {
-                shared.ended(&id);
-            }
+            controller.store.session_ended(&id);
             if answer.status == 204 {
                 Ok(Reply::empty(204))
             } else {
                 Err(Failure::not_found("session"))
             }
         }
-        _ => Err(relayed(&answer)),
+        _ => Err(worker_failure(&answer)),
     }
 }
 
@@ -360,7 +360,7 @@ pub(super) fn unknown(controller: &Controller) -> Failure {
 }
 
 /// A worker's error, passed on as it is.
-pub(super) fn relayed(answer: &crate::http::client::Answer) -> Failure {
+pub(super) fn worker_failure(answer: &crate::http::client::Answer) -> Failure {
     match answer.read::<ErrorBody>() {
         Ok(body) if (400..600).contains(&answer.status) => {
             let mut failure = Failure::new(answer.status, body.reason, body.error);

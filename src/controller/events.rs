@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fleet::{Change, FleetEvent};
+use super::fleet::{FleetChange, FleetEvent};
 use crate::http::event_bus::EventBus;
 
 /// One log line.
@@ -33,7 +33,7 @@ fn payload(event: &FleetEvent) -> Value {
     if let Some(id) = event.change.session_id() {
         payload.insert("session_id".into(), id.as_str().into());
     }
-    if let Change::SessionEnded(_, Some(reason)) = &event.change {
+    if let FleetChange::SessionEnded(_, Some(reason)) = &event.change {
         payload.insert("end_reason".into(), reason.to_string().into());
     }
     Value::Object(payload)

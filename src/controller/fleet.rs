@@ -24,11 +24,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock;
 use crate::ids::SessionId;
-use crate::protocol::{Heartbeat, HeartbeatReply, SessionView, Status};
+use crate::protocol::{DrainOrder, Heartbeat, HeartbeatReply, SessionView, Status};
 
-pub(crate) use event::{Change, FleetEvent};
+pub(crate) use event::{FleetChange, FleetEvent};
 pub(in crate::controller) use outcomes::announced;
 pub(crate) use reservations::Reservation;
 use roster::Roster;
@@ -113,7 +112,7 @@ pub struct Fleet {
     owners: HashMap<SessionId, Arc<str>>,
     reservations: u64,
     /// What other controllers hear does not come through.
-    is_blind: bool,
+    is_store_away: bool,
 }
 
 impl Fleet {
@@ -127,7 +126,7 @@ impl Fleet {
             workers: Roster::default(),
             owners: HashMap::new(),
             reservations: 0,
-            is_blind: false,
+            is_store_away: false,
         }
     }
 
@@ -231,19 +230,25 @@ impl Fleet {
         is_fresh: bool,
         replaced: Option<String>,
     ) -> Beat {
-        let drain = self.workers.get(id).and_then(|w| w.drain.as_ref());
+        Beat {
+            reply: self.reply(id, wall),
+            events,
+            is_fresh,
+            replaced,
+        }
+    }
+
+    /// What to answer to a heartbeat of this worker.
+    #[must_use]
+    pub fn reply(&self, worker_id: &str, wall: SystemTime) -> HeartbeatReply {
+        let drain = self.workers.get(worker_id).and_then(|w| w.drain.clone());
         let interval = self.pace.heartbeat_interval.as_millis();
         let mut reply = HeartbeatReply {
             heartbeat_interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
             ..HeartbeatReply::default()
         };
-        reply.order(drain.cloned(), wall);
-        Beat {
-            reply,
-            events,
-            is_fresh,
-            replaced,
-        }
+        reply.set_drain(drain, wall);
+        reply
     }
 
     /// Lets time pass; call at least once every heartbeat interval.
@@ -254,7 +259,7 @@ impl Fleet {
         let interval = self.pace.heartbeat_interval;
         self.workers.for_each(|worker| {
             worker.doubt_seats(now);
-            if !self.is_blind {
+            if !self.is_store_away {
                 for gone in worker.hear_unchanged(now, interval) {
                     self.owners.remove(&gone);
                 }
@@ -262,7 +267,7 @@ impl Fleet {
             let silence = worker.silence(now);
             if silence > timeout && !worker.is_down {
                 worker.is_down = true;
-                events.push(worker.event(Change::WorkerDown));
+                events.push(worker.event(FleetChange::WorkerDown));
             }
             if silence > timeout.saturating_add(SESSION_GRACE) {
                 for lost in worker.lose_sessions(&mut events) {
@@ -300,30 +305,14 @@ impl Fleet {
         now >= self.warm_at
     }
 
-    /// Orders a drain; remembered across the worker's restarts until [`Fleet::undrain`].
+    /// Orders or lifts a worker's drain; remembered across the worker's restarts.
     ///
     /// # Errors
     /// [`FleetError::UnknownWorker`].
-    pub fn drain(
+    pub fn order_drain(
         &mut self,
         worker_id: &str,
-        deadline: Option<SystemTime>,
-    ) -> Result<Vec<FleetEvent>, FleetError> {
-        self.order(worker_id, Some(deadline.map(clock::rfc3339)))
-    }
-
-    /// Calls the drain off.
-    ///
-    /// # Errors
-    /// [`FleetError::UnknownWorker`].
-    pub fn undrain(&mut self, worker_id: &str) -> Result<Vec<FleetEvent>, FleetError> {
-        self.order(worker_id, None)
-    }
-
-    fn order(
-        &mut self,
-        worker_id: &str,
-        drain: Option<Option<String>>,
+        drain: Option<DrainOrder>,
     ) -> Result<Vec<FleetEvent>, FleetError> {
         let worker = self.workers.get_mut(worker_id);
         let mut worker = worker.ok_or_else(|| FleetError::UnknownWorker {

@@ -15,7 +15,7 @@ pub(super) fn health(controller: &Controller) -> Health {
     };
     // Its own first: of a fleet's many not all are listed.
     let mut problems = Vec::new();
-    problems.extend(controller.shared.as_ref().and_then(|s| s.problem(now)));
+    problems.extend(controller.store.problem(now));
     problems.extend(controller.acme.get().and_then(Acme::problem));
     problems.extend(descriptors::problems());
     if workers.is_empty() {

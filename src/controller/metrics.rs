@@ -1,6 +1,6 @@
 //! The controller's metrics.
 
-use super::fleet::{Change, FleetEvent};
+use super::fleet::{FleetChange, FleetEvent};
 use super::{Controller, health};
 use crate::clock;
 use crate::http::Reply;
@@ -58,7 +58,7 @@ impl Counters {
     }
 
     pub(super) fn changed(&self, event: &FleetEvent) {
-        if let Change::SessionEnded(_, reason) = &event.change {
+        if let FleetChange::SessionEnded(_, reason) = &event.change {
             self.ends.add(reason.map_or("unknown", EndReason::slug));
         }
     }
@@ -108,7 +108,7 @@ pub(super) fn metrics(controller: &Controller) -> Reply {
         "Heartbeats of workers by result",
         &counters.heartbeats,
     );
-    for (name, help, value) in controller.shared.iter().flat_map(|s| s.gauges()) {
+    for (name, help, value) in controller.store.gauges() {
         sheet.gauge(name, help, value);
     }
     controller.proxy.counters().write(&mut sheet);

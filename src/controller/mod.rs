@@ -2,9 +2,10 @@
 //!
 //! Holds what workers last told it and nothing else: it may be killed at any time and is whole
 //! again after one heartbeat round. Places sessions, relays browsers to the worker that owns
-//! theirs, and answers the fleet's API. Several that share a store ([`shared`]) are one fleet's.
+//! theirs, and answers the fleet's API. Several that share a store ([`cluster`]) are one fleet's.
 
 mod api;
+mod cluster;
 mod create;
 mod ended_sessions;
 mod events;
@@ -13,7 +14,6 @@ mod health;
 mod metrics;
 pub(crate) mod placement;
 mod relay;
-mod shared;
 
 use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,20 +29,19 @@ use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
 use crate::http::event_bus::EventBus;
 use crate::http::exchange::API_BODY_MAX;
-use crate::http::keyed::Keyed;
 use crate::http::router::Router;
 use crate::http::server::Service;
 use crate::http::{Done, Exchange};
 use crate::ids::SessionId;
-use crate::protocol::{Created, SessionView};
+use crate::protocol::SessionView;
 use crate::proxy::Proxy;
 use crate::secret::Secret;
 use crate::sync::Mutex;
 use crate::tls::Trust;
 use crate::{clock, ids};
 
-use fleet::{Change, Fleet, FleetEvent, Pace};
-use shared::Shared;
+use cluster::FleetStore;
+use fleet::{Fleet, FleetChange, FleetEvent, Pace};
 
 /// How often silence is looked at, at least: twice a second is soon enough for people. A fleet that
 /// is not looked at for an interval takes itself for having slept, so short ones shorten this.
@@ -77,15 +76,12 @@ impl ControllerError {
 #[derive(Debug)]
 pub struct Controller {
     fleet: Mutex<Fleet>,
-    keys: Keyed<Created>,
-    /// One create at a time for each body: Sunshine's PIN goes to any pending pairing.
-    bodies: create::Turns,
     client: Client,
     proxy: Proxy,
     hub: EventBus,
     recent: ended_sessions::Recent,
-    /// Present when other controllers serve the same fleet.
-    shared: Option<Arc<Shared>>,
+    /// What is shared with the other controllers of the fleet.
+    store: Box<dyn FleetStore>,
     audit: Arc<Audit>,
     dashboard: Arc<Dashboard>,
     acme: OnceLock<Acme>,
@@ -135,29 +131,17 @@ impl Controller {
                 .map(|d| format!("https://{d}"))
         });
         let process_id = ids::label();
-        let (shared, tales) = match &config.store {
-            Some(etcd) => {
-                let joined = Shared::join(etcd, &process_id, pace.heartbeat_timeout).await;
-                let (shared, tales) = joined.map_err(ControllerError::Store)?;
-                (Some(Arc::new(shared)), tales)
-            }
-            None => (None, Vec::new()),
-        };
+        let store = cluster::open(config.store.as_ref(), &process_id, pace.heartbeat_timeout)
+            .map_err(ControllerError::Store)?;
         let controller = Arc::new(Self {
             fleet: Mutex::new(Fleet::new(clock::now(), pace)),
-            keys: Keyed::default(),
-            bodies: create::Turns::default(),
             proxy: Proxy::new(client.clone()),
             client,
-            hub: if shared.is_some() {
-                EventBus::shared()
-            } else {
-                EventBus::default()
-            },
+            hub: store.event_bus(),
             recent: ended_sessions::Recent::default(),
             dashboard: Dashboard::new(config.server.admin_token.clone(), Arc::clone(&audit)),
             audit,
-            shared,
+            store,
             acme: OnceLock::new(),
             counters: metrics::Counters::default(),
             settings: Settings {
@@ -171,17 +155,15 @@ impl Controller {
             process_id,
             started: clock::now(),
         });
-        controller.learn(tales);
-        if let Some(shared) = &controller.shared {
-            shared::start(&controller, shared, &stop);
-        }
+        let started = controller.store.start(&controller, &stop).await;
+        started.map_err(ControllerError::Store)?;
         let (ticking, tick) = (Arc::clone(&controller), TICK.min(pace.heartbeat_interval));
         exec::spawn(async move {
             while stop.or(clock::sleep(tick)).await.is_some() {
-                let is_blind = ticking.shared.as_ref().is_some_and(|s| s.is_away());
+                let is_away = ticking.store.is_away();
                 let events = {
                     let (mut fleet, now) = (ticking.fleet(), clock::now());
-                    fleet.blind(now, is_blind);
+                    fleet.set_store_away(now, is_away);
                     fleet.tick(now)
                 };
                 ticking.announce(events);
@@ -233,19 +215,13 @@ impl Controller {
 
     /// Says good-bye to the controllers that share the fleet.
     pub async fn farewell(&self) {
-        if let Some(shared) = &self.shared {
-            shared.farewell().await;
-        }
+        self.store.leave().await;
     }
 
     /// Tells log and listeners what changed in the fleet.
     fn announce(&self, changes: Vec<FleetEvent>) {
         self.note(&changes);
-        match &self.shared {
-            // Listeners are told when the store has numbered it.
-            Some(shared) => shared.happened(&changes, |id| self.view_of(id)),
-            None => changes.iter().for_each(|c| events::publish(&self.hub, c)),
-        }
+        self.store.publish(self, &changes);
     }
 
     /// Counts and logs what changed here.
@@ -260,7 +236,7 @@ impl Controller {
     /// Remembers whose the ended sessions were.
     fn remember(&self, changes: &[FleetEvent]) {
         for change in changes {
-            if let Change::SessionEnded(id, _) = &change.change {
+            if let FleetChange::SessionEnded(id, _) = &change.change {
                 self.recent.remember(id, &change.worker_id);
             }
         }

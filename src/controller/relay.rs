@@ -74,18 +74,14 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
     controller.proxy.forward(exchange, &upstream, &policy).await
 }
 
-/// Learns of a session that another controller may have just made.
+/// Asks the store for a session that is not known here.
 ///
 /// # Errors
-/// 503 when nobody can say.
+/// 503 when the store cannot tell.
 pub(super) async fn look_up(controller: &Controller, id: &SessionId) -> Result<(), Failure> {
-    let Some(shared) = &controller.shared else {
-        return Ok(());
-    };
     let is_known = controller.fleet().session_owner(id).is_some();
     if !is_known && controller.recent.worker_of(id).is_none() {
-        let tale = shared.look_up(id).await?;
-        controller.learn(tale.into_iter().collect());
+        controller.store.look_up(controller, id).await?;
     }
     Ok(())
 }

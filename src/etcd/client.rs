@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::{Attempt, EtcdError, late, worst};
 use super::fields::{Header, Kv, Revision, encode, end_of, number};
-use super::txn::{Outcome, Txn, TxnAnswer};
+use super::txn::{Txn, TxnAnswer, TxnOutcome};
 use super::watch::Watch;
 use crate::clock;
 use crate::config;
@@ -34,7 +34,7 @@ pub struct Lease(pub u64);
 
 /// Some keys of a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct RangePage {
     /// The store's revision that it shows.
     pub revision: Revision,
     /// The keys.
@@ -45,7 +45,7 @@ pub struct Page {
 
 /// The members of one etcd.
 #[derive(Debug)]
-pub struct Etcd {
+pub struct EtcdClient {
     client: Client,
     endpoints: Vec<String>,
     /// The member that answered last.
@@ -98,7 +98,7 @@ struct RangeAnswer {
     more: bool,
 }
 
-impl Etcd {
+impl EtcdClient {
     /// The members that the configuration names. Nothing is called yet.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Etcd {
         after: Option<&str>,
         revision: Revision,
         limit: usize,
-    ) -> Result<Page, EtcdError> {
+    ) -> Result<RangePage, EtcdError> {
         let from = match after {
             // The next key in byte order.
             Some(after) => format!("{after}\0"),
@@ -196,7 +196,7 @@ impl Etcd {
             "revision": revision.to_string(), "limit": limit.to_string(),
         });
         let answer: RangeAnswer = self.call("kv/range", &body).await?;
-        Ok(Page {
+        Ok(RangePage {
             revision: answer.header.revision,
             kvs: answer.kvs,
             has_more: answer.more,
@@ -208,7 +208,7 @@ impl Etcd {
     ///
     /// # Errors
     /// See [`EtcdError`].
-    pub async fn commit(&self, txn: &Txn) -> Result<Outcome, EtcdError> {
+    pub async fn commit(&self, txn: &Txn) -> Result<TxnOutcome, EtcdError> {
         let answer: TxnAnswer = self.call("kv/txn", txn).await?;
         Ok(answer.into())
     }

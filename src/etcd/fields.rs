@@ -30,7 +30,7 @@ pub struct Kv {
 
 /// One change that a watch saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum WatchEvent {
     /// Deleted, or its lease ended.
     Deleted(String, Revision),
     /// Written.

@@ -10,10 +10,10 @@ mod fields;
 mod txn;
 mod watch;
 
-pub use client::Etcd;
+pub use client::EtcdClient;
 pub(crate) use client::Lease;
 pub use error::EtcdError;
-pub use fields::Change;
+pub use fields::WatchEvent;
 pub(crate) use fields::{Kv, Revision};
-pub(crate) use txn::Outcome;
 pub use txn::Txn;
+pub(crate) use txn::TxnOutcome;

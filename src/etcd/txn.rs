@@ -48,7 +48,7 @@ enum Step {
 
 /// How a transaction ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct TxnOutcome {
     /// Whether every condition held.
     pub succeeded: bool,
     /// The store's revision after it.
@@ -147,7 +147,7 @@ struct Read {
     kvs: Vec<Kv>,
 }
 
-impl From<TxnAnswer> for Outcome {
+impl From<TxnAnswer> for TxnOutcome {
     fn from(answer: TxnAnswer) -> Self {
         let ranges = answer.responses.into_iter();
         let reads = ranges.filter_map(|response| response.response_range);

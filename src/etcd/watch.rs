@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::error::EtcdError;
-use super::fields::{Change, Header, Kv, Revision, number};
+use super::fields::{Header, Kv, Revision, WatchEvent, number};
 use crate::http::client::Incoming;
 
 /// Longest line: the changes of one revision. etcd takes 1.5 MiB in a request by default, and
@@ -29,11 +29,11 @@ pub struct Watch {
 
 /// What a watch says at a time: changes in the order of their revisions, never half of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub struct WatchResponse {
     /// The store's revision.
     pub revision: Revision,
     /// The changes; none when the watch begins, or only shows that it lives.
-    pub changes: Vec<Change>,
+    pub changes: Vec<WatchEvent>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,7 +83,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`EtcdError::Compacted`], and [`EtcdError::WatchLost`] when it ended, broke or was silent.
-    pub async fn next(&mut self) -> Result<News, EtcdError> {
+    pub async fn next(&mut self) -> Result<WatchResponse, EtcdError> {
         let line = self.line().await?;
         let lost = |why: String| EtcdError::WatchLost(format!("{}: {why}", self.endpoint));
         let line: Line =
@@ -101,10 +101,12 @@ impl Watch {
             return Err(lost(format!("canceled {}", result.cancel_reason)));
         }
         let changes = result.events.into_iter().map(|event| match event.r#type {
-            Some(kind) if kind == "DELETE" => Change::Deleted(event.kv.key, event.kv.mod_revision),
-            _ => Change::Put(event.kv),
+            Some(kind) if kind == "DELETE" => {
+                WatchEvent::Deleted(event.kv.key, event.kv.mod_revision)
+            }
+            _ => WatchEvent::Put(event.kv),
         });
-        Ok(News {
+        Ok(WatchResponse {
             revision: result.header.revision,
             changes: changes.collect(),
         })

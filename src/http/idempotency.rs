@@ -1,187 +1,248 @@
-//! `Idempotency-Key`: the same key gets the same answer, and the work is done once.
+//! `Idempotency-Key`: one request does the work, the others with its key wait for its answer.
 //!
-//! Pure and bounded. A key is *busy* while its first request runs; a request whose outcome nobody
-//! knows is remembered with the worker that was asked, so that a retry asks the same one again.
+//! A handler calls [`claim`] and reports on the [`ClaimGuard`] what became of the work. Where the
+//! keys are kept is a [`KeyStore`]: the memory of this process ([`MemoryKeys`]), or the store that
+//! the controllers of a fleet share.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+mod table;
 
-/// How long a key keeps its answer (api.md).
-const KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// Most keys kept: one a second for a day, and some; about 30 MB with usual answers.
-const KEYS_MAX: usize = 100_000;
-/// Longest key: what a UUID or a hash needs, several times.
-pub(crate) const KEY_LENGTH_MAX: usize = 255;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// What to do with a request that carries a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Begin<A> {
+use async_trait::async_trait;
+
+use super::call::Call;
+use super::reply::Failure;
+use crate::clock;
+use crate::sync::Mutex;
+use table::KeyTable;
+
+/// How often a waiting request looks whether the first one is done.
+const POLL: Duration = Duration::from_millis(100);
+/// How long it waits: longer than a session takes to start.
+const WAIT: Duration = Duration::from_secs(90);
+/// Advice to a client whose first request still runs.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// Longest key in bytes: several times what a UUID or a hash needs.
+const KEY_LENGTH_MAX: usize = 255;
+
+/// What to do with a request that carries a key; `C` stands for the claim on it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Lookup<A, C> {
     /// Give this answer again.
     Answered(A),
-    /// The first request still runs: wait for it, or answer 409.
+    /// The first request still runs.
     Busy,
-    /// Do the work, then say [`Idempotency::answered`], [`Idempotency::unsure`] or
-    /// [`Idempotency::forgotten`].
-    Fresh,
-    /// Too many keys: answer 503 `idempotency_full`.
+    /// The key is this request's, which does the work.
+    Claimed(C),
+    /// There are too many keys.
     Full,
-    /// The key was used for another body: answer 422 `idempotency_mismatch`.
+    /// The key was used for another body.
     Mismatch,
-    /// As `Fresh`, but ask this worker first: it may have done the work already.
-    Retry(String),
 }
 
+/// What became of the work.
 #[derive(Debug)]
-enum State<A> {
+pub(crate) enum Outcome<A> {
+    /// It is done, with this answer.
     Answered(A),
-    Busy,
-    Unsure(String),
+    /// Nothing was done: the key is free again.
+    NotDone,
+    /// The last attempt may have done it or not: a retry repeats that attempt.
+    Unknown,
 }
 
+/// Where keys and their answers are kept.
+#[async_trait]
+pub(crate) trait KeyStore<A>: Send + Sync {
+    /// Claims the key for a request with this body if it is free. Does not wait for another
+    /// request.
+    ///
+    /// # Errors
+    /// A 5xx when the store does not work, a 4xx when it cannot read what it has.
+    async fn look_up(
+        &self,
+        key: &str,
+        body: &[u8],
+    ) -> Result<Lookup<A, Box<dyn KeyEntry<A>>>, Failure>;
+}
+
+/// A claimed key in its store.
+#[async_trait]
+pub(crate) trait KeyEntry<A>: Debug + Send {
+    /// The worker that may have done the work for an earlier request with this key.
+    fn attempted(&self) -> Option<&str>;
+
+    /// Records that this worker is asked next; must return before it is asked.
+    ///
+    /// # Errors
+    /// 503 when it cannot be recorded, or the key is no longer this request's.
+    async fn record_attempt(&mut self, worker_id: &str) -> Result<(), Failure>;
+
+    /// Releases the claim.
+    fn finish(self: Box<Self>, outcome: Outcome<A>);
+}
+
+/// What a request with or without a key is to do.
 #[derive(Debug)]
-struct Entry<A> {
-    since: Instant,
-    digest: u64,
-    state: State<A>,
+pub(crate) enum Claim<A> {
+    /// Give this answer again.
+    Answered(A),
+    /// Do the work and report its outcome.
+    Granted(ClaimGuard<A>),
 }
 
-/// The table of keys.
+/// The duty to report the outcome of the work. Dropped without a report, the key is free again.
 #[derive(Debug)]
-pub(crate) struct Idempotency<A> {
-    entries: HashMap<String, Entry<A>>,
-    order: VecDeque<(Instant, String)>,
-    max: usize,
-}
+pub(crate) struct ClaimGuard<A>(Option<(String, Box<dyn KeyEntry<A>>)>);
 
-impl<A: Clone> Default for Idempotency<A> {
-    fn default() -> Self {
-        Self::bounded(KEYS_MAX)
+/// Claims a request's key; waits while another request has it. Without a key it is granted at once.
+///
+/// # Errors
+/// 400 for an unusable key, 422 when the key came with another body, 409 when the first request
+/// does not finish, 503 when there are too many keys or the store does not work.
+pub(crate) async fn claim<A>(store: &dyn KeyStore<A>, call: &Call) -> Result<Claim<A>, Failure> {
+    let Some(key) = call.header("idempotency-key") else {
+        return Ok(Claim::Granted(ClaimGuard(None)));
+    };
+    if key.is_empty() || key.len() > KEY_LENGTH_MAX {
+        let what = format!("Idempotency-Key must have 1 to {KEY_LENGTH_MAX} characters");
+        return Err(Failure::new(400, "bad_request", what));
     }
-}
-
-impl<A: Clone> Idempotency<A> {
-    fn bounded(max: usize) -> Self {
-        Self {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-            max,
-        }
-    }
-
-    /// A request with `key` and a body of this digest has come.
-    pub(crate) fn begin(&mut self, now: Instant, key: &str, digest: u64) -> Begin<A> {
-        self.expire(now);
-        if let Some(entry) = self.entries.get_mut(key) {
-            if entry.digest != digest {
-                return Begin::Mismatch;
+    let deadline = clock::now() + WAIT;
+    loop {
+        let (status, reason, what, retry) = match store.look_up(key, &call.body).await? {
+            Lookup::Answered(answer) => return Ok(Claim::Answered(answer)),
+            Lookup::Claimed(entry) => {
+                return Ok(Claim::Granted(ClaimGuard(Some((key.to_owned(), entry)))));
             }
-            return match &entry.state {
-                State::Answered(answer) => Begin::Answered(answer.clone()),
-                State::Busy => Begin::Busy,
-                State::Unsure(worker) => {
-                    let worker = worker.clone();
-                    entry.state = State::Busy;
-                    Begin::Retry(worker)
-                }
-            };
-        }
-        if self.entries.len() >= self.max {
-            return Begin::Full;
-        }
-        if self.order.len() >= 2 * self.max {
-            let entries = &self.entries;
-            self.order
-                .retain(|(since, key)| entries.get(key).is_some_and(|e| e.since == *since));
-        }
-        let entry = Entry {
-            since: now,
-            digest,
-            state: State::Busy,
+            Lookup::Busy if clock::now() < deadline => {
+                clock::sleep(POLL).await;
+                continue;
+            }
+            Lookup::Busy => {
+                let what = "the first request with this Idempotency-Key still runs";
+                (409, "idempotency_busy", what, Some(BUSY_RETRY))
+            }
+            Lookup::Full => {
+                let what = "too many Idempotency-Keys";
+                (503, "idempotency_full", what, Some(WAIT))
+            }
+            Lookup::Mismatch => {
+                let what = "this Idempotency-Key was used with another body";
+                (422, "idempotency_mismatch", what, None)
+            }
         };
-        self.entries.insert(key.to_owned(), entry);
-        self.order.push_back((now, key.to_owned()));
-        Begin::Fresh
+        let failure = Failure::new(status, reason, what);
+        return Err(match retry {
+            Some(wait) => failure.retry_after(wait),
+            None => failure,
+        });
+    }
+}
+
+impl<A> ClaimGuard<A> {
+    /// The client's key, if it sent one.
+    #[must_use]
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.0.as_ref().map(|(key, _)| key.as_str())
     }
 
-    /// The work is done; the key keeps this answer.
-    pub(crate) fn answered(&mut self, key: &str, answer: A) {
-        self.set(key, State::Answered(answer));
+    /// See [`KeyEntry::attempted`].
+    #[must_use]
+    pub(crate) fn attempted(&self) -> Option<&str> {
+        self.0.as_ref().and_then(|(_, entry)| entry.attempted())
     }
 
-    /// Nobody knows whether `worker_id` did the work.
-    pub(crate) fn unsure(&mut self, key: &str, worker_id: &str) {
-        self.set(key, State::Unsure(worker_id.to_owned()));
-    }
-
-    /// Nothing was done: the key is free for another try.
-    pub(crate) fn forgotten(&mut self, key: &str) {
-        self.entries.remove(key);
-    }
-
-    fn set(&mut self, key: &str, state: State<A>) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.state = state;
+    /// See [`KeyEntry::record_attempt`].
+    ///
+    /// # Errors
+    /// See [`KeyEntry::record_attempt`].
+    pub(crate) async fn record_attempt(&mut self, worker_id: &str) -> Result<(), Failure> {
+        match &mut self.0 {
+            Some((_, entry)) => entry.record_attempt(worker_id).await,
+            None => Ok(()),
         }
     }
 
-    fn expire(&mut self, now: Instant) {
-        while let Some((since, key)) = self.order.front() {
-            let entry = self.entries.get(key);
-            let is_current = entry.is_some_and(|entry| entry.since == *since);
-            if is_current && now.saturating_duration_since(*since) < KEPT {
-                return;
-            }
-            if is_current {
-                self.entries.remove(key);
-            }
-            self.order.pop_front();
+    /// The work is done and this is the answer, now and for requests to come.
+    pub(crate) fn answered(mut self, answer: A) {
+        self.finish(Outcome::Answered(answer));
+    }
+
+    /// Whether the worker of the last attempt did the work is unknown.
+    pub(crate) fn outcome_unknown(mut self) {
+        self.finish(Outcome::Unknown);
+    }
+
+    fn finish(&mut self, outcome: Outcome<A>) {
+        if let Some((_, entry)) = self.0.take() {
+            entry.finish(outcome);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock;
+impl<A> Drop for ClaimGuard<A> {
+    fn drop(&mut self) {
+        self.finish(Outcome::NotDone);
+    }
+}
 
-    #[test]
-    fn the_same_key_gets_the_same_answer_and_the_work_is_done_once() {
-        let (now, mut keys) = (clock::now(), Idempotency::default());
-        assert_eq!(keys.begin(now, "k", 1), Begin::Fresh);
-        for _ in 0..9 {
-            assert_eq!(keys.begin(now, "k", 1), Begin::Busy);
-        }
-        keys.answered("k", "session-a");
-        assert_eq!(keys.begin(now, "k", 1), Begin::Answered("session-a"));
-        assert_eq!(keys.begin(now, "k", 2), Begin::Mismatch);
-        assert_eq!(keys.begin(now + KEPT, "k", 2), Begin::Fresh);
+/// Keys in the memory of this process.
+#[derive(Debug)]
+pub(crate) struct MemoryKeys<A>(Arc<Mutex<KeyTable<A>>>);
+
+impl<A: Clone> Default for MemoryKeys<A> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+#[derive(Debug)]
+struct MemoryEntry<A> {
+    table: Arc<Mutex<KeyTable<A>>>,
+    key: String,
+    attempted: Option<String>,
+}
+
+#[async_trait]
+impl<A: Clone + Debug + Send + 'static> KeyStore<A> for MemoryKeys<A> {
+    async fn look_up(
+        &self,
+        key: &str,
+        body: &[u8],
+    ) -> Result<Lookup<A, Box<dyn KeyEntry<A>>>, Failure> {
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        let found = self.0.lock().look_up(clock::now(), key, hasher.finish());
+        Ok(match found {
+            Lookup::Answered(answer) => Lookup::Answered(answer),
+            Lookup::Busy => Lookup::Busy,
+            Lookup::Claimed(attempted) => Lookup::Claimed(Box::new(MemoryEntry {
+                table: Arc::clone(&self.0),
+                key: key.to_owned(),
+                attempted,
+            })),
+            Lookup::Full => Lookup::Full,
+            Lookup::Mismatch => Lookup::Mismatch,
+        })
+    }
+}
+
+#[async_trait]
+impl<A: Clone + Debug + Send> KeyEntry<A> for MemoryEntry<A> {
+    fn attempted(&self) -> Option<&str> {
+        self.attempted.as_deref()
     }
 
-    #[test]
-    fn a_retry_after_a_timeout_asks_the_same_worker_once() {
-        let (now, mut keys) = (clock::now(), Idempotency::<u8>::default());
-        assert_eq!(keys.begin(now, "k", 1), Begin::Fresh);
-        keys.unsure("k", "w1");
-        assert_eq!(keys.begin(now, "k", 1), Begin::Retry("w1".to_owned()));
-        assert_eq!(keys.begin(now, "k", 1), Begin::Busy);
+    async fn record_attempt(&mut self, worker_id: &str) -> Result<(), Failure> {
+        self.attempted = Some(worker_id.to_owned());
+        Ok(())
     }
 
-    #[test]
-    fn a_refused_request_frees_its_key() {
-        let (now, mut keys) = (clock::now(), Idempotency::<u8>::default());
-        assert_eq!(keys.begin(now, "k", 1), Begin::Fresh);
-        keys.forgotten("k");
-        assert_eq!(keys.begin(now, "k", 2), Begin::Fresh);
-    }
-
-    #[test]
-    fn the_table_is_bounded_and_makes_room_by_age() {
-        let (now, mut keys) = (clock::now(), Idempotency::<u8>::bounded(2));
-        assert_eq!(keys.begin(now, "a", 1), Begin::Fresh);
-        assert_eq!(keys.begin(now, "b", 1), Begin::Fresh);
-        assert_eq!(keys.begin(now, "c", 1), Begin::Full);
-        keys.forgotten("a");
-        assert_eq!(keys.begin(now, "c", 1), Begin::Fresh);
-        assert_eq!(keys.begin(now + KEPT, "d", 1), Begin::Fresh);
+    fn finish(self: Box<Self>, outcome: Outcome<A>) {
+        self.table.lock().finish(&self.key, outcome, self.attempted);
     }
 }

@@ -16,7 +16,6 @@ mod connection_limit;
 pub(crate) mod event_bus;
 pub(crate) mod exchange;
 pub(crate) mod idempotency;
-pub(crate) mod keyed;
 mod listen;
 pub(crate) mod openapi;
 pub(crate) mod rate_limit;

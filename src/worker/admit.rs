@@ -10,7 +10,7 @@ use super::session_handle::{Birth, Place, SessionHandle, SessionRequest, snippet
 use crate::body::experience::Launch;
 use crate::body::sunshine::Credentials;
 use crate::clock;
-use crate::http::keyed::Turn;
+use crate::http::idempotency::{self, Claim};
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, Created, EndReason};
@@ -28,9 +28,9 @@ const PATH_MAX: usize = 32_767;
 /// `POST /api/v1/sessions`.
 pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
     let request: CreateSession = call.json()?;
-    let ticket = match worker.keys.turn(&call).await? {
-        Turn::Again(created) => return Ok(answer(&created)),
-        Turn::Do(ticket) => ticket,
+    let claim = match idempotency::claim(&worker.keys, &call).await? {
+        Claim::Answered(created) => return Ok(answer(&created)),
+        Claim::Granted(claim) => claim,
     };
     let wait = request.wait;
     let live = admit(&worker, request, &call).await?;
@@ -61,7 +61,7 @@ pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Fai
         worker_id: worker.settings.worker_id.clone(),
         status: shown.status,
     };
-    ticket.answered(created.clone());
+    claim.answered(created.clone());
     Ok(answer(&created))
 }
 

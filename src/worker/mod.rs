@@ -38,7 +38,7 @@ use crate::exec::{self, Stop};
 use crate::http::audit::{Audit, AuditError};
 use crate::http::client::{Client, ClientError};
 use crate::http::event_bus::EventBus;
-use crate::http::keyed::Keyed;
+use crate::http::idempotency::MemoryKeys;
 use crate::http::server::Service;
 use crate::ids::{self, SessionId};
 use crate::mic::Microphones;
@@ -127,7 +127,7 @@ pub struct Worker {
     hub: EventBus,
     audit: Arc<Audit>,
     acme: OnceLock<Acme>,
-    keys: Keyed<Created>,
+    keys: MemoryKeys<Created>,
     drain: Mutex<Drain>,
     /// Set by the heartbeat while the controller refuses us as a duplicate.
     is_duplicate: AtomicBool,
@@ -221,7 +221,7 @@ impl Worker {
                 hub: EventBus::default(),
                 audit: Arc::new(audit),
                 acme: OnceLock::new(),
-                keys: Keyed::default(),
+                keys: MemoryKeys::default(),
                 drain: Mutex::default(),
                 is_duplicate: AtomicBool::new(false),
                 controller_problem: Mutex::default(),

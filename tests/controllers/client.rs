@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hydraneckwebrtc::testing::config::{Config, Etcd as Settings};
-use hydraneckwebrtc::testing::etcd::{Change, Etcd, EtcdError, Txn};
+use hydraneckwebrtc::testing::etcd::{EtcdClient, EtcdError, Txn, WatchEvent};
 use hydraneckwebrtc::testing::exec::block_on;
 use serde_json::{Value, json};
 
@@ -18,8 +18,8 @@ fn settings(store: &Value) -> Settings {
     loaded.config.store.unwrap()
 }
 
-fn client(store: &Value) -> Etcd {
-    Etcd::new(&settings(store)).unwrap()
+fn client(store: &Value) -> EtcdClient {
+    EtcdClient::new(&settings(store)).unwrap()
 }
 
 fn with(cluster: &Cluster, more: Value) -> Value {
@@ -66,8 +66,8 @@ fn keys_are_written_under_conditions_and_leases_and_watched_from_a_revision() {
         let said: Vec<String> = changes
             .iter()
             .map(|change| match change {
-                Change::Put(kv) => format!("{}={:?}", kv.key, kv.value),
-                Change::Deleted(key, _) => format!("{key} gone"),
+                WatchEvent::Put(kv) => format!("{}={:?}", kv.key, kv.value),
+                WatchEvent::Deleted(key, _) => format!("{key} gone"),
             })
             .collect();
         assert_eq!(said, ["/t/a=[49]", "/t/b=[0, 255]", "/t/a gone"]);
@@ -248,6 +248,6 @@ fn tls_is_verified_both_ways() {
     let settings = settings(&json!({"store": {"etcd": {
         "endpoints": cluster.urls("https"), "ca_file": missing,
     }}}));
-    let error = Etcd::new(&settings).unwrap_err();
+    let error = EtcdClient::new(&settings).unwrap_err();
     assert!(error.to_string().contains("missing.pem"), "{error}");
 }

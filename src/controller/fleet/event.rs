@@ -11,12 +11,12 @@ pub struct FleetEvent {
     /// The worker's district, or empty.
     pub district: String,
     /// What changed.
-    pub change: Change,
+    pub change: FleetChange,
 }
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FleetChange {
     /// A visitor came.
     SessionConnected(SessionId),
     /// A session was admitted.
@@ -41,7 +41,7 @@ pub enum Change {
     WorkerUndrained,
 }
 
-impl Change {
+impl FleetChange {
     /// The event's name in the stream.
     #[must_use]
     pub fn name(&self) -> &'static str {

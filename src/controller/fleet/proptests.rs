@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::tests::{PACE, beat, request, session};
 use super::*;
+use crate::clock;
 use crate::controller::placement::{Placement, Refusal};
 use crate::protocol::{CreateSession, Created, EndReason, WorkerStatus};
 
@@ -161,15 +162,17 @@ impl World {
     fn witness(&mut self, events: Vec<FleetEvent>) {
         for event in events {
             match event.change {
-                Change::SessionCreated(id) => {
+                FleetChange::SessionCreated(id) => {
                     assert!(self.created.insert(id.clone()), "{id} created twice");
                     assert!(!self.ended.contains(&id), "{id} came back");
                 }
-                Change::SessionEnded(id, _) => {
+                FleetChange::SessionEnded(id, _) => {
                     assert!(self.created.contains(&id), "{id} ended before its start");
                     assert!(self.ended.insert(id.clone()), "{id} ended twice");
                 }
-                Change::SessionLost(id) | Change::SessionFound(id) => panic!("{id} was not away"),
+                FleetChange::SessionLost(id) | FleetChange::SessionFound(id) => {
+                    panic!("{id} was not away")
+                }
                 _ => {}
             }
         }

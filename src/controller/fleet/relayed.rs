@@ -89,8 +89,8 @@ impl Fleet {
 
     /// Whether others' words come through. While they do not, their workers stay as they were;
     /// afterwards doubts begin anew, as the words may still be on their way.
-    pub fn blind(&mut self, now: Instant, is_blind: bool) {
-        if std::mem::replace(&mut self.is_blind, is_blind) && !is_blind {
+    pub fn set_store_away(&mut self, now: Instant, is_store_away: bool) {
+        if std::mem::replace(&mut self.is_store_away, is_store_away) && !is_store_away {
             self.workers.for_each(|worker| {
                 if worker.is_vouched {
                     worker.doubt_anew(now);
@@ -100,7 +100,7 @@ impl Fleet {
     }
 
     /// Every vouched worker was heard until now.
-    pub fn vouch(&mut self, wall: SystemTime) {
+    pub fn refresh_heard_by_peers(&mut self, wall: SystemTime) {
         self.workers.for_each(|worker| {
             if worker.is_vouched {
                 worker.heard_wall = wall;
@@ -110,15 +110,10 @@ impl Fleet {
 
     /// Workers that spoke to this controller last and have been silent for too long to get
     /// sessions.
-    pub fn fallen_silent(&self, now: Instant) -> HashSet<String> {
+    pub fn silent_workers(&self, now: Instant) -> HashSet<String> {
         let quiet = self.quiet();
         let silent = self.workers.values().filter(|w| w.silence(now) >= quiet);
         silent.map(|w| w.id.to_string()).collect()
-    }
-
-    /// The drain that a worker is under, or none: what the store says.
-    pub fn ordered(&mut self, worker_id: &str, drain: Option<Option<String>>) -> Vec<FleetEvent> {
-        self.order(worker_id, drain).unwrap_or_default()
     }
 }
 
@@ -203,14 +198,14 @@ mod tests {
         assert_eq!(status(&fleet, now), WorkerStatus::Healthy);
         fleet.unheard(now, "w");
         pass(&mut fleet, &mut now, INTERVAL * 2);
-        assert!(fleet.fallen_silent(now).is_empty());
+        assert!(fleet.silent_workers(now).is_empty());
         pass(&mut fleet, &mut now, INTERVAL * 2);
-        assert!(fleet.fallen_silent(now).contains("w"));
+        assert!(fleet.silent_workers(now).contains("w"));
         pass(&mut fleet, &mut now, INTERVAL * 10);
         assert_eq!(status(&fleet, now), WorkerStatus::Unhealthy);
         // One that its controller no longer hears gets nothing at once.
         fleet.relayed(now, wall, beat(2), false);
-        assert!(fleet.fallen_silent(now).contains("w"));
+        assert!(fleet.silent_workers(now).contains("w"));
     }
 
     #[test]
@@ -222,7 +217,7 @@ mod tests {
         fleet.heartbeat(now, wall, direct).unwrap();
         assert!(fleet.relayed(now, wall, beat(8), false).is_empty());
         assert_eq!(fleet.totals(now).active_sessions, 1);
-        assert!(fleet.fallen_silent(now).is_empty());
+        assert!(fleet.silent_workers(now).is_empty());
     }
 
     #[test]
@@ -253,9 +248,9 @@ mod tests {
         told.sessions.push(kept.clone());
         fleet.relayed(now, wall, told, true);
         // Without the store nothing is known of it, and so nothing follows.
-        fleet.blind(now, true);
+        fleet.set_store_away(now, true);
         pass(&mut fleet, &mut now, VOUCHED_DOUBT * 10);
-        fleet.blind(now, false);
+        fleet.set_store_away(now, false);
         fleet.tick(now);
         assert!(fleet.session_owner(&ghost.id).is_some());
         pass(&mut fleet, &mut now, VOUCHED_DOUBT + INTERVAL * 3);

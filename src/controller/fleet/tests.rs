@@ -1,6 +1,7 @@
 //! The fleet's promises, one by one, in virtual time.
 
 use super::*;
+use crate::clock;
 use crate::protocol::{CreateSession, Created, EndReason, WorkerStatus};
 
 pub(super) const PACE: Pace = Pace {
@@ -317,8 +318,11 @@ fn a_drain_order_outlives_the_workers_and_the_controllers_restart() {
     let mut rig = Rig::new();
     rig.hear(beat("w", "p", 1));
     let deadline = SystemTime::UNIX_EPOCH + Duration::from_secs(3_600);
-    let events = rig.fleet.drain("w", Some(deadline)).unwrap();
-    assert_eq!(events[0].change, Change::WorkerDraining);
+    let order = DrainOrder {
+        deadline: Some(clock::rfc3339(deadline)),
+    };
+    let events = rig.fleet.order_drain("w", Some(order)).unwrap();
+    assert_eq!(events[0].change, FleetChange::WorkerDraining);
     assert_eq!(rig.status(), WorkerStatus::Draining);
     let restarted = Heartbeat {
         replaces: vec!["p".to_owned()],
@@ -339,8 +343,8 @@ fn a_drain_order_outlives_the_workers_and_the_controllers_restart() {
     let mut successor = Rig::new();
     let reply = successor.hear(obeying.clone()).reply;
     assert!(reply.drain == Some(true) && reply.drain_deadline.is_some());
-    let events = successor.fleet.undrain("w").unwrap();
-    assert_eq!(events[0].change, Change::WorkerUndrained);
+    let events = successor.fleet.order_drain("w", None).unwrap();
+    assert_eq!(events[0].change, FleetChange::WorkerUndrained);
     let late = Heartbeat {
         sequence: 3,
         ..obeying
@@ -349,7 +353,7 @@ fn a_drain_order_outlives_the_workers_and_the_controllers_restart() {
         successor.hear(late).reply.drain == Some(false),
         "the controller's word counts"
     );
-    let unknown = successor.fleet.drain("x", None).unwrap_err();
+    let unknown = successor.fleet.order_drain("x", None).unwrap_err();
     assert!(unknown.to_string().contains("worker x"));
 }
 

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock;
 use crate::ids::SessionId;
-use crate::protocol::{EndReason, Heartbeat, SessionView, Status, WorkerStatus, WorkerView};
+use crate::protocol::{
+    DrainOrder, EndReason, Heartbeat, SessionView, Status, WorkerStatus, WorkerView,
+};
 
 use super::FleetError;
-use super::event::{Change, FleetEvent, is_open};
+use super::event::{FleetChange, FleetEvent, is_open};
 use super::reservations::PendingReservation;
 
 /// Ended sessions remembered for a worker, so that a late word does not bring one back: several
@@ -64,8 +66,8 @@ pub(super) struct Worker {
     /// sessions were given up.
     catching_up: bool,
     was_draining: bool,
-    /// A drain ordered through the controller, with its deadline.
-    pub(super) drain: Option<Option<String>>,
+    /// The drain that was ordered through a controller.
+    pub(super) drain: Option<DrainOrder>,
     /// Why it takes nothing until its next heartbeat, by its own word or a refusal.
     pub(super) shunned: Option<String>,
     pub(super) sessions: HashMap<SessionId, Session>,
@@ -79,7 +81,9 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn met(now: Instant, wall: SystemTime, beat: &Heartbeat) -> Self {
-        let ordered = beat.drain_ordered.then(|| beat.drain_deadline.clone());
+        let ordered = beat.drain_ordered.then(|| DrainOrder {
+            deadline: beat.drain_deadline.clone(),
+        });
         Self {
             id: Arc::from(beat.worker_id.as_str()),
             last: Heartbeat {
@@ -105,7 +109,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn event(&self, change: Change) -> FleetEvent {
+    pub(super) fn event(&self, change: FleetChange) -> FleetEvent {
         FleetEvent {
             worker_id: self.id.to_string(),
             district: self.last.district.clone(),
@@ -180,7 +184,7 @@ impl Worker {
     /// Says once that the worker is there, and once that it drains or no longer does.
     pub(super) fn tell_state(&mut self, events: &mut Vec<FleetEvent>) {
         if std::mem::take(&mut self.is_down) {
-            events.push(self.event(Change::WorkerUp));
+            events.push(self.event(FleetChange::WorkerUp));
         }
         self.tell_drain(events);
     }
@@ -191,9 +195,9 @@ impl Worker {
             return;
         }
         events.push(self.event(if drains {
-            Change::WorkerDraining
+            FleetChange::WorkerDraining
         } else {
-            Change::WorkerUndrained
+            FleetChange::WorkerUndrained
         }));
     }
 
@@ -226,9 +230,9 @@ impl Worker {
         if view.status == Status::Ended {
             let reason = view.end_reason;
             if self.sessions.remove(&id).is_none() && !self.catching_up {
-                events.push(self.event(Change::SessionCreated(id.clone())));
+                events.push(self.event(FleetChange::SessionCreated(id.clone())));
             }
-            events.push(self.event(Change::SessionEnded(id.clone(), reason)));
+            events.push(self.event(FleetChange::SessionEnded(id.clone(), reason)));
             push_bounded(&mut self.ended, id, ENDED_MAX);
             return;
         }
@@ -281,20 +285,20 @@ impl Worker {
         let was_ready = old.is_some_and(|s| s.was_ready);
         let is_found = self.catching_up && announced.is_none() && before.is_none();
         if is_found {
-            events.push(self.event(Change::SessionFound(id.clone())));
+            events.push(self.event(FleetChange::SessionFound(id.clone())));
         } else if before.is_none() {
-            events.push(self.event(Change::SessionCreated(id.clone())));
+            events.push(self.event(FleetChange::SessionCreated(id.clone())));
         }
         if is_open(status) && !was_ready && !is_found {
-            events.push(self.event(Change::SessionReady(id.clone())));
+            events.push(self.event(FleetChange::SessionReady(id.clone())));
         }
         if before != Some(status) {
             match status {
                 Status::Connected => {
-                    events.push(self.event(Change::SessionConnected(id.clone())));
+                    events.push(self.event(FleetChange::SessionConnected(id.clone())));
                 }
                 Status::Lingering => {
-                    events.push(self.event(Change::SessionLingering(id.clone())));
+                    events.push(self.event(FleetChange::SessionLingering(id.clone())));
                 }
                 _ => {}
             }
@@ -346,7 +350,7 @@ impl Worker {
         if session.announced.is_some() {
             self.announced = self.announced.saturating_sub(1);
         }
-        events.push(self.event(Change::SessionEnded(id.clone(), reason)));
+        events.push(self.event(FleetChange::SessionEnded(id.clone(), reason)));
         push_bounded(&mut self.ended, id.clone(), ENDED_MAX);
     }
 
@@ -354,7 +358,7 @@ impl Worker {
     pub(super) fn lose_sessions(&mut self, events: &mut Vec<FleetEvent>) -> Vec<SessionId> {
         let lost: Vec<SessionId> = self.sessions.drain().map(|(id, _)| id).collect();
         for id in &lost {
-            events.push(self.event(Change::SessionLost(id.clone())));
+            events.push(self.event(FleetChange::SessionLost(id.clone())));
         }
         self.held = 0;
         self.announced = 0;
@@ -409,7 +413,7 @@ impl Worker {
             max_sessions: max,
             wireguard: self.last.wireguard,
             last_heartbeat: clock::rfc3339(self.heard_wall),
-            drain_deadline: self.drain.clone().flatten(),
+            drain_deadline: self.drain.as_ref().and_then(|order| order.deadline.clone()),
             refuses: self.last.refuses.clone(),
             load: if max == 0 {
                 1.0

@@ -9,7 +9,7 @@ use super::tests::{PACE, beat};
 use super::*;
 use crate::clock;
 use crate::ids::SessionId;
-use crate::protocol::{Created, Heartbeat, SessionView, Status};
+use crate::protocol::{Created, DrainOrder, Heartbeat, SessionView, Status};
 use std::time::Duration;
 
 const WORKERS: usize = 5;
@@ -183,10 +183,11 @@ impl World {
                 self.fleet.relayed(now, wall, beat, is_heard);
             }
             Step::Unheard(worker) => self.fleet.unheard(now, &format!("w{worker}")),
-            Step::Blind(is_blind) => self.fleet.blind(now, is_blind),
+            Step::Blind(is_blind) => self.fleet.set_store_away(now, is_blind),
             Step::Order(worker, drain) => {
-                self.fleet
-                    .ordered(&format!("w{worker}"), drain.then_some(None));
+                let _ = self
+                    .fleet
+                    .order_drain(&format!("w{worker}"), drain.then(DrainOrder::default));
             }
             Step::Place { wish, seed } => {
                 let wish = super::tests::request(WISHES[wish]);

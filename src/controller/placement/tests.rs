@@ -4,7 +4,7 @@ use super::*;
 use crate::clock;
 use crate::controller::fleet::Pace;
 use crate::ids::SessionId;
-use crate::protocol::{Created, Heartbeat, Status};
+use crate::protocol::{Created, DrainOrder, Heartbeat, Status};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -140,10 +140,10 @@ fn silent_and_draining_workers_get_nothing() {
     assert_eq!(none.reason, NoPlaceReason::NoWorkers);
 
     let mut fleet = fleet(now, [beat("w", 5)]);
-    fleet.drain("w", None).unwrap();
+    fleet.order_drain("w", Some(DrainOrder::default())).unwrap();
     let draining = place(&mut fleet, now, 1).unwrap_err();
     assert_eq!(draining.reason, NoPlaceReason::AllDraining);
-    fleet.undrain("w").unwrap();
+    fleet.order_drain("w", None).unwrap();
     let mut at = now;
     while at < now + PACE.heartbeat_interval * 3 {
         assert!(place(&mut fleet, at, 1).is_ok());

@@ -1,4 +1,4 @@
-//! Whether the store is there: both the watch and the pulse say so.
+//! Whether the store is there: this controller can both watch it and write its pulse.
 
 use std::collections::VecDeque;
 use std::sync::MutexGuard;
@@ -10,21 +10,21 @@ use crate::sync::Mutex;
 /// How long the watch may be lost before the store counts as away: another member takes it over
 /// within a try or two.
 const GRACE: Duration = Duration::from_secs(2);
-/// Pulses whose return is waited for.
-const UNDER_WAY_MAX: usize = 16;
+/// Most pulses that are written and not yet shown by the watch.
+const IN_FLIGHT_MAX: usize = 16;
 
-/// What a controller knows of its store.
+/// The state of the store as this controller sees it.
 #[derive(Debug, Default)]
 pub(super) struct StoreHealth(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Since when there is no watch; none before the first.
+    /// Since when there is no watch; none while there is one, and before the first.
     unwatched: Option<Instant>,
     pulsing: bool,
     away: Option<(Instant, String)>,
     pulse: u64,
-    under_way: VecDeque<(u64, Instant)>,
+    in_flight: VecDeque<(u64, Instant)>,
     lag: Duration,
 }
 
@@ -62,31 +62,31 @@ impl StoreHealth {
         inner.judge(outcome.err());
     }
 
-    /// The next pulse's number; it is on its way.
+    /// Number of the next pulse, which is written now.
     pub(super) fn pulse(&self, now: Instant) -> u64 {
         let mut inner = self.lock();
         inner.pulse += 1;
-        if inner.under_way.len() == UNDER_WAY_MAX {
-            inner.under_way.pop_front();
+        if inner.in_flight.len() == IN_FLIGHT_MAX {
+            inner.in_flight.pop_front();
         }
         let pulse = inner.pulse;
-        inner.under_way.push_back((pulse, now));
+        inner.in_flight.push_back((pulse, now));
         pulse
     }
 
-    /// A pulse has come back.
+    /// The watch shows a pulse.
     pub(super) fn returned(&self, now: Instant, pulse: u64) {
         let mut inner = self.lock();
-        while let Some((number, sent)) = inner.under_way.front().copied() {
+        while let Some((number, sent)) = inner.in_flight.front().copied() {
             if number > pulse {
                 return;
             }
-            inner.under_way.pop_front();
+            inner.in_flight.pop_front();
             inner.lag = now.saturating_duration_since(sent);
         }
     }
 
-    /// Time from the last returned pulse's departure to its return.
+    /// Time from writing the last pulse that the watch showed until it showed it.
     pub(super) fn lag(&self) -> Duration {
         self.lock().lag
     }

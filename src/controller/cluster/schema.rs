@@ -1,16 +1,16 @@
-//! What stands in the store: the names of the keys and the JSON under them.
+//! The schema of the store: the names of the keys and the JSON under them.
 //!
 //! Below the prefix:
 //!
 //! | key | under the lease of | written by | when |
 //! |---|---|---|---|
-//! | `live/controllers/<process>` | that controller's presence, 5 s | that controller | every second |
-//! | `live/workers/<worker>` | what that controller hears, `workers.heartbeat_timeout` | the controller that hears the worker | when its heartbeat says something new |
-//! | `live/sessions/<session>` | the same | the controller that created it | before the 201; taken back when the worker told of it |
-//! | `live/drains/<worker>` | none | the controller asked | when a drain is ordered or lifted |
-//! | `live/events/<name>` | 10 to 15 minutes | the controller that saw the change | with the change, once |
+//! | `live/controllers/<process>` | its controller's presence, 5 s | that controller | every second |
+//! | `live/workers/<worker>` | the workers that a controller hears, `workers.heartbeat_timeout` | the controller that hears the worker | when a heartbeat differs from the one before |
+//! | `live/sessions/<session>` | the same | the controller that created it | before the 201; deleted when the worker's heartbeats list it |
+//! | `live/drains/<worker>` | none | the controller that was asked | when a drain is ordered or lifted |
+//! | `live/events/<name>` | 10 to 15 minutes | the controller that saw the change | once, with the change |
 //! | `keys/<hash>` | a day | the controller that serves the request | before each worker is asked, and at the end |
-//! | `turns/<body>` | that controller's presence | the controller that creates on the body | for the length of the create |
+//! | `turns/<body>` | its controller's presence | the controller that creates on the body | for the length of the create |
 
 use std::net::IpAddr;
 
@@ -22,18 +22,18 @@ use crate::ids::SessionId;
 use crate::protocol::reading::{self, LeftOut, Reading};
 use crate::protocol::{Created, Heartbeat, SessionView, Status};
 
-use super::super::fleet::{Change, FleetEvent};
+use crate::controller::fleet::{FleetChange, FleetEvent};
 
-/// Events of one revision that keep their order in its number: more than a transaction holds.
+/// Event ids of one revision: more than a transaction may write.
 const EVENTS_A_REVISION: u64 = 256;
 
 /// The names of the keys.
 #[derive(Clone, Debug)]
-pub(in crate::controller) struct Names(String);
+pub(super) struct KeyNames(String);
 
-/// What a watched key is about.
+/// What a watched key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum About<'a> {
+pub(super) enum WatchedKey<'a> {
     Controller(&'a str),
     Drain(&'a str),
     Event,
@@ -41,12 +41,12 @@ pub(super) enum About<'a> {
     Worker(&'a str),
 }
 
-impl Names {
+impl KeyNames {
     pub(super) fn under(prefix: &str) -> Self {
         Self(prefix.to_owned())
     }
 
-    /// What every controller watches.
+    /// The prefix that every controller watches.
     pub(super) fn live(&self) -> String {
         format!("{}/live/", self.0)
     }
@@ -75,20 +75,20 @@ impl Names {
         format!("{}/keys/{hash}", self.0)
     }
 
-    pub(super) fn turn(&self, body: IpAddr) -> String {
+    pub(super) fn body_lock(&self, body: IpAddr) -> String {
         format!("{}/turns/{body}", self.0)
     }
 
-    /// What a watched key is about; `None` for keys of later versions.
-    pub(super) fn about<'a>(&self, key: &'a str) -> Option<About<'a>> {
+    /// What a watched key stands for; none for keys of later versions.
+    pub(super) fn about<'a>(&self, key: &'a str) -> Option<WatchedKey<'a>> {
         let rest = key.strip_prefix(&self.0)?.strip_prefix("/live/")?;
         let (kind, name) = rest.split_once('/')?;
         Some(match kind {
-            "controllers" => About::Controller(name),
-            "drains" => About::Drain(name),
-            "events" => About::Event,
-            "sessions" => About::Session(name),
-            "workers" => About::Worker(name),
+            "controllers" => WatchedKey::Controller(name),
+            "drains" => WatchedKey::Drain(name),
+            "events" => WatchedKey::Event,
+            "sessions" => WatchedKey::Session(name),
+            "workers" => WatchedKey::Worker(name),
             _ => return None,
         })
     }
@@ -96,43 +96,36 @@ impl Names {
 
 /// A controller that lives.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct ControllerFact {
-    /// Counts up; its way through the watch is the store's lag.
+pub(super) struct ControllerRecord {
+    /// Counts up. The time until the watch shows it is the store's lag.
     #[serde(default)]
     pub(super) pulse: u64,
 }
 
 /// A worker, as a controller heard it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::controller) struct WorkerFact {
+pub(super) struct WorkerRecord {
     /// The controller (its process) that hears it.
     #[serde(default)]
     pub(super) by: String,
     /// False when that controller has not heard it for three intervals.
     #[serde(default = "yes")]
     pub(super) heard: bool,
-    /// Its last heartbeat that said something new.
+    /// Its last heartbeat that differed from the one before.
     pub(super) beat: Heartbeat,
 }
 
 /// A session that was just made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct SessionFact {
+pub(super) struct SessionRecord {
     pub(super) worker_id: String,
     pub(super) view: SessionView,
 }
 
-/// A drain that was ordered.
+/// An event for listeners.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct DrainFact {
-    #[serde(default)]
-    pub(super) deadline: Option<String>,
-}
-
-/// An event of the stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct EventFact {
-    /// Its place among those of its revision.
+pub(super) struct EventRecord {
+    /// Its position among the events of its revision.
     #[serde(default)]
     pub(super) order: u64,
     pub(super) name: String,
@@ -152,12 +145,12 @@ fn nothing() -> String {
 /// An `Idempotency-Key` and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct KeyFact {
+pub(super) struct KeyRecord {
     /// SHA-256 of the request's body.
     pub(super) digest: String,
     /// The controller (its process) that serves the request; empty when none does.
     pub(super) by: String,
-    /// Tells this request from a retry that the same controller serves.
+    /// Distinguishes this request from a retry at the same controller.
     pub(super) ticket: String,
     /// The worker that was asked last: it may have made the session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,8 +161,8 @@ pub(super) struct KeyFact {
 }
 
 /// A value as it is written.
-pub(super) fn written(fact: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(fact).unwrap_or_default()
+pub(super) fn written(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).unwrap_or_default()
 }
 
 /// A value as it was written by this or another version.
@@ -188,9 +181,9 @@ fn reading_of<T: DeserializeOwned>(kv: &Kv) -> Option<Reading<T>> {
     Some(reading)
 }
 
-/// A worker as another controller heard it.
-pub(super) fn read_worker(kv: &Kv) -> Option<WorkerFact> {
-    let Reading { value, left_out } = reading_of::<WorkerFact>(kv)?;
+/// A worker's record; none if its sessions cannot be read.
+pub(super) fn read_worker(kv: &Kv) -> Option<WorkerRecord> {
+    let Reading { value, left_out } = reading_of::<WorkerRecord>(kv)?;
     let beat = &value.beat;
     let who = format!("worker {}", beat.worker_id);
     reading::tell("controller", &who, &beat.version, &beat.sessions.left_out);
@@ -200,34 +193,35 @@ pub(super) fn read_worker(kv: &Kv) -> Option<WorkerFact> {
 }
 
 /// The id of an event in the stream, the same at every controller.
-pub(super) fn event_id(revision: Revision, fact: &EventFact) -> u64 {
-    revision * EVENTS_A_REVISION + fact.order.min(EVENTS_A_REVISION - 1)
+pub(super) fn event_id(revision: Revision, record: &EventRecord) -> u64 {
+    revision * EVENTS_A_REVISION + record.order.min(EVENTS_A_REVISION - 1)
 }
 
-/// The name of an event's key: what two controllers see of the same change has the same name, and
-/// the first to write it wins. `at` is the revision of what is known of the worker.
+/// The name of an event's key: the same at every controller that sees the change, so that the first
+/// to write it wins. `at` is the revision of the worker's record.
 pub(super) fn event_name(event: &FleetEvent, view: Option<&SessionView>, at: Revision) -> String {
     let (what, worker) = (event.change.name(), &event.worker_id);
     match &event.change {
-        // Once in a session's life; found is another word for created.
-        Change::SessionCreated(id) => format!("session_created-{id}"),
-        Change::SessionReady(id) | Change::SessionEnded(id, _) => format!("{what}-{id}"),
+        // Once in a session's life.
+        FleetChange::SessionCreated(id)
+        | FleetChange::SessionReady(id)
+        | FleetChange::SessionEnded(id, _) => format!("{what}-{id}"),
         // Once between two departures of the visitor.
-        Change::SessionConnected(id) | Change::SessionLingering(id) => {
+        FleetChange::SessionConnected(id) | FleetChange::SessionLingering(id) => {
             let count = view.map_or(0, |view| view.disconnect_count);
             format!("{what}-{id}-{count}")
         }
-        Change::SessionFound(id) | Change::SessionLost(id) => format!("{what}-{id}-{at}"),
-        Change::WorkerDown
-        | Change::WorkerDraining
-        | Change::WorkerUp
-        | Change::WorkerUndrained => format!("{what}-{worker}-{at}"),
+        FleetChange::SessionFound(id) | FleetChange::SessionLost(id) => format!("{what}-{id}-{at}"),
+        FleetChange::WorkerDown
+        | FleetChange::WorkerDraining
+        | FleetChange::WorkerUp
+        | FleetChange::WorkerUndrained => format!("{what}-{worker}-{at}"),
     }
 }
 
-/// Whether a heartbeat says nothing that others must know: what only counts up, and measurements,
+/// Whether a heartbeat holds nothing that other controllers must learn: counters and measurements
 /// may differ.
-pub(super) fn is_old_news(known: &Heartbeat, beat: &Heartbeat) -> bool {
+pub(super) fn is_same(known: &Heartbeat, beat: &Heartbeat) -> bool {
     known.process_id == beat.process_id
         && known.url == beat.url
         && known.public_url == beat.public_url
@@ -294,10 +288,10 @@ pub(super) mod tests {
                 lease: 0,
             };
             let field = || reading::read::<T>(text).err().unwrap().to_string();
-            let fact = super::read::<T>(&kv).ok_or_else(field)?;
-            Ok(serde_json::to_value(fact).unwrap())
+            let record = super::read::<T>(&kv).ok_or_else(field)?;
+            Ok(serde_json::to_value(record).unwrap())
         }
-        let read_worker = |text: &[u8]| read_as::<WorkerFact>(text);
+        let read_worker = |text: &[u8]| read_as::<WorkerRecord>(text);
         let required = [
             "/beat",
             "/beat/worker_id",
@@ -309,41 +303,49 @@ pub(super) mod tests {
         check(
             &recorded("/store/session"),
             &required,
-            read_as::<SessionFact>,
+            read_as::<SessionRecord>,
         );
-        check(&recorded("/store/event"), &["/name"], read_as::<EventFact>);
-        check(&recorded("/store/drain"), &[], read_as::<DrainFact>);
+        check(
+            &recorded("/store/event"),
+            &["/name"],
+            read_as::<EventRecord>,
+        );
+        check(
+            &recorded("/store/drain"),
+            &[],
+            read_as::<crate::protocol::DrainOrder>,
+        );
         check(
             &recorded("/store/controller"),
             &[],
-            read_as::<ControllerFact>,
+            read_as::<ControllerRecord>,
         );
-        check(&recorded("/store/key"), &[], read_as::<KeyFact>);
+        check(&recorded("/store/key"), &[], read_as::<KeyRecord>);
     }
 
     #[test]
     fn a_stored_worker_whose_list_of_sessions_has_another_shape_is_not_one_without_sessions() {
-        let mut fact = recorded("/store/worker");
-        let kv = |fact: &serde_json::Value| Kv {
+        let mut record = recorded("/store/worker");
+        let kv = |record: &serde_json::Value| Kv {
             key: "k".to_owned(),
-            value: fact.to_string().into_bytes(),
+            value: record.to_string().into_bytes(),
             mod_revision: 1,
             lease: 0,
         };
-        assert_eq!(read_worker(&kv(&fact)).unwrap().beat.sessions.len(), 1);
-        fact["beat"]["sessions"] = serde_json::json!({"by": "id"});
-        assert_eq!(read_worker(&kv(&fact)), None);
+        assert_eq!(read_worker(&kv(&record)).unwrap().beat.sessions.len(), 1);
+        record["beat"]["sessions"] = serde_json::json!({"by": "id"});
+        assert_eq!(read_worker(&kv(&record)), None);
     }
 
     #[test]
-    fn what_only_counts_up_is_old_news_and_what_happens_is_not() {
+    fn heartbeats_that_differ_in_counters_are_the_same_and_others_are_not() {
         let mut known = beat("w", 1);
         known.sessions.push(session());
         let mut next = known.clone();
         next.sequence = 2;
         next.sessions[0].duration_ms = 99;
         next.sessions[0].stats = Some(Default::default());
-        assert!(is_old_news(&known, &next));
+        assert!(is_same(&known, &next));
         let mut drains = next.clone();
         drains.draining = true;
         let mut connects = next.clone();
@@ -351,20 +353,20 @@ pub(super) mod tests {
         let mut ends = next.clone();
         ends.sessions.clear();
         for news in [drains, connects, ends] {
-            assert!(!is_old_news(&known, &news), "{news:?}");
+            assert!(!is_same(&known, &news), "{news:?}");
         }
     }
 
     #[test]
     fn keys_are_read_as_they_are_named() {
-        let names = Names::under("/fleet");
+        let names = KeyNames::under("/fleet");
         let id = SessionId::random().unwrap();
         for (key, about) in [
-            (names.controller("p"), About::Controller("p")),
-            (names.drain("w/1"), About::Drain("w/1")),
-            (names.event("e"), About::Event),
-            (names.session(&id), About::Session(id.as_str())),
-            (names.worker("w"), About::Worker("w")),
+            (names.controller("p"), WatchedKey::Controller("p")),
+            (names.drain("w/1"), WatchedKey::Drain("w/1")),
+            (names.event("e"), WatchedKey::Event),
+            (names.session(&id), WatchedKey::Session(id.as_str())),
+            (names.worker("w"), WatchedKey::Worker("w")),
         ] {
             assert_eq!(names.about(&key), Some(about));
             assert!(key.starts_with(&names.live()));
@@ -380,12 +382,12 @@ pub(super) mod tests {
 
     #[test]
     fn events_of_one_revision_keep_their_order() {
-        let fact = |order| EventFact {
+        let record = |order| EventRecord {
             order,
             name: String::new(),
             data: String::new(),
         };
-        assert!(event_id(7, &fact(0)) < event_id(7, &fact(1)));
-        assert!(event_id(7, &fact(9_999)) < event_id(8, &fact(0)));
+        assert!(event_id(7, &record(0)) < event_id(7, &record(1)));
+        assert!(event_id(7, &record(9_999)) < event_id(8, &record(0)));
     }
 }
