@@ -3,6 +3,24 @@
 //! Everything else is private to the crate, so that the compiler finds code that nobody calls. This
 //! is no stable interface: a name is here because a test needs it, and leaves with the test.
 
+/// Whether a test finds on the machine what it needs: root's rights, or a tool. By hand a test that
+/// does not is skipped, with a line that says so.
+///
+/// # Panics
+/// In CI (`CI=true`), where nobody would see that the test was skipped.
+#[track_caller]
+pub fn has(need: &str, is_met: bool) -> bool {
+    if !is_met {
+        let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(
+            !is_ci,
+            "this test needs {need}, and in CI no test is skipped"
+        );
+        eprintln!("skipped: this test needs {need}");
+    }
+    is_met
+}
+
 pub mod clock {
     //! The clock.
     pub use crate::clock::{now, sleep, wall};

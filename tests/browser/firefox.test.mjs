@@ -6,10 +6,10 @@ import { after, before, test } from 'node:test';
 import { startFirefox } from './fixture/firefox.mjs';
 import { session as told, startFleet, TOKEN } from './fixture/fleet.mjs';
 import { startFixture } from './fixture/server.mjs';
-import { shots, until } from './harness.mjs';
+import { needs, shots, until } from './harness.mjs';
 
-const path = process.env.FIREFOX || '/usr/bin/firefox-esr';
-const options = { skip: existsSync(path) ? false : `no ${path}: install firefox-esr` };
+const path = [process.env.FIREFOX, '/usr/bin/firefox-esr', '/usr/bin/firefox'].find((file) => file && existsSync(file));
+const options = needs('Firefox (package firefox-esr)', path);
 const card = (selector) => `document.querySelector('#hydraneck').shadowRoot.querySelector('.card ${selector}')`;
 const phase = (page) => page.evaluate('window.hydraneck.phase');
 
@@ -79,7 +79,7 @@ test('a stream goes live and its clean stop ends it', options, async () => {
   await streamer.close();
 });
 
-test('the dashboard is signed in to, shows the fleet and follows it', { skip: options.skip || (process.env.NECK_BINARY ? false : 'set NECK_BINARY to the built program') }, async () => {
+test('the dashboard is signed in to, shows the fleet and follows it', needs('NECK_BINARY, the built program, and Firefox', path && process.env.NECK_BINARY), async () => {
   const fleet = await startFleet();
   try {
     await fleet.worker('alpha', { sessions: [told({ experience: 'Cathedral' })] });

@@ -34,6 +34,12 @@ export async function never(look, what, ms) {
   }
 }
 
+/** Options of a test that needs something of the machine: skipped by hand where that is missing, an error in CI. */
+export function needs(what, isThere) {
+  if (!isThere) assert.notEqual(process.env.CI, 'true', `this test needs ${what}, and in CI no test is skipped`);
+  return { skip: isThere ? false : `needs ${what}` };
+}
+
 export function shots() {
   const folder = process.env.NECK_SHOTS || join(tmpdir(), 'neck-shots');
   mkdirSync(folder, { recursive: true });

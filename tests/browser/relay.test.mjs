@@ -4,10 +4,10 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startTurn } from './fixture/turn.mjs';
-import { shots, stage, until, visit } from './harness.mjs';
+import { needs, shots, stage, until, visit } from './harness.mjs';
 
 const path = process.env.TURNSERVER || '/usr/bin/turnserver';
-const options = { skip: existsSync(path) ? false : `no ${path}: install coturn` };
+const options = needs(`${path} (package coturn)`, existsSync(path));
 
 let set;
 let turn;

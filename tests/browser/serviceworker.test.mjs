@@ -8,10 +8,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { launch, until } from './harness.mjs';
+import { launch, needs, until } from './harness.mjs';
 
 const binary = process.env.NECK_BINARY;
-const options = { skip: binary ? false : 'NECK_BINARY is not set' };
+const options = needs('NECK_BINARY, the built program', binary);
 const TOKEN = 'hostile-token';
 const BODY = '127.0.0.77';
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use hydraneckwebrtc::testing::clock;
+use hydraneckwebrtc::testing::{clock, has};
 use serde_json::json;
 
 use crate::support::*;
@@ -27,9 +27,7 @@ impl WallClock {
     /// A clock that is right; `None` where the library is missing.
     fn new(bench: &Bench) -> Option<Self> {
         let library = library();
-        if library.is_none() {
-            eprintln!("not run: libfaketime is missing (Debian's package faketime)");
-        }
+        has("libfaketime (package faketime)", library.is_some());
         let wall = Self {
             library: library?,
             file: bench.dir.join("clock"),

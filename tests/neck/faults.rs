@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hydraneckwebrtc::testing::demo::body::Faults;
+use hydraneckwebrtc::testing::has;
 use serde_json::json;
 
 use crate::support::*;
@@ -235,7 +236,7 @@ impl<'a> SmallDisk<'a> {
             .args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"])
             .arg(at);
         let done = command.output().is_ok_and(|o| o.status.success());
-        done.then_some(Self(at))
+        has("the right to mount a disk (root)", done).then_some(Self(at))
     }
 
     /// Fills it to the last byte.
@@ -296,7 +297,6 @@ fn a_full_or_read_only_disk_refuses_sessions_ends_none_and_is_survived() {
         let bench = Bench::new();
         let at = bench.dir.join("w1").join(of);
         let Some(disk) = SmallDisk::mount(&at) else {
-            eprintln!("not run: no right to mount a small disk");
             return;
         };
         let worker = bench.worker("w1", None, json!({}));
@@ -352,7 +352,6 @@ fn a_worker_whose_disk_is_full_is_passed_over_while_others_have_room() {
     let bench = Bench::new();
     let at = bench.dir.join("w1/state");
     let Some(disk) = SmallDisk::mount(&at) else {
-        eprintln!("not run: no right to mount a small disk");
         return;
     };
     let controller = bench.controller();
@@ -393,7 +392,6 @@ fn what_ends_on_a_full_disk_is_recorded_once_there_is_room_also_by_the_next_proc
     let bench = Bench::new();
     let at = bench.dir.join("w1/state");
     let Some(disk) = SmallDisk::mount(&at) else {
-        eprintln!("not run: no right to mount a small disk");
         return;
     };
     let mut worker = bench.worker("w1", None, json!({}));

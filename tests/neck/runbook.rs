@@ -2,15 +2,15 @@
 
 use std::process::Command;
 
+use hydraneckwebrtc::testing::has;
 use serde_json::{Value, json};
 
 use crate::support::*;
 
 /// What an operator sees of a command; `None` where the tools are missing.
 fn shell(command: &str) -> Option<String> {
-    let has = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
-    if !has("curl") || !has("jq") {
-        eprintln!("not run, curl or jq is missing: {command}");
+    let is_there = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
+    if !has("curl and jq", is_there("curl") && is_there("jq")) {
         return None;
     }
     let done = Command::new("sh").args(["-c", command]).output().unwrap();

@@ -15,6 +15,10 @@ const PORTS: std::ops::Range<u16> = 10_000..20_000;
 /// Ports that one run of the tests takes at a time, so that other runs beside it take others.
 const BLOCK: u16 = 100;
 
+/// What a test needs that makes a network namespace.
+pub const OWN_NETWORK: &str =
+    "the right to make a network namespace (root), and ip (package iproute2)";
+
 static MINE: Mutex<Mine> = Mutex::new(Mine {
     free: 0..0,
     leases: Vec::new(),
