@@ -7,7 +7,7 @@ use http_types::{Method, Url};
 
 use super::api::worker_failure;
 use super::fleet::FleetEvent;
-use super::placement::{Placement, Refusal};
+use super::placement::Placement;
 use super::{Controller, api};
 use crate::http::client::{Answer, ClientError, Outgoing};
 use crate::http::idempotency::{self, Claim, ClaimGuard};
@@ -123,12 +123,7 @@ async fn place(
             }
         };
         controller.counters.placement("refused");
-        placement.refused(
-            &mut controller.fleet(),
-            reservation,
-            Refusal::ForAll,
-            refusal,
-        );
+        placement.refused(&mut controller.fleet(), reservation, refusal);
     }
 }
 

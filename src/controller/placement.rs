@@ -24,16 +24,6 @@ const ATTEMPTS_MAX: usize = 16;
 /// Most workers whose reasons an answer lists.
 const REASONS_MAX: usize = 20;
 
-/// What a worker's refusal says about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// It takes nothing for now (full, draining, connection refused): others are spared asking it
-    /// until its next heartbeat.
-    ForAll,
-    /// It can't take this request.
-    ForThis,
-}
-
 /// The slug of a failed placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPlaceReason {
@@ -123,19 +113,12 @@ impl Placement {
         promised.ok_or_else(|| self.no_place(fleet, now))
     }
 
-    /// The worker refused; the next [`Placement::place`] passes it over.
-    pub fn refused(
-        &mut self,
-        fleet: &mut Fleet,
-        reservation: Reservation,
-        refusal: Refusal,
-        why: String,
-    ) {
+    /// The worker refused (full, draining, not reachable): no request tries it until its next
+    /// heartbeat, this one not even then.
+    pub fn refused(&mut self, fleet: &mut Fleet, reservation: Reservation, why: String) {
         let worker: Arc<str> = Arc::from(reservation.worker_id());
         fleet.refused(reservation);
-        if refusal == Refusal::ForAll {
-            fleet.shun(&worker, why.clone());
-        }
+        fleet.shun(&worker, why.clone());
         self.refusals.push((worker, why));
     }
 

@@ -23,9 +23,6 @@ pub struct Kv {
     /// When it was last written.
     #[serde(deserialize_with = "number")]
     pub mod_revision: Revision,
-    /// The lease it ends with; 0 for none.
-    #[serde(deserialize_with = "number")]
-    pub lease: u64,
 }
 
 /// One change that a watch saw.

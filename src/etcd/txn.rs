@@ -64,12 +64,6 @@ impl Txn {
         Self::default()
     }
 
-    /// Whether it would do nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.success.is_empty()
-    }
-
     /// Only when the key was last written at that revision; 0: when there is none.
     #[must_use]
     pub fn when_at(self, key: &str, revision: Revision) -> Self {

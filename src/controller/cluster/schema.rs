@@ -285,7 +285,6 @@ pub(super) mod tests {
                 key: "k".to_owned(),
                 value: text.to_vec(),
                 mod_revision: 1,
-                lease: 0,
             };
             let field = || reading::read::<T>(text).err().unwrap().to_string();
             let record = super::read::<T>(&kv).ok_or_else(field)?;
@@ -330,7 +329,6 @@ pub(super) mod tests {
             key: "k".to_owned(),
             value: record.to_string().into_bytes(),
             mod_revision: 1,
-            lease: 0,
         };
         assert_eq!(read_worker(&kv(&record)).unwrap().beat.sessions.len(), 1);
         record["beat"]["sessions"] = serde_json::json!({"by": "id"});

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::tests::{PACE, beat, request, session};
 use super::*;
 use crate::clock;
-use crate::controller::placement::{Placement, Refusal};
+use crate::controller::placement::Placement;
 use crate::protocol::{CreateSession, Created, EndReason, WorkerStatus};
 
 /// Longest a message is under way: below the heartbeat interval, as its sender gives up then.
@@ -360,9 +360,7 @@ proptest! {
         }
         prop_assert_eq!(promised.len(), free);
         for reservation in promised {
-            let mut placement = Placement::new(&request(9), 7);
-            let why = "not needed".to_owned();
-            placement.refused(&mut world.fleet, reservation, Refusal::ForThis, why);
+            world.fleet.refused(reservation);
         }
         prop_assert!(free == 0 || Placement::new(&request(9), 7).place(&mut world.fleet, now).is_ok());
     }

@@ -420,7 +420,7 @@ fn health_sums_count_only_workers_that_are_heard() {
         ..beat("v", "q", 1)
     });
     let totals = rig.fleet.totals(rig.now);
-    assert_eq!((totals.workers, totals.healthy), (2, 1));
+    assert_eq!((rig.fleet.known(), totals.healthy), (2, 1));
     assert_eq!((totals.active_sessions, totals.max_sessions), (0, 15));
     assert!(!totals.has_wireguard);
     rig.hear(with(

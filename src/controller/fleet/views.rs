@@ -21,8 +21,6 @@ pub struct Route {
 /// Sums over the workers that are heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// All known workers.
-    pub workers: usize,
     /// Workers that are heard, draining ones among them.
     pub healthy: usize,
     /// Sessions that hold a slot.
@@ -110,7 +108,6 @@ impl Fleet {
     #[must_use]
     pub fn totals(&self, now: Instant) -> Totals {
         let mut sums = Totals {
-            workers: self.workers.len(),
             has_wireguard: true,
             ..Totals::default()
         };

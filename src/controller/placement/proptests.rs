@@ -219,11 +219,8 @@ impl World {
         let (now, wall) = (self.now, clock::wall());
         let wish = super::tests::request(None);
         match what {
-            0 | 1 => {
-                let refusal = [Refusal::ForAll, Refusal::ForThis][usize::from(what)];
-                let mut placement = Placement::new(&wish, 1);
-                placement.refused(&mut self.fleet, reservation, refusal, String::new());
-            }
+            0 => Placement::new(&wish, 1).refused(&mut self.fleet, reservation, String::new()),
+            1 => self.fleet.refused(reservation),
             2 => self.fleet.unsure(now, reservation),
             3 => drop(reservation),
             _ => {

@@ -92,21 +92,26 @@ fn a_refusal_leads_to_the_next_and_every_reason_reaches_the_caller() {
     let mut placement = Placement::new(&request(None), 1);
     let first = placement.place(&mut fleet, now).unwrap();
     let name = first.worker_id().to_owned();
-    placement.refused(&mut fleet, first, Refusal::ForAll, "full".to_owned());
+    placement.refused(&mut fleet, first, "full".to_owned());
     let second = placement.place(&mut fleet, now).unwrap();
     assert_ne!(second.worker_id(), name);
+    let other = second.worker_id().to_owned();
     let why = "port range used up".to_owned();
-    placement.refused(&mut fleet, second, Refusal::ForThis, why);
+    placement.refused(&mut fleet, second, why);
     let none = placement.place(&mut fleet, now).unwrap_err();
     assert_eq!(none.reason, NoPlaceReason::NoCapacity);
     let reasons: Vec<&str> = none.workers.iter().map(|(_, why)| why.as_str()).collect();
     assert!(reasons.contains(&"full") && reasons.contains(&"port range used up"));
 
-    // The full one is spared until it speaks again, the other is not.
+    // Neither is asked by others until it is heard again.
+    assert!(place(&mut fleet, now, 1).is_err());
+    fleet
+        .heartbeat(now, clock::wall(), beat(&other, 5))
+        .unwrap();
     for seed in 0..20 {
-        let other = place(&mut fleet, now, seed).unwrap();
-        assert_ne!(other.worker_id(), name);
-        fleet.refused(other);
+        let chosen = place(&mut fleet, now, seed).unwrap();
+        assert_eq!(chosen.worker_id(), other);
+        fleet.refused(chosen);
     }
     fleet.heartbeat(now, clock::wall(), beat(&name, 5)).unwrap();
     assert!((0..20).any(|seed| {

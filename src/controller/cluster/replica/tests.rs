@@ -14,7 +14,6 @@ fn kv(key: String, value: Vec<u8>, at: Revision) -> Kv {
         key,
         value,
         mod_revision: at,
-        lease: 0,
     }
 }
 
