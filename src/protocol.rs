@@ -1,8 +1,8 @@
-//! The JSON that controller, worker, page and operators speak (`POST /api/v1/...`).
+//! The JSON between controller, worker, page and operators (`POST /api/v1/...`).
 //!
-//! Requests of users are strict ([`CreateSession`] refuses unknown fields); what our own processes
-//! write for each other is read by the rule of [`reading`], so that a fleet can be updated machine by
-//! machine.
+//! Requests of users are read strictly ([`CreateSession`] refuses unknown fields); what our own
+//! processes write for each other is read by the rule of [`reading`], so that a fleet can be updated
+//! machine by machine.
 
 mod drain;
 mod fleet;

@@ -37,7 +37,7 @@ pub mod controller {
 
     pub mod fleet {
         //! The registry of workers.
-        pub use crate::controller::fleet::{Fleet, Pace};
+        pub use crate::controller::fleet::{Fleet, HeartbeatTiming};
     }
 
     pub mod placement {

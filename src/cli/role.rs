@@ -180,7 +180,7 @@ async fn serve(
         worker.shutdown(keep, END_SESSIONS).await;
     }
     if let Running::Controller(controller) = &*started {
-        controller.farewell().await;
+        controller.leave().await;
     }
     drop(stopper);
     serving.await;

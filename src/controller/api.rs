@@ -21,7 +21,7 @@ use crate::ids::SessionId;
 use crate::protocol::reading::{self, Reading};
 use crate::protocol::{DrainOrder, EndReason, ErrorBody, Health, Heartbeat, SessionView, VERSION};
 
-/// Time a worker has for ending a session: it answers when nothing of it is left.
+/// Time a worker has to end a session: it answers when nothing of it is left.
 const DELETE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Longest name of a worker or process, in bytes: longer than any host's.
@@ -41,7 +41,7 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
     operate(router, controller)
 }
 
-/// The dashboard: the operators' calls once more, for who is signed in.
+/// The dashboard: the operators' routes again, with the cookie as their authentication.
 pub(super) fn desk(controller: &Arc<Controller>) -> Desk {
     let router = controller.dashboard.router().secured(
         Method::Get,
@@ -51,7 +51,7 @@ pub(super) fn desk(controller: &Arc<Controller>) -> Desk {
     Desk(operate(router, controller))
 }
 
-/// What operators do.
+/// Adds the operators' routes.
 fn operate(router: Router, controller: &Arc<Controller>) -> Router {
     router
         .secured(
@@ -96,7 +96,10 @@ fn operate(router: Router, controller: &Arc<Controller>) -> Router {
         .secured(
             Method::Get,
             "/api/v1/events",
-            bind(controller, |c, call| async move { c.hub.listen(&call) }),
+            bind(
+                controller,
+                |c, call| async move { c.event_bus.listen(&call) },
+            ),
         )
 }
 
@@ -105,7 +108,7 @@ async fn board(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure
     let query = Query::of(&call)?;
     let health = health::health(&controller);
     let base = controller.base_url(&call.host, call.secure);
-    let now = clock::rfc3339(controller.wall());
+    let now = clock::rfc3339(clock::wall());
     let fleet = controller.fleet();
     let workers = fleet.workers(clock::now());
     let board = Board::new(&query, now, health, workers, fleet.each_session(), &base);
@@ -139,7 +142,7 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
     let unpublished = controller.store.unpublished(&beat);
     let outcome = controller
         .fleet()
-        .heartbeat(clock::now(), controller.wall(), beat);
+        .heartbeat(clock::now(), clock::wall(), beat);
     controller.counters.beat(outcome.is_ok());
     let mut beat = outcome.map_err(|error| {
         log::warn!(target: "controller", "refused a heartbeat: {error} peer={}", call.peer);
@@ -152,7 +155,7 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
         let mut fleet = controller.fleet();
         let changes = controller.store.apply_drain(&mut fleet, &worker_id);
         beat.events.extend(changes);
-        fleet.reply(&worker_id, controller.wall())
+        fleet.reply(&worker_id, clock::wall())
     };
     controller.announce(beat.events);
     if let (Some(unpublished), true) = (unpublished, beat.is_fresh) {
@@ -161,14 +164,14 @@ async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Fai
     Ok(Reply::json(200, &reply))
 }
 
-/// Reads a heartbeat of whatever version. What cannot be read is said once in the log.
+/// Reads a heartbeat of any version. What cannot be read is logged once.
 fn read_beat(text: &[u8]) -> Result<Heartbeat, Failure> {
     let (worker, version, unread) = match reading::read::<Heartbeat>(text) {
         Ok(Reading { value, left_out }) => {
             let who = format!("worker {}", value.worker_id);
             reading::tell("controller", &who, &value.version, &left_out);
             reading::tell("controller", &who, &value.version, &value.sessions.left_out);
-            // A list of another shape is not an empty one: its sessions would end here.
+            // An unreadable list must not be taken for an empty one: that would end its sessions.
             match left_out.into_iter().find(|l| l.field == "sessions") {
                 Some(unread) => (value.worker_id, value.version, unread),
                 None => return Ok(value),
@@ -337,16 +340,16 @@ fn session_id(controller: &Controller, call: &Call) -> Result<SessionId, Failure
     call.param("id").parse().map_err(|_| unknown(controller))
 }
 
-/// A session that is not known here: 404 for one that has ended, also soon after a start.
+/// The answer for an unknown session: 404 if it has ended, else as [`unknown`].
 fn unknown_session(controller: &Controller, id: &SessionId) -> Failure {
-    match controller.recent.worker_of(id) {
+    match controller.ended.worker_of(id) {
         Some(_) => Failure::not_found("session"),
         None => unknown(controller),
     }
 }
 
-/// A session that is not known: 404, or 503 while a controller that has just started has not
-/// heard from its workers yet.
+/// The answer for an unknown session: 404, or 503 while a controller that has just started has not
+/// heard its workers yet.
 pub(super) fn unknown(controller: &Controller) -> Failure {
     if controller.fleet().is_warm(clock::now()) {
         return Failure::not_found("session");
@@ -359,7 +362,7 @@ pub(super) fn unknown(controller: &Controller) -> Failure {
     .retry_after(controller.settings.pace.heartbeat_interval)
 }
 
-/// A worker's error, passed on as it is.
+/// A worker's error answer, for this controller's client.
 pub(super) fn worker_failure(answer: &crate::http::client::Answer) -> Failure {
     match answer.read::<ErrorBody>() {
         Ok(body) if (400..600).contains(&answer.status) => {

@@ -15,11 +15,11 @@ use crate::http::{Call, Failure, Reply};
 use crate::protocol::{CreateSession, Created};
 use crate::{clock, ids};
 
-/// Time a worker has for a session to become ready: `sessions.start_timeout` and cleaning up.
+/// Time a worker has until a session is ready: `sessions.start_timeout` and cleaning up.
 const CREATE_WITHIN: Duration = Duration::from_secs(75);
 /// Time a request waits for other creates on the same body.
 const BODY_LOCK_WITHIN: Duration = Duration::from_secs(60);
-/// Advice to a client when there is no room.
+/// When a client may try again that got no slot.
 const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// `POST /api/v1/sessions`.
@@ -82,13 +82,15 @@ async fn place(
                 let created = match read_created(controller, call, &worker_id, &answer) {
                     Ok(created) => created,
                     Err(error) => {
-                        controller.fleet().unsure(clock::now(), reservation);
+                        controller
+                            .fleet()
+                            .outcome_unknown(clock::now(), reservation);
                         return Err(unreadable(claim, error));
                     }
                 };
                 let events = controller.fleet().created(
                     clock::now(),
-                    controller.wall(),
+                    clock::wall(),
                     reservation,
                     request,
                     &created,
@@ -116,7 +118,9 @@ async fn place(
                 log::warn!(target: "controller", request_id = call.request_id.as_str();
                     "worker={worker_id} may or may not have made a session: {error}");
                 controller.counters.placement("unsure");
-                controller.fleet().unsure(clock::now(), reservation);
+                controller
+                    .fleet()
+                    .outcome_unknown(clock::now(), reservation);
                 claim.outcome_unknown();
                 let advice = "repeat the request with the same Idempotency-Key to get the session if it was made";
                 return Err(timeout(&worker_id, advice));
@@ -127,7 +131,7 @@ async fn place(
     }
 }
 
-/// A seed that differs from request to request; nothing depends on its quality.
+/// A seed that differs between requests; it need not be random.
 fn clock_seed() -> u64 {
     clock::wall()
         .duration_since(std::time::UNIX_EPOCH)
@@ -181,7 +185,7 @@ async fn repeat(
                 Ok(created) => created,
                 Err(error) => return Err(unreadable(claim, error)),
             };
-            let view = super::fleet::announced(controller.wall(), request, &created);
+            let view = super::fleet::announced(clock::wall(), request, &created);
             let events = controller.fleet().announced(clock::now(), worker_id, view);
             Ok(finish(controller, claim, created, events).await)
         }
@@ -213,7 +217,7 @@ async fn finish(
     created: Created,
     events: Vec<FleetEvent>,
 ) -> Created {
-    controller.note(&events);
+    controller.count_and_log(&events);
     let (worker_id, id) = (&created.worker_id, &created.session_id);
     controller
         .store

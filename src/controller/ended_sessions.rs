@@ -1,5 +1,4 @@
-//! Sessions that have ended lately, and whose they were: their pages may still ask why, and their
-//! visitors rate after the end.
+//! The workers of sessions that have ended lately: pages ask there why, and send the rating.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,9 +10,9 @@ const KEPT: usize = 4_096;
 
 /// Ended sessions by id, oldest forgotten first.
 #[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<(HashMap<SessionId, String>, VecDeque<SessionId>)>);
+pub(super) struct EndedSessions(Mutex<(HashMap<SessionId, String>, VecDeque<SessionId>)>);
 
-impl Recent {
+impl EndedSessions {
     pub(super) fn remember(&self, id: &SessionId, worker_id: &str) {
         let mut inner = self.0.lock();
         let (workers, order) = &mut *inner;
@@ -39,14 +38,14 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten_first() {
-        let recent = Recent::default();
+        let ended = EndedSessions::default();
         let ids: Vec<SessionId> = (0..=KEPT).map(|_| SessionId::random().unwrap()).collect();
         for id in &ids {
-            recent.remember(id, "w");
-            recent.remember(id, "w");
+            ended.remember(id, "w");
+            ended.remember(id, "w");
         }
-        assert_eq!(recent.worker_of(&ids[0]), None);
-        assert_eq!(recent.worker_of(&ids[1]).as_deref(), Some("w"));
-        assert_eq!(recent.worker_of(&ids[KEPT]).as_deref(), Some("w"));
+        assert_eq!(ended.worker_of(&ids[0]), None);
+        assert_eq!(ended.worker_of(&ids[1]).as_deref(), Some("w"));
+        assert_eq!(ended.worker_of(&ids[KEPT]).as_deref(), Some("w"));
     }
 }

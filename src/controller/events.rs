@@ -1,4 +1,4 @@
-//! What changes in the fleet, told to the log and to listeners.
+//! Changes of the fleet as log lines and as events.
 
 use serde_json::{Map, Value};
 
@@ -17,11 +17,11 @@ pub(super) fn log(event: &FleetEvent) {
 }
 
 /// One event for the listeners of this controller.
-pub(super) fn publish(hub: &EventBus, event: &FleetEvent) {
-    hub.publish(event.change.name(), &event.district, payload(event));
+pub(super) fn publish(event_bus: &EventBus, event: &FleetEvent) {
+    event_bus.publish(event.change.name(), &event.district, payload(event));
 }
 
-/// An event as every controller publishes it.
+/// An event's name and content, for controllers that share a store.
 pub(super) fn written(event: &FleetEvent) -> (&'static str, String) {
     let data = EventBus::data(&event.district, payload(event));
     (event.change.name(), data)

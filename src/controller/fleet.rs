@@ -1,10 +1,10 @@
-//! The fleet: what the workers last told, and what follows from their silence.
+//! The fleet: what the workers last reported, and what follows from their silence.
 //!
-//! Soft state, fed by events alone: heartbeats, time, drains, outcomes of creates. A worker is
-//! the only authority on its sessions; nothing here outlives the process, and one round of
-//! heartbeats makes a new controller whole. Where several controllers share a fleet, what the
-//! others heard comes in as heartbeats that were *relayed*, and their word that a worker is heard
-//! stands for heartbeats that changed nothing.
+//! Pure soft state. Input is heartbeats, time, drains and the outcomes of creates. A worker is the
+//! only authority on its sessions; nothing here outlives the process, and one round of heartbeats
+//! restores it in a new one. Heartbeats received by other controllers arrive as `relayed`.
+//! Unchanged ones are not forwarded; while a peer reports the worker alive, they are assumed to
+//! have come.
 
 mod capacity_index;
 mod event;
@@ -31,17 +31,17 @@ pub(crate) use event::{FleetChange, FleetEvent};
 pub(in crate::controller) use outcomes::announced;
 pub(crate) use reservations::Reservation;
 use roster::Roster;
-pub(crate) use views::Route;
-pub(in crate::controller) use views::Seating;
-use worker::Worker;
+pub(in crate::controller) use views::PlacementView;
+pub(crate) use views::SessionRoute;
+use worker::WorkerEntry;
 
-/// Intervals of silence after which a worker gets no new sessions and may lose its name to another
-/// process: two heartbeats may be lost.
+/// Intervals of silence after which nothing is placed on a worker and another process may take its
+/// name: two heartbeats may be lost.
 const QUIET_INTERVALS: u32 = 3;
-/// Intervals after which a beat under way has arrived.
+/// Intervals after which a heartbeat in flight has arrived.
 const ROUND_INTERVALS: u32 = 2;
-/// Intervals after which every live worker has been heard by a controller that has just started:
-/// while it was away they paused up to 2.2 of them, and gave each try one.
+/// Intervals after which a controller that has just started has heard every live worker: while it
+/// was away they backed off up to 2.2 intervals, and gave each try one.
 const WARM_INTERVALS: u32 = 4;
 /// How long a dead worker's sessions are kept beyond `workers.heartbeat_timeout`: a machine boots
 /// in that time.
@@ -51,9 +51,9 @@ const WORKER_MEMORY: Duration = Duration::from_secs(24 * 3_600);
 /// Most workers: twice the largest fleet that is tested.
 const WORKERS_MAX: usize = 20_000;
 
-/// How often workers speak, and how long they may be silent.
+/// How often workers send heartbeats, and how long they may be silent.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct HeartbeatTiming {
     /// `controller.heartbeat_interval`.
     pub heartbeat_interval: Duration,
     /// `workers.heartbeat_timeout`.
@@ -62,14 +62,14 @@ pub struct Pace {
 
 /// What a heartbeat led to.
 #[derive(Debug)]
-pub struct Beat {
+pub struct HeartbeatOutcome {
     /// What to answer.
     pub reply: HeartbeatReply,
     /// What changed.
     pub events: Vec<FleetEvent>,
     /// False for a late or repeated heartbeat, which changed nothing.
     pub is_fresh: bool,
-    /// The process whose place this one took.
+    /// The process that this one replaced.
     pub replaced: Option<String>,
 }
 
@@ -102,23 +102,23 @@ pub enum FleetError {
     },
 }
 
-/// The registry of workers and of the sessions they told of.
+/// The registry of workers and of their sessions.
 #[derive(Debug)]
 pub struct Fleet {
-    pace: Pace,
+    pace: HeartbeatTiming,
     warm_at: Instant,
     observed: Instant,
     workers: Roster,
     owners: HashMap<SessionId, Arc<str>>,
     reservations: u64,
-    /// What other controllers hear does not come through.
+    /// Whether nothing comes from the other controllers.
     is_store_away: bool,
 }
 
 impl Fleet {
-    /// An empty fleet that has just started to listen.
+    /// An empty fleet.
     #[must_use]
-    pub fn new(now: Instant, pace: Pace) -> Self {
+    pub fn new(now: Instant, pace: HeartbeatTiming) -> Self {
         Self {
             pace,
             warm_at: now + pace.heartbeat_interval * WARM_INTERVALS,
@@ -140,19 +140,19 @@ impl Fleet {
         now: Instant,
         wall: SystemTime,
         mut beat: Heartbeat,
-    ) -> Result<Beat, FleetError> {
+    ) -> Result<HeartbeatOutcome, FleetError> {
         self.observe(now);
         let id = beat.worker_id.clone();
         if !self.workers.contains(&id) {
             if self.workers.len() >= WORKERS_MAX {
                 return Err(FleetError::FleetFull { worker_id: id });
             }
-            self.workers.insert(Worker::met(now, wall, &beat));
+            self.workers.insert(WorkerEntry::new(now, wall, &beat));
         }
         let quiet = self.quiet();
         let sessions = std::mem::take(&mut beat.sessions).into_vec();
         let replaced = match self.workers.get(&id) {
-            Some(worker) => worker.admits(now, quiet, &beat)?,
+            Some(worker) => worker.check_process(now, quiet, &beat)?,
             None => None,
         };
         let known = self.workers.get(&id).map(|w| w.last.sequence);
@@ -160,12 +160,12 @@ impl Fleet {
         if is_late && replaced.is_none() {
             return Ok(self.answer(&id, wall, Vec::new(), false, None));
         }
-        let events = self.take(now, wall, beat, sessions);
+        let events = self.apply(now, wall, beat, sessions);
         Ok(self.answer(&id, wall, events, true, replaced))
     }
 
-    /// Takes in what a worker told that may speak.
-    fn take(
+    /// Applies a heartbeat that was accepted.
+    fn apply(
         &mut self,
         now: Instant,
         wall: SystemTime,
@@ -178,12 +178,12 @@ impl Fleet {
         let Some(mut worker) = self.workers.get_mut(&beat.worker_id) else {
             return events;
         };
-        worker.hear(now, wall, beat);
-        worker.tell_state(&mut events);
+        worker.accept(now, wall, beat);
+        worker.push_state_changes(&mut events);
         let name = Arc::clone(&worker.id);
         for (view, mine) in sessions.into_iter().zip(mine) {
             if view.status != Status::Ended {
-                worker.hold();
+                worker.count_slot();
             }
             if !mine || worker.has_ended(&view.id) {
                 continue;
@@ -193,17 +193,17 @@ impl Fleet {
             } else if !worker.sessions.contains_key(&view.id) {
                 self.owners.insert(view.id.clone(), Arc::clone(&name));
             }
-            worker.see(view, &mut events);
+            worker.update_session(view, &mut events);
         }
         for gone in worker.forget_absent(now, grace, &mut events) {
             self.owners.remove(&gone);
         }
-        worker.resolve_seats(now, grace);
+        worker.resolve_abandoned(now, grace);
         events
     }
 
-    /// For each session of a heartbeat, whether the worker may have it: nobody else does, or the
-    /// one who did is silent (a renamed worker adopts its own sessions).
+    /// For each session of a heartbeat, whether the worker may own it: no other worker does, or that
+    /// one is silent (a renamed worker adopts its own sessions).
     fn claimable(&mut self, now: Instant, id: &str, sessions: &[SessionView]) -> Vec<bool> {
         let quiet = self.quiet();
         let mut mine = Vec::with_capacity(sessions.len());
@@ -215,7 +215,7 @@ impl Fleet {
             };
             let is_free = other.silence(now) >= quiet;
             if is_free {
-                other.cede(&view.id);
+                other.hand_over(&view.id);
             }
             mine.push(is_free);
         }
@@ -229,8 +229,8 @@ impl Fleet {
         events: Vec<FleetEvent>,
         is_fresh: bool,
         replaced: Option<String>,
-    ) -> Beat {
-        Beat {
+    ) -> HeartbeatOutcome {
+        HeartbeatOutcome {
             reply: self.reply(id, wall),
             events,
             is_fresh,
@@ -258,9 +258,9 @@ impl Fleet {
         let mut events = Vec::new();
         let interval = self.pace.heartbeat_interval;
         self.workers.for_each(|worker| {
-            worker.doubt_seats(now);
+            worker.mark_abandoned(now);
             if !self.is_store_away {
-                for gone in worker.hear_unchanged(now, interval) {
+                for gone in worker.accept_unchanged(now, interval) {
                     self.owners.remove(&gone);
                 }
             }
@@ -280,8 +280,8 @@ impl Fleet {
         events
     }
 
-    /// A caller that was away (suspended machine, stopped process) has heard nobody, which is no
-    /// worker's fault: silence counts only while someone listens.
+    /// If the last call was long ago, the process was suspended or stopped and could hear no worker:
+    /// that time does not count as silence.
     fn observe(&mut self, now: Instant) {
         let away = now.saturating_duration_since(self.observed);
         if away > self.round() {
@@ -299,7 +299,8 @@ impl Fleet {
         self.pace.heartbeat_interval * ROUND_INTERVALS
     }
 
-    /// Whether an unknown session is truly unknown: every live worker has had time to speak.
+    /// Whether every live worker has had time to send a heartbeat, so that a session that is not known
+    /// does not exist.
     #[must_use]
     pub fn is_warm(&self, now: Instant) -> bool {
         now >= self.warm_at
@@ -320,7 +321,7 @@ impl Fleet {
         })?;
         let mut events = Vec::new();
         worker.drain = drain;
-        worker.tell_drain(&mut events);
+        worker.push_drain_change(&mut events);
         Ok(events)
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn health(controller: &Controller) -> Health {
         let fleet = controller.fleet();
         (fleet.totals(now), fleet.workers(now))
     };
-    // Its own first: of a fleet's many not all are listed.
+    // The controller's own problems first: the list is cut.
     let mut problems = Vec::new();
     problems.extend(controller.store.problem(now));
     problems.extend(controller.acme.get().and_then(Acme::problem));

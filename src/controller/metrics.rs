@@ -14,19 +14,19 @@ const STATES: [&str; 6] = [
     "connected",
     "lingering",
     "ending",
-    // Whatever other versions say.
+    // Those of other versions.
     "unknown",
 ];
 
-/// What is counted where it happens.
+/// Counters.
 #[derive(Debug)]
-pub(super) struct Counters {
+pub(super) struct ControllerCounters {
     placements: CounterVec,
     ends: CounterVec,
     heartbeats: CounterVec,
 }
 
-impl Default for Counters {
+impl Default for ControllerCounters {
     fn default() -> Self {
         let mut reasons: Vec<_> = EndReason::ALL.map(EndReason::slug).into();
         reasons.push("unknown");
@@ -47,7 +47,7 @@ impl Default for Counters {
     }
 }
 
-impl Counters {
+impl ControllerCounters {
     pub(super) fn placement(&self, result: &'static str) {
         self.placements.add(result);
     }

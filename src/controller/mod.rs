@@ -1,7 +1,7 @@
 //! The controller: the fleet, and the way to a worker.
 //!
-//! Holds what workers last told it and nothing else: it may be killed at any time and is whole
-//! again after one heartbeat round. Places sessions, relays browsers to the worker that owns
+//! Holds what workers last reported and nothing else: it may be killed at any time, and one round of
+//! heartbeats restores its state. Places sessions, relays browsers to the worker that owns
 //! theirs, and answers the fleet's API. Several that share a store ([`cluster`]) are one fleet's.
 
 mod api;
@@ -16,7 +16,7 @@ pub(crate) mod placement;
 mod relay;
 
 use std::sync::{Arc, MutexGuard, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -41,10 +41,11 @@ use crate::tls::Trust;
 use crate::{clock, ids};
 
 use cluster::FleetStore;
-use fleet::{Fleet, FleetChange, FleetEvent, Pace};
+use fleet::{Fleet, FleetChange, FleetEvent, HeartbeatTiming};
 
-/// How often silence is looked at, at least: twice a second is soon enough for people. A fleet that
-/// is not looked at for an interval takes itself for having slept, so short ones shorten this.
+/// Longest time between two ticks of the fleet: people notice no delay of half a second. After two
+/// heartbeat intervals without a tick the fleet assumes that the process was suspended, so a
+/// shorter interval shortens this.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Why a controller cannot start.
@@ -78,29 +79,29 @@ pub struct Controller {
     fleet: Mutex<Fleet>,
     client: Client,
     proxy: Proxy,
-    hub: EventBus,
-    recent: ended_sessions::Recent,
+    event_bus: EventBus,
+    ended: ended_sessions::EndedSessions,
     /// What is shared with the other controllers of the fleet.
     store: Box<dyn FleetStore>,
     audit: Arc<Audit>,
     dashboard: Arc<Dashboard>,
     acme: OnceLock<Acme>,
-    counters: metrics::Counters,
-    settings: Settings,
+    counters: metrics::ControllerCounters,
+    settings: ControllerSettings,
     process_id: String,
     started: Instant,
 }
 
-/// What the configuration says to a controller.
+/// What a controller takes from the configuration.
 #[derive(Clone, Debug)]
-struct Settings {
+struct ControllerSettings {
     district: String,
     /// Base URL for browsers; the request's own `Host` when there is none.
     public_url: Option<String>,
     return_url: String,
     token: Secret,
     metrics_public: bool,
-    pace: Pace,
+    pace: HeartbeatTiming,
 }
 
 impl Controller {
@@ -119,7 +120,7 @@ impl Controller {
         let audit =
             Audit::open(config.log.audit_file.as_deref()).map_err(ControllerError::Audit)?;
         let audit = Arc::new(audit);
-        let pace = Pace {
+        let pace = HeartbeatTiming {
             heartbeat_interval: config.controller.heartbeat_interval,
             heartbeat_timeout: config.workers.heartbeat_timeout,
         };
@@ -137,14 +138,14 @@ impl Controller {
             fleet: Mutex::new(Fleet::new(clock::now(), pace)),
             proxy: Proxy::new(client.clone()),
             client,
-            hub: store.event_bus(),
-            recent: ended_sessions::Recent::default(),
+            event_bus: store.event_bus(),
+            ended: ended_sessions::EndedSessions::default(),
             dashboard: Dashboard::new(config.server.admin_token.clone(), Arc::clone(&audit)),
             audit,
             store,
             acme: OnceLock::new(),
-            counters: metrics::Counters::default(),
-            settings: Settings {
+            counters: metrics::ControllerCounters::default(),
+            settings: ControllerSettings {
                 district: config.district.clone(),
                 public_url,
                 return_url: config.sessions.return_url.clone(),
@@ -175,7 +176,7 @@ impl Controller {
         Ok(controller)
     }
 
-    /// Health names what hinders this domain's next certificate.
+    /// Lets health report what hinders the domain's next certificate.
     pub fn watch_certificates(&self, acme: Acme) {
         let _ = self.acme.set(acme);
     }
@@ -190,7 +191,7 @@ impl Controller {
     /// What a server serves.
     #[must_use]
     pub fn service(self: &Arc<Self>) -> Arc<dyn Service> {
-        Arc::new(Front {
+        Arc::new(ControllerService {
             router: api::router(self),
             desk: api::desk(self),
             controller: Arc::clone(self),
@@ -213,31 +214,31 @@ impl Controller {
         self.fleet.lock()
     }
 
-    /// Says good-bye to the controllers that share the fleet.
-    pub async fn farewell(&self) {
+    /// Tells the controllers that share the fleet that this one stops.
+    pub async fn leave(&self) {
         self.store.leave().await;
     }
 
-    /// Tells log and listeners what changed in the fleet.
+    /// Counts, logs and publishes changes of the fleet.
     fn announce(&self, changes: Vec<FleetEvent>) {
-        self.note(&changes);
+        self.count_and_log(&changes);
         self.store.publish(self, &changes);
     }
 
-    /// Counts and logs what changed here.
-    fn note(&self, changes: &[FleetEvent]) {
-        self.remember(changes);
+    /// Counts and logs changes.
+    fn count_and_log(&self, changes: &[FleetEvent]) {
+        self.remember_ended(changes);
         for change in changes {
             self.counters.changed(change);
             events::log(change);
         }
     }
 
-    /// Remembers whose the ended sessions were.
-    fn remember(&self, changes: &[FleetEvent]) {
+    /// Remembers which workers had the sessions that ended.
+    fn remember_ended(&self, changes: &[FleetEvent]) {
         for change in changes {
             if let FleetChange::SessionEnded(id, _) = &change.change {
-                self.recent.remember(id, &change.worker_id);
+                self.ended.remember(id, &change.worker_id);
             }
         }
     }
@@ -253,23 +254,19 @@ impl Controller {
             None => format!("{}://{host}", if secure { "https" } else { "http" }),
         }
     }
-
-    fn wall(&self) -> SystemTime {
-        clock::wall()
-    }
 }
 
-struct Front {
+struct ControllerService {
     router: Router,
     desk: Desk,
     controller: Arc<Controller>,
 }
 
 #[async_trait]
-impl Service for Front {
+impl Service for ControllerService {
     async fn serve(&self, exchange: Exchange) -> Done {
         if exchange.head.path().starts_with("/session/") {
-            // Boxed: what is carried from request to request is as large as the largest way.
+            // Boxed, because a connection's future is as large as the largest of these.
             return Box::pin(relay::relay(&self.controller, exchange)).await;
         }
         if dashboard::is_below(exchange.head.path()) {

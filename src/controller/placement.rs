@@ -1,9 +1,8 @@
-//! Placement: which worker is to make a session.
+//! Placement: chooses the worker for a session.
 //!
-//! Pure: the fleet's view and the request give one worker with a slot promised, the one with the
-//! most room in proportion, then the one with the fewest sessions, then any of them (the fleet's
-//! `rooms` are in that order). A worker that refuses is passed over and the next one is asked; when
-//! none is left, the caller learns each one's reason.
+//! Pure. Reserves a slot on the worker with the largest free share, then with the fewest sessions,
+//! then on any of them (the fleet's `capacity_index` has that order). If the worker refuses, the
+//! next one is tried; when none is left, the caller gets each worker's reason.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +11,7 @@ use std::time::Instant;
 
 use crate::protocol::CreateSession;
 
-use super::fleet::{Fleet, Reservation, Seating};
+use super::fleet::{Fleet, PlacementView, Reservation};
 
 #[cfg(test)]
 mod proptests;
@@ -31,7 +30,7 @@ pub enum NoPlaceReason {
     AllDraining,
     /// None has a free slot, or all refused.
     NoCapacity,
-    /// None is known, or none is heard.
+    /// None is known, or all are silent.
     NoWorkers,
 }
 
@@ -83,23 +82,23 @@ impl std::error::Error for NoPlace {}
 pub struct Placement {
     body_ip: IpAddr,
     district: Option<String>,
-    dice: Dice,
+    random: SplitMix64,
     refusals: Vec<(Arc<str>, String)>,
 }
 
 impl Placement {
-    /// A search for `request`; `seed` decides between equals.
+    /// A search for `request`; `seed` selects among equals.
     #[must_use]
     pub fn new(request: &CreateSession, seed: u64) -> Self {
         Self {
             body_ip: request.body_ip,
             district: request.district.clone().filter(|d| !d.is_empty()),
-            dice: Dice(seed),
+            random: SplitMix64(seed),
             refusals: Vec::new(),
         }
     }
 
-    /// Promises a slot on the best worker that has not refused yet.
+    /// Reserves a slot on the best worker that has not refused yet.
     ///
     /// # Errors
     /// [`NoPlace`] when there is none.
@@ -109,8 +108,8 @@ impl Placement {
         } else {
             None
         };
-        let promised = best.and_then(|id| fleet.reserve(&id, self.body_ip));
-        promised.ok_or_else(|| self.no_place(fleet, now))
+        let reserved = best.and_then(|id| fleet.reserve(&id, self.body_ip));
+        reserved.ok_or_else(|| self.no_place(fleet, now))
     }
 
     /// The worker refused (full, draining, not reachable): no request tries it until its next
@@ -118,14 +117,14 @@ impl Placement {
     pub fn refused(&mut self, fleet: &mut Fleet, reservation: Reservation, why: String) {
         let worker: Arc<str> = Arc::from(reservation.worker_id());
         fleet.refused(reservation);
-        fleet.shun(&worker, why.clone());
+        fleet.eject(&worker, why.clone());
         self.refusals.push((worker, why));
     }
 
     fn best(&mut self, fleet: &mut Fleet, now: Instant) -> Option<Arc<str>> {
         let refused: Vec<&str> = self.refusals.iter().map(|(id, _)| &**id).collect();
-        let dice = &mut self.dice;
-        let roll = &mut |sides| dice.roll(sides);
+        let random = &mut self.random;
+        let roll = &mut |sides| random.roll(sides);
         fleet.choose(now, self.district.as_deref(), &refused, roll)
     }
 
@@ -133,21 +132,21 @@ impl Placement {
         let mut workers = Vec::new();
         let (mut heard, mut open) = (0_usize, 0_usize);
         let all = fleet.known();
-        for seating in fleet.seatings(now) {
+        for candidate in fleet.placement_views(now) {
             if workers.len() >= REASONS_MAX && open > 0 {
-                // Nothing more is to be learnt from the rest.
+                // The rest would change neither the list nor the reason.
                 break;
             }
-            heard += usize::from(!seating.is_quiet);
-            open += usize::from(!seating.is_quiet && !seating.is_draining);
+            heard += usize::from(!candidate.is_quiet);
+            open += usize::from(!candidate.is_quiet && !candidate.is_draining);
             if workers.len() >= REASONS_MAX {
                 continue;
             }
-            let own = self.refusals.iter().find(|(id, _)| id == seating.id);
+            let own = self.refusals.iter().find(|(id, _)| id == candidate.id);
             let why = own.map(|(_, why)| why.clone());
-            let why = why.or_else(|| obstacle(&seating));
+            let why = why.or_else(|| obstacle(&candidate));
             let why = why.unwrap_or_else(|| "was not asked any more".to_owned());
-            workers.push((seating.id.to_string(), why));
+            workers.push((candidate.id.to_string(), why));
         }
         let unlisted = all - workers.len();
         let reason = match (heard, open) {
@@ -164,26 +163,26 @@ impl Placement {
 }
 
 /// Why nothing is placed on a worker.
-fn obstacle(seating: &Seating<'_>) -> Option<String> {
-    if seating.is_quiet {
-        let silence = seating.silence.as_secs();
+fn obstacle(candidate: &PlacementView<'_>) -> Option<String> {
+    if candidate.is_quiet {
+        let silence = candidate.silence.as_secs();
         return Some(format!("silent for {silence}s"));
     }
-    if seating.is_draining {
+    if candidate.is_draining {
         return Some("draining".to_owned());
     }
-    if let Some(why) = seating.shunned {
+    if let Some(why) = candidate.ejected {
         return Some(why.to_owned());
     }
-    let (taken, max) = (seating.taken, seating.max);
+    let (taken, max) = (candidate.taken, candidate.max);
     (taken >= max).then(|| format!("{taken} of {max} slots taken"))
 }
 
-/// Chance, from a seed: the SplitMix64 sequence.
+/// The SplitMix64 generator.
 #[derive(Debug)]
-struct Dice(u64);
+struct SplitMix64(u64);
 
-impl Dice {
+impl SplitMix64 {
     /// A number below `sides`.
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::fleet::Route;
+use super::fleet::SessionRoute;
 use super::{Controller, api};
 use crate::http::{Done, Exchange, Failure, Reply};
 use crate::ids::SessionId;
 use crate::proxy::{Policy, Upstream, origin_guard};
 use crate::{clock, page};
 
-/// Relays one exchange. The session is read off the raw path; nothing of it is normalised.
+/// Relays one exchange to the worker of the session that its raw path names.
 pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
     match origin_guard::guard(&exchange.head) {
         Ok(None) => {}
@@ -80,23 +80,23 @@ pub(super) async fn relay(controller: &Controller, exchange: Exchange) -> Done {
 /// 503 when the store cannot tell.
 pub(super) async fn look_up(controller: &Controller, id: &SessionId) -> Result<(), Failure> {
     let is_known = controller.fleet().session_owner(id).is_some();
-    if !is_known && controller.recent.worker_of(id).is_none() {
+    if !is_known && controller.ended.worker_of(id).is_none() {
         controller.store.look_up(controller, id).await?;
     }
     Ok(())
 }
 
-/// The worker of a session that lives, or has ended lately.
-fn route_of(controller: &Controller, id: &SessionId) -> Option<Route> {
+/// The worker of a session that is live or has ended lately.
+fn route_of(controller: &Controller, id: &SessionId) -> Option<SessionRoute> {
     if let Some(route) = controller.fleet().session_owner(id) {
         return Some(route);
     }
-    let worker_id = controller.recent.worker_of(id)?;
+    let worker_id = controller.ended.worker_of(id)?;
     let url = controller.fleet().worker(clock::now(), &worker_id)?.url;
-    Some(Route { worker_id, url })
+    Some(SessionRoute { worker_id, url })
 }
 
-/// Whether a visitor ends a session, one that can have been.
+/// Whether the request ends a session whose id is valid.
 fn is_quit(exchange: &Exchange) -> bool {
     let path = exchange.head.path();
     exchange.head.method.as_str() == "POST"

@@ -1,4 +1,4 @@
-//! Calls: a member that answers, a token that is known, an answer that makes sense.
+//! Calls: tries the members until one answers, and keeps a valid token.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::error::{Attempt, EtcdError, late, worst};
+use super::error::{AttemptError, EtcdError, most_telling, timed_out};
 use super::fields::{Header, Kv, Revision, encode, end_of, number};
 use super::txn::{Txn, TxnAnswer, TxnOutcome};
 use super::watch::Watch;
@@ -20,22 +20,22 @@ use crate::secret::Secret;
 use crate::sync::Mutex;
 use crate::tls::{self, Trust};
 
-/// Time for one member to answer: it elects a leader in about a second; a call that takes longer
-/// is better repeated elsewhere.
+/// Time for one member to answer. An election takes about a second; after longer, another member
+/// is likelier to answer.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// Time for a whole call with every repetition.
 const WITHIN: Duration = Duration::from_secs(5);
 /// The oldest version whose gateway is at `/v3` and knows nested transactions.
 const OLDEST: (u32, u32) = (3, 4);
 
-/// A lease: keys written under it end with it.
+/// A lease: keys written under it are deleted when it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease(pub u64);
 
-/// Some keys of a range.
+/// A page of the keys of a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangePage {
-    /// The store's revision that it shows.
+    /// The revision of the store that it shows.
     pub revision: Revision,
     /// The keys.
     pub kvs: Vec<Kv>,
@@ -43,7 +43,7 @@ pub struct RangePage {
     pub has_more: bool,
 }
 
-/// The members of one etcd.
+/// A client of one etcd cluster.
 #[derive(Debug)]
 pub struct EtcdClient {
     client: Client,
@@ -119,7 +119,7 @@ impl EtcdClient {
         })
     }
 
-    /// Whether a member answers, is new enough, and takes the credentials.
+    /// Checks that a member answers, is new enough, and accepts the credentials.
     ///
     /// # Errors
     /// See [`EtcdError`].
@@ -136,7 +136,7 @@ impl EtcdClient {
         Ok(())
     }
 
-    /// A new lease.
+    /// Grants a lease.
     ///
     /// # Errors
     /// See [`EtcdError`].
@@ -146,7 +146,7 @@ impl EtcdClient {
         Ok(Lease(answer.id))
     }
 
-    /// Keeps a lease for its whole time again; false when it has ended.
+    /// Renews a lease; false when it has expired.
     ///
     /// # Errors
     /// See [`EtcdError`].
@@ -156,7 +156,7 @@ impl EtcdClient {
         Ok(answer.result.ttl > 0)
     }
 
-    /// Ends a lease and its keys.
+    /// Revokes a lease, which deletes its keys.
     ///
     /// # Errors
     /// See [`EtcdError`].
@@ -203,8 +203,8 @@ impl EtcdClient {
         })
     }
 
-    /// Carries out a transaction. A lost answer is asked for again: what it writes must tell its
-    /// author from others.
+    /// Commits a transaction. Repeats it when the answer was lost, so its values must identify their
+    /// writer.
     ///
     /// # Errors
     /// See [`EtcdError`].
@@ -213,8 +213,8 @@ impl EtcdClient {
         Ok(answer.into())
     }
 
-    /// Watches the keys that begin with `prefix`, from `revision` on. Every one of `silence` the
-    /// watch must say something, or it counts as lost.
+    /// Watches the keys that begin with `prefix`, from `revision` on. A watch that receives nothing
+    /// for `silence` counts as lost.
     ///
     /// # Errors
     /// See [`EtcdError`].
@@ -240,22 +240,22 @@ impl EtcdClient {
                     return Ok(watch);
                 }
                 Ok(stream) => match stream.whole(ATTEMPT).await {
-                    Ok(answer) => judge(endpoint, &answer),
-                    Err(error) => Attempt::failed(endpoint, &error),
+                    Ok(answer) => classify(endpoint, &answer),
+                    Err(error) => AttemptError::failed(endpoint, &error),
                 },
-                Err(error) => Attempt::failed(endpoint, &error),
+                Err(error) => AttemptError::failed(endpoint, &error),
             };
             match attempt {
-                Attempt::Elsewhere(error) => errors.push(error),
-                Attempt::Final(error) => return Err(error),
+                AttemptError::TryNext(error) => errors.push(error),
+                AttemptError::Final(error) => return Err(error),
                 // The caller tries again.
-                Attempt::Stale => {
+                AttemptError::TokenExpired => {
                     self.forget_token();
                     return Err(attempt.error());
                 }
             }
         }
-        Err(worst(errors))
+        Err(most_telling(errors))
     }
 
     /// The members, beginning with the one that answered last.
@@ -268,7 +268,7 @@ impl EtcdClient {
         self.current.store(n, Ordering::Relaxed);
     }
 
-    /// Calls one member after the other until one answers.
+    /// Calls the members in turn until one answers; renews the token if it has expired.
     async fn call<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -277,16 +277,16 @@ impl EtcdClient {
         self.authenticate_once().await?;
         let work = async {
             let mut outcome = self.ask(method, body).await;
-            if matches!(outcome, Err(Attempt::Stale)) {
+            if matches!(outcome, Err(AttemptError::TokenExpired)) {
                 self.forget_token();
                 self.authenticate_once().await?;
                 outcome = self.ask(method, body).await;
             }
-            outcome.map_err(Attempt::error)
+            outcome.map_err(AttemptError::error)
         };
         clock::by(clock::now() + WITHIN, work)
             .await
-            .unwrap_or_else(|_| Err(late(WITHIN)))
+            .unwrap_or_else(|_| Err(timed_out(WITHIN)))
     }
 
     async fn authenticate_once(&self) -> Result<(), EtcdError> {
@@ -297,7 +297,7 @@ impl EtcdClient {
             return Ok(());
         }
         let body = json!({"name": name, "password": password.expose()});
-        let answer: Result<TokenAnswer, Attempt> = self.ask("auth/authenticate", &body).await;
+        let answer: Result<TokenAnswer, AttemptError> = self.ask("auth/authenticate", &body).await;
         let token = answer.map_err(|attempt| match attempt.error() {
             EtcdError::Refused(why) => EtcdError::Denied(why),
             error => error,
@@ -326,7 +326,7 @@ impl EtcdClient {
         &self,
         method: &str,
         body: &(impl Serialize + Sync),
-    ) -> Result<T, Attempt> {
+    ) -> Result<T, AttemptError> {
         let mut errors = Vec::new();
         for n in self.order() {
             let endpoint = &self.endpoints[n];
@@ -339,31 +339,31 @@ impl EtcdClient {
                     }
                     Err(error) => {
                         let why = format!("{error} in {:?}", answer.excerpt());
-                        Attempt::Elsewhere(Attempt::strange(endpoint, why))
+                        AttemptError::TryNext(AttemptError::not_etcd(endpoint, why))
                     }
                 },
-                Ok(answer) => judge(endpoint, &answer),
-                Err(ClientError::TooLarge) => Attempt::Final(EtcdError::TooLarge),
-                Err(error) => Attempt::failed(endpoint, &error),
+                Ok(answer) => classify(endpoint, &answer),
+                Err(ClientError::TooLarge) => AttemptError::Final(EtcdError::TooLarge),
+                Err(error) => AttemptError::failed(endpoint, &error),
             };
             match attempt {
-                Attempt::Elsewhere(error) => errors.push(error),
+                AttemptError::TryNext(error) => errors.push(error),
                 done => return Err(done),
             }
         }
-        Err(Attempt::Elsewhere(worst(errors)))
+        Err(AttemptError::TryNext(most_telling(errors)))
     }
 }
 
-/// What an answer with an error status means.
-fn judge(endpoint: &str, answer: &Answer) -> Attempt {
+/// Classifies an answer with an error status.
+fn classify(endpoint: &str, answer: &Answer) -> AttemptError {
     match serde_json::from_slice::<ErrorAnswer>(&answer.body) {
         Ok(ErrorAnswer { error, code }) if !error.is_empty() => {
-            Attempt::refused(endpoint, code, &error)
+            AttemptError::refused(endpoint, code, &error)
         }
         _ => {
             let why = format!("status {} {:?}", answer.status, answer.excerpt());
-            Attempt::Elsewhere(Attempt::strange(endpoint, why))
+            AttemptError::TryNext(AttemptError::not_etcd(endpoint, why))
         }
     }
 }

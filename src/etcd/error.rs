@@ -1,4 +1,4 @@
-//! What goes wrong between us and etcd.
+//! Errors of etcd and of the way to it.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ const PERMISSION_DENIED: i64 = 7;
 const UNAVAILABLE: i64 = 14;
 const UNAUTHENTICATED: i64 = 16;
 
-/// Why etcd did not do what it was asked for.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
-    /// The revision that a watch was to begin at is compacted; the first that is left.
+    /// The start revision of a watch is compacted; holds the first revision that is left.
     #[error("etcd: history before revision {0} is compacted, the whole is read again")]
     Compacted(u64),
     /// Credentials or permissions do not suffice.
@@ -25,7 +25,7 @@ pub enum EtcdError {
     NotEtcd {
         /// The endpoint.
         endpoint: String,
-        /// What it did instead.
+        /// What it answered instead.
         why: String,
     },
     /// etcd refuses the call.
@@ -37,7 +37,7 @@ pub enum EtcdError {
     /// A watch was silent for too long, or ended.
     #[error("etcd: the watch was lost: {0}")]
     WatchLost(String),
-    /// The answer is larger than is read.
+    /// The answer exceeds the client's limit.
     #[error("etcd: an answer is larger than is read")]
     TooLarge,
     /// No member answers, each with its reason.
@@ -48,7 +48,7 @@ pub enum EtcdError {
     Version {
         /// The endpoint.
         endpoint: String,
-        /// What it is.
+        /// Its version.
         version: String,
     },
 }
@@ -64,52 +64,52 @@ impl EtcdError {
     }
 }
 
-/// What one member did instead of what it was asked for.
-pub(super) enum Attempt {
-    /// Another member may do better.
-    Elsewhere(EtcdError),
-    /// An answer that every member would give.
+/// Why a call to one member failed.
+pub(super) enum AttemptError {
+    /// Another member may answer.
+    TryNext(EtcdError),
+    /// Every member would give this answer.
     Final(EtcdError),
     /// The token is no longer known.
-    Stale,
+    TokenExpired,
 }
 
-impl Attempt {
-    /// A call without an answer.
+impl AttemptError {
+    /// The error of a call without an answer.
     pub(super) fn failed(endpoint: &str, error: &ClientError) -> Self {
         let why = format!("{endpoint}: {error}");
-        Self::Elsewhere(match error {
+        Self::TryNext(match error {
             ClientError::Tls(..) | ClientError::Pin(_) | ClientError::Setup(_) => {
                 EtcdError::Tls(why)
             }
-            ClientError::Protocol(_) => Self::strange(endpoint, error),
+            ClientError::Protocol(_) => Self::not_etcd(endpoint, error),
             _ => EtcdError::Unreachable(vec![why]),
         })
     }
 
-    /// Something that etcd does not say.
-    pub(super) fn strange(endpoint: &str, why: impl fmt::Display) -> EtcdError {
+    /// The error for an answer that etcd never gives.
+    pub(super) fn not_etcd(endpoint: &str, why: impl fmt::Display) -> EtcdError {
         EtcdError::NotEtcd {
             endpoint: endpoint.to_owned(),
             why: why.to_string(),
         }
     }
 
-    /// An answer that is an error of etcd.
+    /// The error for an error answer of etcd.
     pub(super) fn refused(endpoint: &str, code: i64, message: &str) -> Self {
-        // What etcd says when its members forgot a token, in 3.4 and later.
-        let is_stale = message.contains("invalid auth token");
-        let is_hindered = message.contains("leader") || message.contains("timed out");
+        // The message of etcd 3.4 and later when its members do not know a token.
+        let is_expired = message.contains("invalid auth token");
+        let has_no_quorum = message.contains("leader") || message.contains("timed out");
         match code {
-            UNAUTHENTICATED if is_stale => Self::Stale,
+            UNAUTHENTICATED if is_expired => Self::TokenExpired,
             UNAUTHENTICATED | PERMISSION_DENIED => Self::denied(message),
-            // A wrong password and a missing one are invalid arguments to etcd.
+            // etcd answers a wrong or missing password with INVALID_ARGUMENT.
             INVALID_ARGUMENT if message.contains("auth") || message.contains("user name") => {
                 Self::denied(message)
             }
-            _ if code == UNAVAILABLE || is_hindered => {
+            _ if code == UNAVAILABLE || has_no_quorum => {
                 let why = format!("{endpoint}: {message}");
-                Self::Elsewhere(EtcdError::Unreachable(vec![why]))
+                Self::TryNext(EtcdError::Unreachable(vec![why]))
             }
             _ => Self::Final(EtcdError::Refused(message.to_owned())),
         }
@@ -119,17 +119,17 @@ impl Attempt {
         Self::Final(EtcdError::Denied(message.to_owned()))
     }
 
-    /// What the caller is told.
+    /// The error for the caller.
     pub(super) fn error(self) -> EtcdError {
         match self {
-            Self::Elsewhere(error) | Self::Final(error) => error,
-            Self::Stale => EtcdError::Denied("the token is not known".to_owned()),
+            Self::TryNext(error) | Self::Final(error) => error,
+            Self::TokenExpired => EtcdError::Denied("the token is not known".to_owned()),
         }
     }
 }
 
-/// Of every member's reason to fail one: what must be repaired is more telling than who is away.
-pub(super) fn worst(errors: Vec<EtcdError>) -> EtcdError {
+/// One error of those of all members: the first that an operator must act on, else that none answers.
+pub(super) fn most_telling(errors: Vec<EtcdError>) -> EtcdError {
     let mut away = Vec::new();
     for error in errors {
         match error {
@@ -140,8 +140,8 @@ pub(super) fn worst(errors: Vec<EtcdError>) -> EtcdError {
     EtcdError::Unreachable(away)
 }
 
-/// No member answered in time.
-pub(super) fn late(within: Duration) -> EtcdError {
+/// The error when no member answered in time.
+pub(super) fn timed_out(within: Duration) -> EtcdError {
     let within = humantime::format_duration(within);
     EtcdError::Unreachable(vec![format!("no answer within {within}")])
 }

@@ -1,4 +1,4 @@
-//! The gateway's JSON: 64-bit numbers are strings, bytes are base64, defaults are left out.
+//! Fields of the gateway's JSON: 64-bit numbers are strings, bytes are base64, defaults are omitted.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// etcd's clock: counts every change of any key.
+/// etcd's counter of changes to any key.
 pub(crate) type Revision = u64;
 
 /// A key with its value.
@@ -20,21 +20,21 @@ pub struct Kv {
     /// The value.
     #[serde(deserialize_with = "bytes")]
     pub value: Vec<u8>,
-    /// When it was last written.
+    /// The revision at which it was last written.
     #[serde(deserialize_with = "number")]
     pub mod_revision: Revision,
 }
 
-/// One change that a watch saw.
+/// One change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// Deleted, or its lease ended.
+    /// Deleted, or its lease expired.
     Deleted(String, Revision),
     /// Written.
     Put(Kv),
 }
 
-/// What every answer begins with.
+/// The header of every answer.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Header {
@@ -42,12 +42,12 @@ pub(super) struct Header {
     pub(super) revision: Revision,
 }
 
-/// Bytes as the gateway wants them.
+/// Bytes in base64.
 pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The first key after all that begin with `prefix`; the prefix ends in a plain character.
+/// The first key after all that begin with `prefix`, whose last byte must be below 255.
 pub(super) fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {

@@ -1,8 +1,8 @@
 //! etcd's v3 API through its JSON gateway: keys with revisions, leases, transactions, watches.
 //!
-//! Knows members, credentials and deadlines, and nothing of what is kept there. Every call goes to
-//! a member that answers; every answer is bounded, and what is no answer of etcd is an error that
-//! says so.
+//! Knows members, credentials and deadlines, and nothing of what is stored. A call tries the members
+//! until one answers. Answers are bounded, and one that etcd cannot have given is an error of its
+//! own.
 
 mod client;
 mod error;

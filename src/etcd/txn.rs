@@ -1,11 +1,11 @@
-//! Transactions: all of it happens, at one revision, or none.
+//! Transactions: all operations happen at one revision, or none.
 
 use serde::{Deserialize, Serialize};
 
 use super::client::Lease;
 use super::fields::{Header, Kv, Revision, encode};
 
-/// Conditions, what happens when all hold, and what is read when one does not.
+/// A transaction: conditions, operations when all hold, and reads when one does not.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Txn {
     compare: Vec<Compare>,
@@ -46,32 +46,32 @@ enum Step {
     Txn(Txn),
 }
 
-/// How a transaction ended.
+/// The result of a transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TxnOutcome {
     /// Whether every condition held.
     pub succeeded: bool,
     /// The store's revision after it.
     pub revision: Revision,
-    /// What [`Txn::otherwise_read`] read, in that order.
+    /// The keys of [`Txn::otherwise_read`], in that order.
     pub read: Vec<Option<Kv>>,
 }
 
 impl Txn {
-    /// Nothing yet.
+    /// A transaction without conditions and operations.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only when the key was last written at that revision; 0: when there is none.
+    /// Adds the condition that the key was last written at that revision; 0: that there is none.
     #[must_use]
     pub fn when_at(self, key: &str, revision: Revision) -> Self {
         let mod_revision = revision.to_string();
         self.when(key, Target::Revision { mod_revision })
     }
 
-    /// Only when the key has that value.
+    /// Adds the condition that the key has that value.
     #[must_use]
     pub fn when_is(self, key: &str, value: &[u8]) -> Self {
         let value = encode(value);
@@ -106,7 +106,7 @@ impl Txn {
         self
     }
 
-    /// Runs another transaction inside; whether its conditions hold does not matter to this one.
+    /// Adds a nested transaction; it may fail without failing this one.
     #[must_use]
     pub fn and(mut self, inner: Self) -> Self {
         self.success.push(Step::Txn(inner));

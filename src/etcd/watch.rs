@@ -1,4 +1,4 @@
-//! A watch: an answer without an end, one JSON object a line.
+//! A watch: a streamed answer with one JSON object a line.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,33 +13,33 @@ use crate::http::client::Incoming;
 /// base64 makes 2 MiB of it.
 const LINE_MAX: usize = 4 * 1024 * 1024;
 
-/// Changes as they come.
+/// An open watch.
 #[derive(Debug)]
 pub struct Watch {
     endpoint: String,
     stream: Incoming,
     silence: Duration,
-    /// What came, from the beginning of a line.
-    came: Vec<u8>,
-    /// Where in it the next line begins.
+    /// Bytes received, from the beginning of a line.
+    buffer: Vec<u8>,
+    /// Offset of the next line.
     next: usize,
-    /// How far it was searched for the end of that line.
+    /// Offset up to which the end of that line was searched.
     searched: usize,
 }
 
-/// What a watch says at a time: changes in the order of their revisions, never half of one.
+/// Changes in the order of their revisions; all of a revision are in one response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchResponse {
     /// The store's revision.
     pub revision: Revision,
-    /// The changes; none when the watch begins, or only shows that it lives.
+    /// The changes; none in the first response and in progress notifications.
     pub changes: Vec<WatchEvent>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Line {
-    result: Option<Told>,
+    result: Option<LineResult>,
     error: Option<LineError>,
 }
 
@@ -51,7 +51,7 @@ struct LineError {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct LineResult {
     header: Header,
     canceled: bool,
     cancel_reason: String,
@@ -73,21 +73,21 @@ impl Watch {
             endpoint,
             stream,
             silence,
-            came: Vec::new(),
+            buffer: Vec::new(),
             next: 0,
             searched: 0,
         }
     }
 
-    /// The next news.
+    /// The next response.
     ///
     /// # Errors
-    /// [`EtcdError::Compacted`], and [`EtcdError::WatchLost`] when it ended, broke or was silent.
+    /// [`EtcdError::Compacted`], or [`EtcdError::WatchLost`] when it ended, failed or was silent.
     pub async fn next(&mut self) -> Result<WatchResponse, EtcdError> {
         let line = self.line().await?;
         let lost = |why: String| EtcdError::WatchLost(format!("{}: {why}", self.endpoint));
         let line: Line =
-            serde_json::from_slice(&self.came[line]).map_err(|e| lost(e.to_string()))?;
+            serde_json::from_slice(&self.buffer[line]).map_err(|e| lost(e.to_string()))?;
         if let Some(error) = line.error {
             return Err(lost(error.message));
         }
@@ -112,25 +112,25 @@ impl Watch {
         })
     }
 
-    /// The next line, as a place in what came.
+    /// The range of the next line in the buffer.
     async fn line(&mut self) -> Result<Range<usize>, EtcdError> {
         loop {
-            let mut rest = self.came[self.searched..].iter();
+            let mut rest = self.buffer[self.searched..].iter();
             if let Some(end) = rest.position(|b| *b == b'\n') {
                 let line = self.next..self.searched + end;
                 self.next = line.end + 1;
                 self.searched = self.next;
                 return Ok(line);
             }
-            self.came.drain(..self.next);
+            self.buffer.drain(..self.next);
             self.next = 0;
-            self.searched = self.came.len();
+            self.searched = self.buffer.len();
             let lost = |why: String| EtcdError::WatchLost(format!("{}: {why}", self.endpoint));
-            if self.came.len() > LINE_MAX {
+            if self.buffer.len() > LINE_MAX {
                 return Err(lost(format!("a line is longer than {LINE_MAX} bytes")));
             }
             match self.stream.piece(self.silence).await {
-                Ok(Some(piece)) => self.came.extend_from_slice(&piece),
+                Ok(Some(piece)) => self.buffer.extend_from_slice(&piece),
                 Ok(None) => return Err(lost("it ended".into())),
                 Err(error) => return Err(lost(error.to_string())),
             }

@@ -1,4 +1,4 @@
-//! A drain's deadline on its way from a controller to a worker, whose clocks may differ.
+//! A drain's deadline between a controller and a worker, whose clocks may differ.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +23,7 @@ impl HeartbeatReply {
             .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
     }
 
-    /// Time until the drain's deadline. Older controllers give the date alone, which is read by
+    /// Time until the drain's deadline. Older controllers send only the date, which is compared with
     /// the worker's clock, `wall`.
     #[must_use]
     pub fn drain_left(&self, wall: SystemTime) -> Option<Duration> {
@@ -32,7 +32,7 @@ impl HeartbeatReply {
     }
 }
 
-/// Time from `wall` until the deadline; none is left of one that has passed.
+/// Time from `wall` until the deadline; zero if it has passed.
 fn left(deadline: Option<&str>, wall: SystemTime) -> Option<Duration> {
     let at = humantime::parse_rfc3339(deadline?).ok()?;
     Some(at.duration_since(wall).unwrap_or_default())

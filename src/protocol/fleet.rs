@@ -1,4 +1,4 @@
-//! What workers tell a controller, and what the controller tells of them.
+//! Heartbeats of workers, and the controller's view of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,14 @@ use super::SessionView;
 use super::reading::Each;
 use super::word::OtherWord;
 
-/// `POST /api/v1/workers/heartbeat`: all that a controller knows of a worker.
+/// `POST /api/v1/workers/heartbeat`: a worker's whole state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Stable name of the worker; one live process may carry it.
     pub worker_id: String,
     /// Random id of the worker process's life.
     pub process_id: String,
-    /// Base URL at which the controller reaches the worker. A heartbeat without it leaves the last one
-    /// in force.
+    /// Base URL at which the controller reaches the worker. Without it the last one stays valid.
     #[serde(default)]
     pub url: String,
     /// Base URL at which browsers reach the worker without the controller.
@@ -32,7 +31,7 @@ pub struct Heartbeat {
     /// Whether the worker has a WireGuard interface.
     #[serde(default)]
     pub wireguard: bool,
-    /// Whether the worker refuses new sessions by its own wish (not because it was ordered to).
+    /// Whether the worker refuses new sessions by itself, not because a controller ordered it.
     #[serde(default)]
     pub draining: bool,
     /// Why the worker takes no sessions for now, when that is no drain: a full disk.
@@ -47,7 +46,7 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,
     /// Whether the worker drains because a controller ordered it, so that a controller that has
-    /// just started takes the order up again.
+    /// just started knows the order.
     #[serde(default)]
     pub drain_ordered: bool,
     /// The ordered drain's deadline, as the controller gave it.

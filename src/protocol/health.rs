@@ -8,7 +8,7 @@ use super::word::OtherWord;
 use super::{SERVICE, VERSION};
 use crate::clock;
 
-/// Most problems that an answer lists: anybody may ask, and a fleet may have thousands.
+/// Most problems that an answer lists: the call needs no token, and a fleet may have thousands.
 const PROBLEMS_MAX: usize = 20;
 
 /// `GET /api/v1/health`, both roles, always with HTTP 200.
@@ -33,7 +33,7 @@ pub struct Health {
     pub extra: HealthExtra,
 }
 
-/// Overall verdict of a health answer.
+/// Overall status of a health answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
@@ -75,7 +75,7 @@ pub struct HealthExtra {
 }
 
 impl Health {
-    /// What a role says of itself after running for `uptime`: degraded when it has problems.
+    /// A role's health after running for `uptime`: degraded when it has problems.
     #[must_use]
     pub fn of(role: &Standing<'_>, uptime: Duration, mut problems: Vec<String>) -> Self {
         let unlisted = problems.len().saturating_sub(PROBLEMS_MAX);
@@ -106,7 +106,7 @@ impl Health {
     }
 }
 
-/// Where a role stands: the part of its health that is no verdict.
+/// The state of a role: its health without the problems.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     /// `controller` or `worker`.

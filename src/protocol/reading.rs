@@ -23,9 +23,9 @@ use crate::sync::Mutex;
 
 /// Most fields of one object that are left out before the whole is: more than any of ours has.
 const LEFT_OUT_MAX: usize = 64;
-/// Most elements of one list whose faults are reported, so that a list full of them is no flood.
+/// Most faults of one list that are reported.
 const REPORTED_MAX: usize = 16;
-/// Most faults that are said in the log; further ones are not, for want of memory of what was said.
+/// Most faults that are logged by one process: each is remembered, so that it is logged once.
 const TOLD_MAX: usize = 4_096;
 /// Longest name of a field in a report, in characters.
 const NAME_MAX: usize = 100;
@@ -45,7 +45,7 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// What was read, and what of it was left out.
+/// What was read, and what was left out.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading<T> {
     /// What was read.
@@ -54,8 +54,8 @@ pub(crate) struct Reading<T> {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Says in the log what was left out of the words of `who` (a worker, a file), whose version that is.
-/// Each fault is said once in a process: heartbeats repeat theirs every few seconds.
+/// Logs what was left out of a document of `who` (a worker, a file), written by that version. Each
+/// fault is logged once by a process, as heartbeats repeat theirs every few seconds.
 pub(crate) fn tell(target: &str, who: &str, version: &str, left_out: &[LeftOut]) {
     static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
     for unread in left_out {
@@ -89,7 +89,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<Reading<T>, LeftO
 /// As [`read`].
 pub(crate) fn read_value<T: DeserializeOwned>(mut value: Value) -> Result<Reading<T>, LeftOut> {
     if !value.is_object() {
-        // A list would be taken for the fields in their order.
+        // serde would read a list as the fields in their order.
         return Err(whole("it is no JSON object"));
     }
     let mut left_out = Vec::new();
@@ -104,11 +104,11 @@ pub(crate) fn read_value<T: DeserializeOwned>(mut value: Value) -> Result<Readin
             why,
         };
         if !leave_out(&mut value, error.path()) {
-            // What is required was left out, most likely: then why is said.
+            // Most likely a required field was left out before: report why.
             let cause = |l: &LeftOut| l.field.starts_with(&unread.field);
             return Err(left_out.into_iter().find(cause).unwrap_or(unread));
         }
-        // Types that are strict towards strangers are read here as well.
+        // Types that refuse unknown fields of users are read leniently here.
         if !unread.why.starts_with("unknown field") {
             left_out.push(unread);
         }
@@ -141,7 +141,7 @@ fn shortened(name: &str) -> String {
     printable.take(NAME_MAX).collect()
 }
 
-/// Takes out what stands at the path; `false` when that is the whole.
+/// Removes the value at the path; `false` when that is the whole document.
 fn leave_out(value: &mut Value, path: &Path) -> bool {
     let mut steps: Vec<&Segment> = path
         .iter()
@@ -166,7 +166,7 @@ fn leave_out(value: &mut Value, path: &Path) -> bool {
     }
 }
 
-/// A part of a document that is nothing without all it needs, and then counts as missing.
+/// Reads a part of a document; one that cannot be read counts as missing.
 ///
 /// # Errors
 /// None of its own.
@@ -177,7 +177,7 @@ pub(super) fn optional<'de, T: DeserializeOwned, D: Deserializer<'de>>(
     Ok(read_value(value).ok().map(|reading| reading.value))
 }
 
-/// A list whose elements are read one by one: one that cannot be read costs no other.
+/// A list whose elements are read one by one, so that one that cannot be read is left out alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Each<T> {
     items: Vec<T>,

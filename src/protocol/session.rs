@@ -1,4 +1,4 @@
-//! A session: how it is asked for, and how it is shown.
+//! A session: the request for it, and its view.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Where a session is in its life, and why it ended.
+//! The states of a session, and why it ended.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::word::OtherWord;
 
-/// Where a session is in its life.
+/// State of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Being made; [`Phase`] says how far.
+    /// Being started; [`Phase`] says how far.
     Starting,
     /// The stream page can be opened, nobody has yet.
     Ready,
-    /// A visitor is there.
+    /// A visitor watches the stream.
     Connected,
-    /// The visitor went; the session waits for `sessions.disconnect_grace`.
+    /// The visitor left; the session waits for `sessions.disconnect_grace`.
     Lingering,
     /// Being cleaned up.
     Ending,
@@ -39,7 +39,7 @@ impl Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Asking the body whether it is there.
+    /// Checking that the body answers.
     Reaching,
     /// Starting the stream process.
     Spawning,
@@ -58,7 +58,7 @@ pub enum Phase {
 pub enum EndReason {
     /// `DELETE /api/v1/sessions/<id>`.
     Deleted,
-    /// The visitor went and did not come back in time.
+    /// The visitor left and did not come back in time.
     Disconnected,
     /// The worker's drain deadline came.
     Drained,
@@ -66,7 +66,7 @@ pub enum EndReason {
     MaxDuration,
     /// Nobody opened the stream within `sessions.connect_timeout`.
     NeverConnected,
-    /// The stream process died and was not to be saved.
+    /// The stream process exited and could not be restarted.
     ProcessExited,
     /// The visitor pressed Exit.
     Quit,

@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The locks of one process: one for each body that is being paired.
 #[derive(Debug, Default)]
-pub(super) struct BodyLocks(Mutex<HashMap<IpAddr, Weak<smol::lock::Mutex<()>>>>);
+pub(super) struct LocalBodyLocks(Mutex<HashMap<IpAddr, Weak<smol::lock::Mutex<()>>>>);
 
 /// A locked body; released on drop.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(in crate::controller) struct BodyLock {
     _shared: Option<SharedLock>,
 }
 
-impl BodyLocks {
+impl LocalBodyLocks {
     /// Locks a body within this process.
     pub(super) async fn lock(
         &self,

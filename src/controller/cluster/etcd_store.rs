@@ -19,7 +19,7 @@ use crate::ids::SessionId;
 use crate::protocol::{Created, DrainOrder, Heartbeat};
 use crate::sync::Mutex;
 
-use super::body_lock::{BodyLock, BodyLocks};
+use super::body_lock::{BodyLock, LocalBodyLocks};
 use super::leases::Leases;
 use super::replica::{Replica, StoreEvent};
 use super::schema::{self, KeyNames, SessionRecord};
@@ -44,7 +44,7 @@ pub(super) struct EtcdStore {
     pub(super) names: KeyNames,
     /// This controller's process.
     pub(super) process_id: String,
-    pub(super) bodies: BodyLocks,
+    pub(super) bodies: LocalBodyLocks,
     replica: Mutex<Replica>,
     queue: Mutex<WriteQueue>,
     pub(super) leases: Leases,
@@ -75,7 +75,7 @@ impl EtcdStore {
             replica: Mutex::new(Replica::new(names.clone(), process_id)),
             names,
             process_id: process_id.to_owned(),
-            bodies: BodyLocks::default(),
+            bodies: LocalBodyLocks::default(),
             queue: Mutex::default(),
             leases: Leases::new(heartbeat_timeout),
             health: StoreHealth::default(),

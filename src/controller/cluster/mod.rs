@@ -40,7 +40,7 @@ use crate::protocol::{Created, DrainOrder, Heartbeat};
 
 use super::fleet::{Fleet, FleetEvent};
 use super::{Controller, events};
-use body_lock::{BodyLock, BodyLocks};
+use body_lock::{BodyLock, LocalBodyLocks};
 use etcd_store::EtcdStore;
 
 /// A metric of the store: name, help, value.
@@ -73,7 +73,7 @@ pub(super) trait FleetStore: Debug + Send + Sync {
     /// Publishes events to the listeners of every controller.
     fn publish(&self, controller: &Controller, events: &[FleetEvent]) {
         for event in events {
-            events::publish(&controller.hub, event);
+            events::publish(&controller.event_bus, event);
         }
     }
 
@@ -161,7 +161,7 @@ pub(super) fn open(
 #[derive(Debug, Default)]
 struct MemoryStore {
     keys: MemoryKeys<Created>,
-    bodies: BodyLocks,
+    bodies: LocalBodyLocks,
 }
 
 #[async_trait]

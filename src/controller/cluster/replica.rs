@@ -41,7 +41,7 @@ pub(in crate::controller) enum StoreEvent {
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownWorker {
     record: Arc<WorkerRecord>,
     at: Revision,
 }
@@ -60,7 +60,7 @@ pub(super) struct Replica {
     process_id: String,
     revision: Revision,
     controllers: HashSet<String>,
-    workers: HashMap<String, Known>,
+    workers: HashMap<String, KnownWorker>,
     drains: BTreeMap<String, DrainOrder>,
     announced: HashMap<SessionId, Announced>,
     last_event: u64,
@@ -226,7 +226,8 @@ impl Replica {
         if record.by != self.process_id {
             self.relay(&record, events);
         }
-        self.workers.insert(id.to_owned(), Known { record, at });
+        self.workers
+            .insert(id.to_owned(), KnownWorker { record, at });
     }
 
     /// Relays what a controller hears that has just appeared.
@@ -287,7 +288,8 @@ impl Replica {
     /// This controller has written the worker's record.
     pub(super) fn wrote(&mut self, id: &str, record: Arc<WorkerRecord>, at: Revision) {
         if self.workers.get(id).is_none_or(|known| known.at < at) {
-            self.workers.insert(id.to_owned(), Known { record, at });
+            self.workers
+                .insert(id.to_owned(), KnownWorker { record, at });
         }
     }
 

@@ -15,10 +15,10 @@ const IN_FLIGHT_MAX: usize = 16;
 
 /// The state of the store as this controller sees it.
 #[derive(Debug, Default)]
-pub(super) struct StoreHealth(Mutex<Inner>);
+pub(super) struct StoreHealth(Mutex<HealthState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct HealthState {
     /// Since when there is no watch; none while there is one, and before the first.
     unwatched: Option<Instant>,
     pulsing: bool,
@@ -29,7 +29,7 @@ struct Inner {
 }
 
 impl StoreHealth {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.0.lock()
     }
 
@@ -92,7 +92,7 @@ impl StoreHealth {
     }
 }
 
-impl Inner {
+impl HealthState {
     fn is_there(&self) -> bool {
         let lost = |since| clock::now().saturating_duration_since(since) >= GRACE;
         self.pulsing && !self.unwatched.is_some_and(lost)

@@ -156,7 +156,7 @@ impl EtcdStore {
         for event in events {
             let changes = match event {
                 StoreEvent::Published { id, name, data } => {
-                    controller.hub.publish_as(id, &name, data);
+                    controller.event_bus.publish_as(id, &name, data);
                     self.replica().published(id);
                     continue;
                 }
@@ -183,7 +183,7 @@ impl EtcdStore {
                 }
             };
             // The controller that saw the change publishes it; here it is only remembered.
-            controller.remember(&changes);
+            controller.remember_ended(&changes);
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct WorkerUpdate {
 pub(super) type NamedEvent = (String, EventRecord);
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingWrites {
     update: Option<Box<WorkerUpdate>>,
     events: VecDeque<NamedEvent>,
 }
@@ -50,7 +50,7 @@ pub(super) enum WriteJob {
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct WriteQueue {
-    waiting: HashMap<String, Pending>,
+    waiting: HashMap<String, PendingWrites>,
     order: VecDeque<String>,
     in_progress: HashSet<String>,
     events: usize,
@@ -85,7 +85,7 @@ impl WriteQueue {
         self.txns.push_back(txn);
     }
 
-    fn entry(&mut self, id: &str) -> &mut Pending {
+    fn entry(&mut self, id: &str) -> &mut PendingWrites {
         if !self.waiting.contains_key(id) {
             self.order.push_back(id.to_owned());
         }

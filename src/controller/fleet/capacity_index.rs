@@ -1,15 +1,15 @@
-//! Where there is room, best first: what placement looks at instead of at every worker.
+//! Index of workers by free capacity, so that placement need not scan them.
 //!
-//! Pure. Workers stand in pools of equals, and the pools in the order in which placement prefers
-//! them: once for the whole fleet, and once for each district. There are as many pools as there are
-//! different rooms, some dozens, however large the fleet is.
+//! Pure. Workers with the same capacity are in one pool, and the pools are ordered as placement
+//! prefers them: for the whole fleet, and for each district. There are as many pools as different
+//! capacities, some dozens, however large the fleet is.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Slots of a worker that has a free one. Greater is better: the larger free share, then the fewer
-/// slots taken.
+/// Slots of a worker that has a free one. Greater is better: a larger free share, then fewer slots
+/// taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FreeCapacity {
     taken: usize,
@@ -46,42 +46,43 @@ impl PartialEq for FreeCapacity {
 
 impl Eq for FreeCapacity {}
 
-/// Where a worker stands.
+/// Under what a worker is indexed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct IndexEntry {
-    pub(super) room: FreeCapacity,
+    pub(super) capacity: FreeCapacity,
     pub(super) district: String,
 }
 
 /// Workers that may be chosen.
 #[derive(Debug, Default)]
 pub(super) struct CapacityIndex {
-    all: Order,
-    near: HashMap<String, Order>,
+    all: CapacityOrder,
+    by_district: HashMap<String, CapacityOrder>,
 }
 
 impl CapacityIndex {
-    pub(super) fn enter(&mut self, id: &Arc<str>, spot: &IndexEntry) {
-        self.all.enter(id, spot.room);
-        if !self.near.contains_key(&spot.district) {
-            self.near.insert(spot.district.clone(), Order::default());
+    pub(super) fn insert(&mut self, id: &Arc<str>, entry: &IndexEntry) {
+        self.all.insert(id, entry.capacity);
+        if !self.by_district.contains_key(&entry.district) {
+            self.by_district
+                .insert(entry.district.clone(), CapacityOrder::default());
         }
-        if let Some(near) = self.near.get_mut(&spot.district) {
-            near.enter(id, spot.room);
+        if let Some(by_district) = self.by_district.get_mut(&entry.district) {
+            by_district.insert(id, entry.capacity);
         }
     }
 
-    pub(super) fn leave(&mut self, id: &str, spot: &IndexEntry) {
-        self.all.leave(id, spot.room);
-        if let Some(near) = self.near.get_mut(&spot.district) {
-            near.leave(id, spot.room);
-            if near.0.is_empty() {
-                self.near.remove(&spot.district);
+    pub(super) fn remove(&mut self, id: &str, entry: &IndexEntry) {
+        self.all.remove(id, entry.capacity);
+        if let Some(by_district) = self.by_district.get_mut(&entry.district) {
+            by_district.remove(id, entry.capacity);
+            if by_district.0.is_empty() {
+                self.by_district.remove(&entry.district);
             }
         }
     }
 
-    /// One of the best but for those passed over, of `district` if it has any. `roll` gives a
+    /// One of the best workers that are not passed over, of `district` if it has any. `roll` gives a
     /// number below its argument, each with the same chance.
     pub(super) fn choose(
         &self,
@@ -89,26 +90,26 @@ impl CapacityIndex {
         passed_over: &[&str],
         roll: &mut dyn FnMut(u64) -> u64,
     ) -> Option<&Arc<str>> {
-        let near = district.and_then(|district| self.near.get(district));
-        let chosen = near.and_then(|near| near.choose(passed_over, roll));
+        let by_district = district.and_then(|district| self.by_district.get(district));
+        let chosen = by_district.and_then(|by_district| by_district.choose(passed_over, roll));
         chosen.or_else(|| self.all.choose(passed_over, roll))
     }
 }
 
-/// Pools of equals. None is empty.
+/// Pools by capacity. None is empty.
 #[derive(Debug, Default)]
-struct Order(BTreeMap<FreeCapacity, Pool>);
+struct CapacityOrder(BTreeMap<FreeCapacity, CapacityPool>);
 
-impl Order {
-    fn enter(&mut self, id: &Arc<str>, room: FreeCapacity) {
-        self.0.entry(room).or_default().enter(id);
+impl CapacityOrder {
+    fn insert(&mut self, id: &Arc<str>, capacity: FreeCapacity) {
+        self.0.entry(capacity).or_default().insert(id);
     }
 
-    fn leave(&mut self, id: &str, room: FreeCapacity) {
-        if let Some(pool) = self.0.get_mut(&room) {
-            pool.leave(id);
+    fn remove(&mut self, id: &str, capacity: FreeCapacity) {
+        if let Some(pool) = self.0.get_mut(&capacity) {
+            pool.remove(id);
             if pool.members.is_empty() {
-                self.0.remove(&room);
+                self.0.remove(&capacity);
             }
         }
     }
@@ -119,20 +120,20 @@ impl Order {
     }
 }
 
-/// Equals, in no order, so that any of them is reached at once.
+/// Workers of one capacity in any order, for random access.
 #[derive(Debug, Default)]
-struct Pool {
+struct CapacityPool {
     members: Vec<Arc<str>>,
     at: HashMap<Arc<str>, usize>,
 }
 
-impl Pool {
-    fn enter(&mut self, id: &Arc<str>) {
+impl CapacityPool {
+    fn insert(&mut self, id: &Arc<str>) {
         self.at.insert(Arc::clone(id), self.members.len());
         self.members.push(Arc::clone(id));
     }
 
-    fn leave(&mut self, id: &str) {
+    fn remove(&mut self, id: &str) {
         let Some(at) = self.at.remove(id) else {
             return;
         };

@@ -1,9 +1,9 @@
-//! What changed in the fleet, for the event stream: each change once.
+//! Changes of the fleet, each once.
 
 use crate::ids::SessionId;
 use crate::protocol::{EndReason, Status};
 
-/// A change, and whose it is.
+/// A change and the worker concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetEvent {
     /// The worker concerned, or the session's worker.
@@ -17,7 +17,7 @@ pub struct FleetEvent {
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FleetChange {
-    /// A visitor came.
+    /// A viewer connected.
     SessionConnected(SessionId),
     /// A session was admitted.
     SessionCreated(SessionId),
@@ -25,9 +25,9 @@ pub enum FleetChange {
     SessionEnded(SessionId, Option<EndReason>),
     /// A session that ran before this controller knew of it, or came back with its worker.
     SessionFound(SessionId),
-    /// The visitor went.
+    /// The last viewer disconnected.
     SessionLingering(SessionId),
-    /// A session's worker has been silent for too long to hope.
+    /// A session was given up, because its worker is silent for too long.
     SessionLost(SessionId),
     /// The stream can be opened, for the first time.
     SessionReady(SessionId),

@@ -1,4 +1,4 @@
-//! Promising slots, and what became of the creates they were promised for.
+//! Reservations and the outcomes of their creates.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::protocol::{CreateSession, Created, EndReason, SessionView};
 use super::{Fleet, FleetEvent, Reservation};
 
 impl Fleet {
-    /// Promises a slot. Placement alone decides where.
+    /// Reserves a slot. Only placement calls it, which has chosen the worker.
     pub(in crate::controller) fn reserve(
         &mut self,
         worker_id: &str,
@@ -20,11 +20,11 @@ impl Fleet {
         self.reservations += 1;
         let number = self.reservations;
         let mut worker = self.workers.get_mut(worker_id)?;
-        Some(worker.seat(number, body_ip))
+        Some(worker.reserve(number, body_ip))
     }
 
-    /// The worker made the session. It is known at once, and kept until a heartbeat that must
-    /// have been composed later does not list it.
+    /// The worker made the session. It is known at once, and forgotten only when a heartbeat that
+    /// must have been composed later does not list it.
     pub fn created(
         &mut self,
         now: Instant,
@@ -38,7 +38,7 @@ impl Fleet {
             return events;
         };
         let is_known = worker.sessions.contains_key(&answer.session_id);
-        worker.take_seat(reservation.number, is_known);
+        worker.fulfil(reservation.number, is_known);
         if worker.has_ended(&answer.session_id) {
             return events;
         }
@@ -50,33 +50,33 @@ impl Fleet {
         events
     }
 
-    /// The worker made no session; whatever the reason, its slot is free again.
+    /// The worker made no session: the slot is free again.
     pub fn refused(&mut self, reservation: Reservation) {
         if let Some(mut worker) = self.workers.get_mut(&reservation.worker_id) {
-            worker.unseat(reservation.number);
+            worker.release(reservation.number);
         }
     }
 
-    /// The worker takes nothing for now (full, draining, not reachable): it is passed over until
-    /// its next heartbeat.
-    pub fn shun(&mut self, worker_id: &str, why: String) {
+    /// Excludes a worker that takes no session for now (full, draining, not reachable) from placement
+    /// until its next heartbeat.
+    pub fn eject(&mut self, worker_id: &str, why: String) {
         if let Some(mut worker) = self.workers.get_mut(worker_id) {
-            worker.shunned = Some(why);
+            worker.ejected = Some(why);
         }
     }
 
-    /// Nobody knows whether the worker made the session (timeout, connection lost): the slot stays
-    /// taken until heartbeats have told. Dropping the reservation says the same.
-    pub fn unsure(&mut self, now: Instant, reservation: Reservation) {
+    /// It is unknown whether the worker made the session (timeout, connection lost): the slot stays
+    /// reserved until heartbeats show it. Dropping the reservation means the same.
+    pub fn outcome_unknown(&mut self, now: Instant, reservation: Reservation) {
         let id = Arc::clone(&reservation.worker_id);
         drop(reservation);
         if let Some(mut worker) = self.workers.get_mut(&id) {
-            worker.doubt_seats(now);
+            worker.mark_abandoned(now);
         }
     }
 
-    /// Its worker says that a session has ended or is not there (delete, 404). Later words of
-    /// older heartbeats do not bring it back.
+    /// The worker answered that a session has ended or does not exist (delete, 404). A heartbeat that
+    /// was composed before does not bring it back.
     pub fn session_gone(&mut self, id: &SessionId, reason: Option<EndReason>) -> Vec<FleetEvent> {
         let mut events = Vec::new();
         let owner = self.owners.remove(id);
@@ -87,7 +87,7 @@ impl Fleet {
     }
 }
 
-/// What is known of a session before its worker's next heartbeat.
+/// A session's view until its worker's next heartbeat.
 pub(in crate::controller) fn announced(
     wall: SystemTime,
     request: &CreateSession,

@@ -281,7 +281,7 @@ impl World {
         }
         let create = self.creates.swap_remove(at);
         let Some(made) = create.made.filter(|_| !lost) else {
-            self.fleet.unsure(self.now, create.reservation);
+            self.fleet.outcome_unknown(self.now, create.reservation);
             return;
         };
         let (now, wall) = (self.now, clock::wall());

@@ -1,7 +1,7 @@
-//! What other controllers of the fleet heard.
+//! Heartbeats that other controllers of the fleet received.
 //!
-//! They pass a heartbeat on when it says something new; as long as they vouch for a worker, the
-//! heartbeats between are the same again.
+//! They forward a heartbeat only if it differs from the one before. While a peer reports the worker
+//! alive, unchanged heartbeats are assumed to have come.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::ids::SessionId;
 use crate::protocol::{Heartbeat, SessionView, Status};
 
-use super::worker::Worker;
+use super::worker::WorkerEntry;
 use super::{Fleet, FleetEvent, WORKERS_MAX};
 
-/// How long an announced session, or a create in doubt, is believed in without a word of its
-/// worker when others hear that worker: the word comes through the store, which may be slow.
-const VOUCHED_DOUBT: Duration = Duration::from_secs(10);
+/// How long an announced session, or an unknown outcome of a create, waits for confirmation by a
+/// worker that a peer hears: its heartbeats come through the store, which may be slow.
+const PEER_CONFIRMATION: Duration = Duration::from_secs(10);
 
 impl Fleet {
-    /// Takes in a heartbeat that another controller took. `is_heard`: it still hears the worker.
-    /// Nobody is refused here: that was judged where the heartbeat came in.
+    /// Takes in a heartbeat that another controller accepted; so none is refused here. `is_heard`:
+    /// that controller still hears the worker.
     pub fn relayed(
         &mut self,
         now: Instant,
@@ -32,23 +32,23 @@ impl Fleet {
             if self.workers.len() >= WORKERS_MAX {
                 return Vec::new();
             }
-            self.workers.insert(Worker::met(now, wall, &beat));
+            self.workers.insert(WorkerEntry::new(now, wall, &beat));
         }
         let id = beat.worker_id.clone();
         let known = self.workers.get(&id).map(|w| &w.last);
         let is_same_process = known.is_some_and(|last| last.process_id == beat.process_id);
         let sequence = known.map_or(0, |last| last.sequence);
         if is_same_process && beat.sequence < sequence {
-            // This controller was told more, later.
+            // This controller knows a later one.
             return Vec::new();
         }
         let mut events = Vec::new();
         if !is_same_process || beat.sequence > sequence {
             let sessions = std::mem::take(&mut beat.sessions).into_vec();
-            events = self.take(now, wall, beat, sessions);
+            events = self.apply(now, wall, beat, sessions);
         }
         if let Some(mut worker) = self.workers.get_mut(&id) {
-            worker.is_vouched = is_heard;
+            worker.heard_by_peer = is_heard;
             worker.heard = if is_heard {
                 now
             } else {
@@ -58,17 +58,18 @@ impl Fleet {
         events
     }
 
-    /// Nobody vouches for the worker any longer; its silence counts from now.
+    /// No controller hears the worker any longer; its silence counts from now.
     pub fn unheard(&mut self, now: Instant, worker_id: &str) {
         if let Some(mut worker) = self.workers.get_mut(worker_id)
-            && worker.is_vouched
+            && worker.heard_by_peer
         {
-            worker.is_vouched = false;
+            worker.heard_by_peer = false;
             worker.heard = now;
         }
     }
 
-    /// Another controller's create: the session is known until its worker denies it.
+    /// Takes in a session that another controller created; known until a heartbeat of its worker
+    /// should have listed it and did not.
     pub fn announced(
         &mut self,
         now: Instant,
@@ -87,29 +88,28 @@ impl Fleet {
         events
     }
 
-    /// Whether others' words come through. While they do not, their workers stay as they were;
-    /// afterwards doubts begin anew, as the words may still be on their way.
+    /// Says whether the store is away. While it is, workers that peers hear stay as they are;
+    /// afterwards their sessions have all of the time again to be confirmed.
     pub fn set_store_away(&mut self, now: Instant, is_store_away: bool) {
         if std::mem::replace(&mut self.is_store_away, is_store_away) && !is_store_away {
             self.workers.for_each(|worker| {
-                if worker.is_vouched {
-                    worker.doubt_anew(now);
+                if worker.heard_by_peer {
+                    worker.restart_confirmation(now);
                 }
             });
         }
     }
 
-    /// Every vouched worker was heard until now.
+    /// Workers that a peer hears were last heard now.
     pub fn refresh_heard_by_peers(&mut self, wall: SystemTime) {
         self.workers.for_each(|worker| {
-            if worker.is_vouched {
+            if worker.heard_by_peer {
                 worker.heard_wall = wall;
             }
         });
     }
 
-    /// Workers that spoke to this controller last and have been silent for too long to get
-    /// sessions.
+    /// Workers that have been silent for so long that nothing is placed on them.
     pub fn silent_workers(&self, now: Instant) -> HashSet<String> {
         let quiet = self.quiet();
         let silent = self.workers.values().filter(|w| w.silence(now) >= quiet);
@@ -117,32 +117,32 @@ impl Fleet {
     }
 }
 
-impl Worker {
-    /// The heartbeats that a vouched worker's controller did not pass on, because they said
-    /// nothing new: at most one an interval. Gives the ids of sessions to forget; that they have
-    /// ended is for the controller to say that hears the worker, and it may know better.
-    pub(super) fn hear_unchanged(&mut self, now: Instant, interval: Duration) -> Vec<SessionId> {
-        if !self.is_vouched || now.saturating_duration_since(self.heard) < interval {
+impl WorkerEntry {
+    /// Assumes an unchanged heartbeat of a worker that a peer hears, at most one an interval. Returns
+    /// the ids of sessions to forget. Emits no SessionEnded for them: only the controller in direct
+    /// contact with the worker does.
+    pub(super) fn accept_unchanged(&mut self, now: Instant, interval: Duration) -> Vec<SessionId> {
+        if !self.heard_by_peer || now.saturating_duration_since(self.heard) < interval {
             return Vec::new();
         }
         self.heard = now;
         self.beats += 1;
-        self.stop_shunning();
+        self.reset_ejection();
         for session in self.sessions.values_mut() {
             if session.announced.is_none() {
                 session.seen = self.beats;
             }
         }
-        let gone = self.forget_absent(now, VOUCHED_DOUBT, &mut Vec::new());
-        self.believe_again(&gone);
-        self.resolve_seats(now, VOUCHED_DOUBT);
+        let gone = self.forget_absent(now, PEER_CONFIRMATION, &mut Vec::new());
+        self.allow_reappearance(&gone);
+        self.resolve_abandoned(now, PEER_CONFIRMATION);
         gone
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Pace;
+    use super::super::HeartbeatTiming;
     use super::*;
     use crate::clock;
     use crate::protocol::WorkerStatus;
@@ -152,7 +152,7 @@ mod tests {
     fn fleet(now: Instant) -> Fleet {
         Fleet::new(
             now,
-            Pace {
+            HeartbeatTiming {
                 heartbeat_interval: INTERVAL,
                 heartbeat_timeout: INTERVAL * 12,
             },
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vouched_worker_is_heard_until_nobody_vouches_and_then_its_silence_counts() {
+    fn a_worker_that_a_peer_hears_is_healthy_and_its_silence_counts_from_the_peers_end() {
         let (mut now, wall) = (clock::now(), clock::wall());
         let mut fleet = fleet(now);
         fleet.relayed(now, wall, beat(1), true);
@@ -249,11 +249,11 @@ mod tests {
         fleet.relayed(now, wall, told, true);
         // Without the store nothing is known of it, and so nothing follows.
         fleet.set_store_away(now, true);
-        pass(&mut fleet, &mut now, VOUCHED_DOUBT * 10);
+        pass(&mut fleet, &mut now, PEER_CONFIRMATION * 10);
         fleet.set_store_away(now, false);
         fleet.tick(now);
         assert!(fleet.session_owner(&ghost.id).is_some());
-        pass(&mut fleet, &mut now, VOUCHED_DOUBT + INTERVAL * 3);
+        pass(&mut fleet, &mut now, PEER_CONFIRMATION + INTERVAL * 3);
         assert!(fleet.session_owner(&kept.id).is_some());
         assert!(fleet.session_owner(&ghost.id).is_none());
         assert_eq!(fleet.totals(now).active_sessions, 1);

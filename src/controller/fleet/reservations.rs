@@ -1,8 +1,9 @@
-//! Seats: slots promised to creates that are under way, so that parallel ones never overfill.
+//! Slots reserved for creates in progress, so that parallel ones never overfill a worker.
 //!
-//! A seat ends with its create's outcome. Meanwhile its session may show up in a heartbeat; then
-//! the seat is *covered* and no longer counted beside it. An outcome nobody knows (timeout,
-//! dropped task) leaves the seat taken until heartbeats have shown the session or missed it twice.
+//! A reservation ends with its create's outcome. If a heartbeat lists the session before that, the
+//! reservation is *matched* and the slot is not counted twice. When the outcome is unknown
+//! (timeout, dropped task), the slot stays reserved until heartbeats have listed the session, or
+//! not listed it twice.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,23 +12,24 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::SessionView;
 
-use super::worker::{Doubt, Worker};
+use super::worker::{Unconfirmed, WorkerEntry};
 
-/// A promised slot, as the worker's record keeps it.
+/// A reserved slot, in the fleet's entry of the worker.
 #[derive(Debug)]
 pub(super) struct PendingReservation {
     number: u64,
     body_ip: IpAddr,
-    pub(super) is_covered: bool,
+    /// Whether a heartbeat listed a session that is likely this create's.
+    pub(super) is_matched: bool,
     is_abandoned: Arc<AtomicBool>,
-    doubt: Option<Doubt>,
+    unconfirmed: Option<Unconfirmed>,
 }
 
-/// A slot promised on one worker. Hand it back with the create's outcome
-/// ([`super::Fleet::created`], [`super::Fleet::refused`], [`super::Fleet::unsure`]); dropped, it
-/// counts as unsure, because the worker may have done the work.
+/// A slot reserved on one worker. Return it with the create's outcome
+/// ([`super::Fleet::created`], [`super::Fleet::refused`], [`super::Fleet::outcome_unknown`]); dropped, its
+/// outcome counts as unknown, because the worker may have made the session.
 #[derive(Debug)]
-#[must_use = "hand it back with the outcome of the create"]
+#[must_use = "return it with the outcome of the create"]
 pub struct Reservation {
     pub(super) worker_id: Arc<str>,
     pub(super) url: String,
@@ -36,7 +38,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The worker that promised.
+    /// The worker.
     #[must_use]
     pub fn worker_id(&self) -> &str {
         &self.worker_id
@@ -55,15 +57,15 @@ impl Drop for Reservation {
     }
 }
 
-impl Worker {
-    pub(super) fn seat(&mut self, number: u64, body_ip: IpAddr) -> Reservation {
+impl WorkerEntry {
+    pub(super) fn reserve(&mut self, number: u64, body_ip: IpAddr) -> Reservation {
         let is_abandoned = Arc::new(AtomicBool::new(false));
-        self.seats.push(PendingReservation {
+        self.reservations.push(PendingReservation {
             number,
             body_ip,
-            is_covered: false,
+            is_matched: false,
             is_abandoned: Arc::clone(&is_abandoned),
-            doubt: None,
+            unconfirmed: None,
         });
         Reservation {
             worker_id: Arc::clone(&self.id),
@@ -73,53 +75,71 @@ impl Worker {
         }
     }
 
-    /// The create made no session.
-    pub(super) fn unseat(&mut self, number: u64) {
-        self.seats.retain(|seat| seat.number != number);
+    /// Frees the slot: the create made no session.
+    pub(super) fn release(&mut self, number: u64) {
+        self.reservations
+            .retain(|reservation| reservation.number != number);
     }
 
-    /// The create made a session, which heartbeats may have shown already.
-    pub(super) fn take_seat(&mut self, number: u64, is_known: bool) {
-        let Some(at) = self.seats.iter().position(|seat| seat.number == number) else {
+    /// Ends a reservation whose create made a session; `is_known`: a heartbeat has listed it already.
+    pub(super) fn fulfil(&mut self, number: u64, is_known: bool) {
+        let Some(at) = self
+            .reservations
+            .iter()
+            .position(|reservation| reservation.number == number)
+        else {
             return;
         };
-        let seat = self.seats.swap_remove(at);
-        if !is_known || seat.is_covered {
+        let reservation = self.reservations.swap_remove(at);
+        if !is_known || reservation.is_matched {
             return;
         }
-        // The session covered another create's seat for the same body: that one is open again.
-        let mut covered = self.seats.iter_mut().filter(|other| other.is_covered);
-        if let Some(other) = covered.find(|other| other.body_ip == seat.body_ip) {
-            other.is_covered = false;
+        // The heartbeat had matched this session to another reservation for the same body.
+        let mut matched = self
+            .reservations
+            .iter_mut()
+            .filter(|other| other.is_matched);
+        if let Some(other) = matched.find(|other| other.body_ip == reservation.body_ip) {
+            other.is_matched = false;
         }
     }
 
-    /// A session new to us holds a slot: likely one that was promised for its body.
-    pub(super) fn cover_a_seat(&mut self, view: &SessionView) {
-        let mut open = self.seats.iter_mut().filter(|seat| !seat.is_covered);
-        if let Some(seat) = open.find(|seat| Some(seat.body_ip) == view.body_ip) {
-            seat.is_covered = true;
+    /// Matches a session that a heartbeat lists for the first time to a reservation for its body.
+    pub(super) fn match_reservation(&mut self, view: &SessionView) {
+        let mut open = self
+            .reservations
+            .iter_mut()
+            .filter(|reservation| !reservation.is_matched);
+        if let Some(reservation) =
+            open.find(|reservation| Some(reservation.body_ip) == view.body_ip)
+        {
+            reservation.is_matched = true;
         }
     }
 
-    /// Starts the doubt about abandoned seats.
-    pub(super) fn doubt_seats(&mut self, now: Instant) {
+    /// Starts waiting for the confirmation of abandoned reservations.
+    pub(super) fn mark_abandoned(&mut self, now: Instant) {
         let beats = self.beats;
-        for seat in &mut self.seats {
-            if seat.is_abandoned.load(Ordering::Relaxed) {
-                seat.doubt.get_or_insert(Doubt { since: now, beats });
+        for reservation in &mut self.reservations {
+            if reservation.is_abandoned.load(Ordering::Relaxed) {
+                reservation
+                    .unconfirmed
+                    .get_or_insert(Unconfirmed { since: now, beats });
             }
         }
     }
 
-    /// Ends the doubt where heartbeats have answered. Only on a heartbeat: time alone tells
-    /// nothing.
-    pub(super) fn resolve_seats(&mut self, now: Instant, grace: Duration) {
-        self.doubt_seats(now);
+    /// Ends abandoned reservations that heartbeats have matched, or not confirmed in time. Called on
+    /// heartbeats only: without one, time alone proves nothing.
+    pub(super) fn resolve_abandoned(&mut self, now: Instant, grace: Duration) {
+        self.mark_abandoned(now);
         let beats = self.beats;
-        self.seats.retain(|seat| match seat.doubt {
-            Some(doubt) => !seat.is_covered && !doubt.is_over(now, beats, grace),
-            None => true,
-        });
+        self.reservations
+            .retain(|reservation| match reservation.unconfirmed {
+                Some(unconfirmed) => {
+                    !reservation.is_matched && !unconfirmed.has_expired(now, beats, grace)
+                }
+                None => true,
+            });
     }
 }

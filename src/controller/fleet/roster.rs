@@ -1,8 +1,8 @@
-//! Every worker by name, and where there is room: the two never differ.
+//! Every worker by name, and an index of them by free capacity.
 //!
-//! A worker is changed in the hand that [`Roster::get_mut`] gives, and finds its spot when that
-//! hand lets go. Silence comes by itself, with time: a worker that turns out to be silent when it
-//! is chosen leaves its spot, until it has been heard.
+//! [`Roster::get_mut`] returns a guard; dropping it re-indexes the worker. Silence comes with time
+//! and changes no worker: one that turns out to be silent when it is chosen is taken out of the
+//! index until it is heard again.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -10,74 +10,77 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::capacity_index::{CapacityIndex, FreeCapacity, IndexEntry};
-use super::worker::Worker;
+use super::worker::WorkerEntry;
 
 /// The workers of a fleet.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     entries: BTreeMap<Arc<str>, Entry>,
-    rooms: CapacityIndex,
+    index: CapacityIndex,
 }
 
 #[derive(Debug)]
 struct Entry {
-    worker: Worker,
-    spot: Option<IndexEntry>,
-    /// When it was last heard, once that turned out to be too long ago.
+    worker: WorkerEntry,
+    indexed: Option<IndexEntry>,
+    /// The last time it was heard, once that was found to be too long ago.
     silent_since: Option<Instant>,
 }
 
 impl Entry {
-    /// The room that placement may use.
-    fn room(&self) -> Option<FreeCapacity> {
+    /// The capacity that placement may use.
+    fn free_capacity(&self) -> Option<FreeCapacity> {
         let worker = &self.worker;
-        let is_barred = worker.is_down || worker.is_draining() || worker.shunned.is_some();
-        if is_barred || self.silent_since == Some(worker.heard) {
+        let is_excluded = worker.is_down || worker.is_draining() || worker.ejected.is_some();
+        if is_excluded || self.silent_since == Some(worker.heard) {
             return None;
         }
         FreeCapacity::of(worker.taken(), worker.last.max_sessions)
     }
 
-    fn find_spot(&mut self, rooms: &mut CapacityIndex) {
-        let (room, district) = (self.room(), &self.worker.last.district);
-        let was = self.spot.as_ref().map(|spot| (spot.room, &spot.district));
-        if was == room.map(|room| (room, district)) {
+    fn reindex(&mut self, index: &mut CapacityIndex) {
+        let (capacity, district) = (self.free_capacity(), &self.worker.last.district);
+        let was = self
+            .indexed
+            .as_ref()
+            .map(|indexed| (indexed.capacity, &indexed.district));
+        if was == capacity.map(|capacity| (capacity, district)) {
             return;
         }
-        if let Some(spot) = self.spot.take() {
-            rooms.leave(&self.worker.id, &spot);
+        if let Some(indexed) = self.indexed.take() {
+            index.remove(&self.worker.id, &indexed);
         }
-        if let Some(room) = room {
+        if let Some(capacity) = capacity {
             let district = district.clone();
-            let spot = self.spot.insert(IndexEntry { room, district });
-            rooms.enter(&self.worker.id, spot);
+            let indexed = self.indexed.insert(IndexEntry { capacity, district });
+            index.insert(&self.worker.id, indexed);
         }
     }
 }
 
-/// A worker that may be changed.
-pub(super) struct Held<'a> {
+/// Mutable access to a worker; re-indexes it on drop.
+pub(super) struct WorkerGuard<'a> {
     entry: &'a mut Entry,
-    rooms: &'a mut CapacityIndex,
+    index: &'a mut CapacityIndex,
 }
 
-impl Deref for Held<'_> {
-    type Target = Worker;
+impl Deref for WorkerGuard<'_> {
+    type Target = WorkerEntry;
 
-    fn deref(&self) -> &Worker {
+    fn deref(&self) -> &WorkerEntry {
         &self.entry.worker
     }
 }
 
-impl DerefMut for Held<'_> {
-    fn deref_mut(&mut self) -> &mut Worker {
+impl DerefMut for WorkerGuard<'_> {
+    fn deref_mut(&mut self) -> &mut WorkerEntry {
         &mut self.entry.worker
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for WorkerGuard<'_> {
     fn drop(&mut self) {
-        self.entry.find_spot(self.rooms);
+        self.entry.reindex(self.index);
     }
 }
 
@@ -90,48 +93,50 @@ impl Roster {
         self.entries.contains_key(id)
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&Worker> {
+    pub(super) fn get(&self, id: &str) -> Option<&WorkerEntry> {
         self.entries.get(id).map(|entry| &entry.worker)
     }
 
     /// Every worker, by name.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Worker> {
+    pub(super) fn values(&self) -> impl Iterator<Item = &WorkerEntry> {
         self.entries.values().map(|entry| &entry.worker)
     }
 
-    pub(super) fn get_mut(&mut self, id: &str) -> Option<Held<'_>> {
-        let (entries, rooms) = (&mut self.entries, &mut self.rooms);
-        entries.get_mut(id).map(|entry| Held { entry, rooms })
+    pub(super) fn get_mut(&mut self, id: &str) -> Option<WorkerGuard<'_>> {
+        let (entries, index) = (&mut self.entries, &mut self.index);
+        entries
+            .get_mut(id)
+            .map(|entry| WorkerGuard { entry, index })
     }
 
     /// Changes every worker.
-    pub(super) fn for_each(&mut self, mut change: impl FnMut(&mut Worker)) {
+    pub(super) fn for_each(&mut self, mut change: impl FnMut(&mut WorkerEntry)) {
         for entry in self.entries.values_mut() {
             change(&mut entry.worker);
-            entry.find_spot(&mut self.rooms);
+            entry.reindex(&mut self.index);
         }
     }
 
-    pub(super) fn insert(&mut self, worker: Worker) {
+    pub(super) fn insert(&mut self, worker: WorkerEntry) {
         let id = Arc::clone(&worker.id);
         self.remove(&id);
         let mut entry = Entry {
             worker,
-            spot: None,
+            indexed: None,
             silent_since: None,
         };
-        entry.find_spot(&mut self.rooms);
+        entry.reindex(&mut self.index);
         self.entries.insert(id, entry);
     }
 
     fn remove(&mut self, id: &str) {
-        let spot = self.entries.remove(id).and_then(|entry| entry.spot);
-        if let Some(spot) = spot {
-            self.rooms.leave(id, &spot);
+        let indexed = self.entries.remove(id).and_then(|entry| entry.indexed);
+        if let Some(indexed) = indexed {
+            self.index.remove(id, &indexed);
         }
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&Worker) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(&WorkerEntry) -> bool) {
         let gone = self.values().filter(|worker| !keep(worker));
         let gone: Vec<Arc<str>> = gone.map(|worker| Arc::clone(&worker.id)).collect();
         for id in gone {
@@ -139,7 +144,7 @@ impl Roster {
         }
     }
 
-    /// The worker where a session is to be placed: see [`CapacityIndex::choose`]. One that has been silent
+    /// The worker to place a session on: see [`CapacityIndex::choose`]. One that has been silent
     /// for `quiet` is never chosen.
     pub(super) fn choose(
         &mut self,
@@ -150,14 +155,14 @@ impl Roster {
         roll: &mut dyn FnMut(u64) -> u64,
     ) -> Option<Arc<str>> {
         loop {
-            let id = self.rooms.choose(district, passed_over, roll)?;
+            let id = self.index.choose(district, passed_over, roll)?;
             let id = Arc::clone(id);
             let entry = self.entries.get_mut(&id)?;
             if entry.worker.silence(now) < quiet {
                 return Some(id);
             }
             entry.silent_since = Some(entry.worker.heard);
-            entry.find_spot(&mut self.rooms);
+            entry.reindex(&mut self.index);
         }
     }
 }

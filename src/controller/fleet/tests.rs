@@ -4,7 +4,7 @@ use super::*;
 use crate::clock;
 use crate::protocol::{CreateSession, Created, EndReason, WorkerStatus};
 
-pub(super) const PACE: Pace = Pace {
+pub(super) const PACE: HeartbeatTiming = HeartbeatTiming {
     heartbeat_interval: Duration::from_secs(5),
     heartbeat_timeout: Duration::from_secs(60),
 };
@@ -60,7 +60,7 @@ impl Rig {
         }
     }
 
-    fn hear(&mut self, beat: Heartbeat) -> Beat {
+    fn hear(&mut self, beat: Heartbeat) -> HeartbeatOutcome {
         let beat = self.fleet.heartbeat(self.now, clock::wall(), beat).unwrap();
         self.names = beat.events.iter().map(|e| e.change.name()).collect();
         beat

@@ -1,4 +1,4 @@
-//! Looking at the fleet: for operators, for health, for placement and for the way to a session.
+//! Read access to the fleet: for operators, health, placement and the relay.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use crate::ids::SessionId;
 use crate::protocol::{SessionView, WorkerSessions, WorkerStatus, WorkerView};
 
 use super::Fleet;
-use super::worker::Worker;
+use super::worker::WorkerEntry;
 
-/// The way to a session.
+/// Where to relay a session's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct SessionRoute {
     /// The worker that owns it.
     pub worker_id: String,
     /// Base URL at which the controller reaches the worker.
@@ -33,16 +33,16 @@ pub struct Totals {
 
 /// A worker as placement sees it.
 #[derive(Debug)]
-pub(in crate::controller) struct Seating<'a> {
+pub(in crate::controller) struct PlacementView<'a> {
     pub(in crate::controller) id: &'a Arc<str>,
-    /// Slots held or promised.
+    /// Slots held or reserved.
     pub(in crate::controller) taken: usize,
     pub(in crate::controller) max: usize,
     pub(in crate::controller) silence: Duration,
     /// Silent for so long that nothing is placed there.
     pub(in crate::controller) is_quiet: bool,
     pub(in crate::controller) is_draining: bool,
-    pub(in crate::controller) shunned: Option<&'a str>,
+    pub(in crate::controller) ejected: Option<&'a str>,
 }
 
 impl Fleet {
@@ -64,7 +64,7 @@ impl Fleet {
     /// Every session, by worker and age.
     #[must_use]
     pub fn sessions(&self) -> Vec<WorkerSessions> {
-        let list = |worker: &Worker| {
+        let list = |worker: &WorkerEntry| {
             let views = worker.sessions.values().map(|s| s.view.clone());
             let mut sessions: Vec<SessionView> = views.collect();
             sessions.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
@@ -89,11 +89,11 @@ impl Fleet {
         Some((&worker.id, &worker.sessions.get(id)?.view))
     }
 
-    /// The way to a session.
+    /// Where to relay a session's requests.
     #[must_use]
-    pub fn session_owner(&self, id: &SessionId) -> Option<Route> {
+    pub fn session_owner(&self, id: &SessionId) -> Option<SessionRoute> {
         let worker = self.workers.get(self.owners.get(id)?)?;
-        Some(Route {
+        Some(SessionRoute {
             worker_id: worker.id.to_string(),
             url: worker.last.url.clone(),
         })
@@ -117,7 +117,7 @@ impl Fleet {
             }
             sums.healthy += 1;
             sums.active_sessions += worker.active();
-            // A worker may say anything.
+            // The number is the worker's: it may be anything.
             sums.max_sessions = sums.max_sessions.saturating_add(worker.last.max_sessions);
             sums.has_wireguard &= worker.last.wireguard;
         }
@@ -125,9 +125,9 @@ impl Fleet {
         sums
     }
 
-    /// The worker where a session is to be placed: of those that are heard, have a free slot and
-    /// do not bar it, one of `district` if there is any, then one with the largest free share,
-    /// then one with the fewest slots taken; of equals, that of the number that `roll` gives.
+    /// The worker to place a session on: of those that are heard, have a free slot and are not
+    /// excluded, one of `district` if there is any, then one with the largest free share, then one
+    /// with the fewest slots taken; among equals the one whose number `roll` returns.
     pub(in crate::controller) fn choose(
         &mut self,
         now: Instant,
@@ -141,22 +141,22 @@ impl Fleet {
     }
 
     /// Every worker as placement sees it, by name.
-    pub(in crate::controller) fn seatings(
+    pub(in crate::controller) fn placement_views(
         &mut self,
         now: Instant,
-    ) -> impl Iterator<Item = Seating<'_>> {
+    ) -> impl Iterator<Item = PlacementView<'_>> {
         self.observe(now);
         let quiet = self.quiet();
         self.workers.values().map(move |worker| {
             let silence = worker.silence(now);
-            Seating {
+            PlacementView {
                 id: &worker.id,
                 taken: worker.taken(),
                 max: worker.last.max_sessions,
                 silence,
                 is_quiet: worker.is_down || silence >= quiet,
                 is_draining: worker.is_draining(),
-                shunned: worker.shunned.as_deref(),
+                ejected: worker.ejected.as_deref(),
             }
         })
     }

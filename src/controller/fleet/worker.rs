@@ -1,4 +1,4 @@
-//! What the controller knows of one worker: its last word, and what happened since.
+//! What the controller knows of one worker: its last heartbeat, and what happened since.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,73 +14,74 @@ use super::FleetError;
 use super::event::{FleetChange, FleetEvent, is_open};
 use super::reservations::PendingReservation;
 
-/// Ended sessions remembered for a worker, so that a late word does not bring one back: several
-/// times what a worker ends between two heartbeats.
+/// Ended sessions remembered for a worker, so that a late heartbeat does not bring one back:
+/// several times what a worker ends between two heartbeats.
 const ENDED_MAX: usize = 128;
-/// Processes known to be gone, remembered for a worker: restarts in quick succession.
+/// Predecessor processes remembered for a worker: restarts in quick succession.
 const RETIRED_MAX: usize = 16;
-/// Later heartbeats that must miss a session, or a create in doubt, before it counts as not
-/// there: one may have been under way already.
-pub(super) const DOUBT_BEATS: u64 = 2;
+/// Later heartbeats that must not list an unconfirmed session before it counts as not there: one
+/// may have been in flight already.
+pub(super) const UNCONFIRMED_BEATS: u64 = 2;
 
-/// A session as its worker last told it.
+/// A session as its worker last reported it.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) view: SessionView,
     /// The count of heartbeats when it was last in one.
     pub(super) seen: u64,
-    /// Set until a heartbeat first shows what a create's answer announced.
-    pub(super) announced: Option<Doubt>,
+    /// Set while only a create's answer announced the session, and no heartbeat has listed it.
+    pub(super) announced: Option<Unconfirmed>,
     was_ready: bool,
 }
 
 /// Since when something waits for a heartbeat to confirm it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Doubt {
+pub(super) struct Unconfirmed {
     pub(super) since: Instant,
     pub(super) beats: u64,
 }
 
-impl Doubt {
+impl Unconfirmed {
     /// Whether enough heartbeats and time have passed without a confirmation.
-    pub(super) fn is_over(self, now: Instant, beats: u64, grace: Duration) -> bool {
-        beats >= self.beats + DOUBT_BEATS && now.saturating_duration_since(self.since) >= grace
+    pub(super) fn has_expired(self, now: Instant, beats: u64, grace: Duration) -> bool {
+        beats >= self.beats + UNCONFIRMED_BEATS
+            && now.saturating_duration_since(self.since) >= grace
     }
 }
 
 /// One worker.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct WorkerEntry {
     pub(super) id: Arc<str>,
     /// Its last heartbeat, without the sessions.
     pub(super) last: Heartbeat,
     retired: VecDeque<String>,
-    /// Heartbeats taken in.
+    /// Count of heartbeats.
     pub(super) beats: u64,
     pub(super) heard: Instant,
     pub(super) heard_wall: SystemTime,
-    /// Another controller hears it, and says so as long as that is true.
-    pub(super) is_vouched: bool,
+    /// Whether another controller hears it.
+    pub(super) heard_by_peer: bool,
     pub(super) is_down: bool,
-    /// Whether what it tells may be old news to the rest of the world: it was just met, or its
+    /// Whether the sessions of its next heartbeat may be older than this entry: it is new, or its
     /// sessions were given up.
     catching_up: bool,
     was_draining: bool,
     /// The drain that was ordered through a controller.
     pub(super) drain: Option<DrainOrder>,
-    /// Why it takes nothing until its next heartbeat, by its own word or a refusal.
-    pub(super) shunned: Option<String>,
+    /// Why nothing is placed on it until its next heartbeat: what it reported, or a refusal.
+    pub(super) ejected: Option<String>,
     pub(super) sessions: HashMap<SessionId, Session>,
     ended: VecDeque<SessionId>,
-    /// Slots held in its last heartbeat.
+    /// Slots that its last heartbeat lists as held.
     held: usize,
     /// Sessions announced, but in no heartbeat yet.
     announced: usize,
-    pub(super) seats: Vec<PendingReservation>,
+    pub(super) reservations: Vec<PendingReservation>,
 }
 
-impl Worker {
-    pub(super) fn met(now: Instant, wall: SystemTime, beat: &Heartbeat) -> Self {
+impl WorkerEntry {
+    pub(super) fn new(now: Instant, wall: SystemTime, beat: &Heartbeat) -> Self {
         let ordered = beat.drain_ordered.then(|| DrainOrder {
             deadline: beat.drain_deadline.clone(),
         });
@@ -95,17 +96,17 @@ impl Worker {
             beats: 0,
             heard: now,
             heard_wall: wall,
-            is_vouched: false,
+            heard_by_peer: false,
             is_down: true,
             catching_up: true,
             was_draining: false,
             drain: ordered,
-            shunned: None,
+            ejected: None,
             sessions: HashMap::new(),
             ended: VecDeque::new(),
             held: 0,
             announced: 0,
-            seats: Vec::new(),
+            reservations: Vec::new(),
         }
     }
 
@@ -118,22 +119,22 @@ impl Worker {
     }
 
     pub(super) fn silence(&self, now: Instant) -> Duration {
-        if self.is_vouched {
+        if self.heard_by_peer {
             return Duration::ZERO;
         }
         now.saturating_duration_since(self.heard)
     }
 
-    /// Whether the process may never speak again: a successor holds its state directory.
+    /// Whether a successor of the process holds its state directory, so that it must be gone.
     fn is_retired(&self, process_id: &str) -> bool {
         self.retired.iter().any(|gone| gone == process_id)
     }
 
-    /// Whether a heartbeat may speak for this worker; gives the process whose place it takes.
+    /// Whether a heartbeat's process may be this worker; returns the process that it replaces.
     ///
-    /// A newcomer waits until the one before has been silent for `quiet`, unless it knows it to be
-    /// gone; one that is known to be gone does not come back.
-    pub(super) fn admits(
+    /// A new process must wait until the one before has been silent for `quiet`, unless it reports
+    /// that one to be gone; a process that was reported gone is refused.
+    pub(super) fn check_process(
         &self,
         now: Instant,
         quiet: Duration,
@@ -155,7 +156,7 @@ impl Worker {
     }
 
     /// Takes in all of a heartbeat but its sessions.
-    pub(super) fn hear(&mut self, now: Instant, wall: SystemTime, beat: Heartbeat) {
+    pub(super) fn accept(&mut self, now: Instant, wall: SystemTime, beat: Heartbeat) {
         for gone in beat.replaces.iter().take(RETIRED_MAX).rev() {
             if *gone != beat.process_id && !self.is_retired(gone) {
                 push_bounded(&mut self.retired, gone.clone(), RETIRED_MAX);
@@ -168,28 +169,28 @@ impl Worker {
         }
         self.heard = now;
         self.heard_wall = wall;
-        self.is_vouched = false;
+        self.heard_by_peer = false;
         self.beats += 1;
-        self.stop_shunning();
+        self.reset_ejection();
         self.held = 0;
     }
 
-    /// Heard again, it may take sessions, if it said where it is reached and does not refuse.
-    pub(super) fn stop_shunning(&mut self) {
+    /// Admits the worker to placement again, unless it reported no URL or that it refuses sessions.
+    pub(super) fn reset_ejection(&mut self) {
         let is_nowhere = self.last.url.is_empty();
         let nowhere = is_nowhere.then(|| "its heartbeats have no url".to_owned());
-        self.shunned = nowhere.or_else(|| self.last.refuses.clone());
+        self.ejected = nowhere.or_else(|| self.last.refuses.clone());
     }
 
-    /// Says once that the worker is there, and once that it drains or no longer does.
-    pub(super) fn tell_state(&mut self, events: &mut Vec<FleetEvent>) {
+    /// Emits `WorkerUp` if the worker was down, and a change of its drain.
+    pub(super) fn push_state_changes(&mut self, events: &mut Vec<FleetEvent>) {
         if std::mem::take(&mut self.is_down) {
             events.push(self.event(FleetChange::WorkerUp));
         }
-        self.tell_drain(events);
+        self.push_drain_change(events);
     }
 
-    pub(super) fn tell_drain(&mut self, events: &mut Vec<FleetEvent>) {
+    pub(super) fn push_drain_change(&mut self, events: &mut Vec<FleetEvent>) {
         let drains = self.is_draining();
         if std::mem::replace(&mut self.was_draining, drains) == drains {
             return;
@@ -205,27 +206,27 @@ impl Worker {
         self.ended.contains(id)
     }
 
-    /// Sessions that were forgotten without their worker's word may come back.
-    pub(super) fn believe_again(&mut self, ids: &[SessionId]) {
+    /// Lets sessions reappear that were forgotten without their worker having ended them.
+    pub(super) fn allow_reappearance(&mut self, ids: &[SessionId]) {
         self.ended.retain(|id| !ids.contains(id));
     }
 
-    /// Announced sessions have all of their time again.
-    pub(super) fn doubt_anew(&mut self, now: Instant) {
+    /// Gives unconfirmed sessions all of the time again.
+    pub(super) fn restart_confirmation(&mut self, now: Instant) {
         let announced = self
             .sessions
             .values_mut()
             .filter_map(|s| s.announced.as_mut());
-        announced.for_each(|doubt| doubt.since = now);
+        announced.for_each(|u| u.since = now);
     }
 
-    /// Counts a slot that the heartbeat shows as held.
-    pub(super) fn hold(&mut self) {
+    /// Counts a slot that the heartbeat lists as held.
+    pub(super) fn count_slot(&mut self) {
         self.held += 1;
     }
 
     /// Takes in one session of a heartbeat.
-    pub(super) fn see(&mut self, view: SessionView, events: &mut Vec<FleetEvent>) {
+    pub(super) fn update_session(&mut self, view: SessionView, events: &mut Vec<FleetEvent>) {
         let id = view.id.clone();
         if view.status == Status::Ended {
             let reason = view.end_reason;
@@ -237,7 +238,7 @@ impl Worker {
             return;
         }
         if !self.sessions.contains_key(&id) {
-            self.cover_a_seat(&view);
+            self.match_reservation(&view);
         }
         self.upsert(view, None, events);
     }
@@ -253,7 +254,7 @@ impl Worker {
             return;
         }
         if let Some(known) = self.sessions.get(&view.id) {
-            // A heartbeat showed it before it was ready; the answer is newer.
+            // A heartbeat listed it before it was ready; the answer is newer.
             if known.view.status == Status::Starting && is_open(view.status) {
                 let ready = SessionView {
                     status: view.status,
@@ -265,18 +266,18 @@ impl Worker {
             }
             return;
         }
-        let doubt = Doubt {
+        let unconfirmed = Unconfirmed {
             since: now,
             beats: self.beats,
         };
-        self.upsert(view, Some(doubt), events);
+        self.upsert(view, Some(unconfirmed), events);
         self.announced += 1;
     }
 
     fn upsert(
         &mut self,
         view: SessionView,
-        announced: Option<Doubt>,
+        announced: Option<Unconfirmed>,
         events: &mut Vec<FleetEvent>,
     ) {
         let (id, status) = (view.id.clone(), view.status);
@@ -312,7 +313,7 @@ impl Worker {
         self.sessions.insert(id, session);
     }
 
-    /// Closes a heartbeat: what it no longer lists is gone. Gives the ids to forget.
+    /// Removes the sessions that a heartbeat no longer lists. Returns their ids.
     pub(super) fn forget_absent(
         &mut self,
         now: Instant,
@@ -321,7 +322,7 @@ impl Worker {
     ) -> Vec<SessionId> {
         let beats = self.beats;
         let is_gone = |s: &Session| {
-            s.seen != beats && s.announced.is_none_or(|d| d.is_over(now, beats, grace))
+            s.seen != beats && s.announced.is_none_or(|d| d.has_expired(now, beats, grace))
         };
         let gone = self.sessions.values().filter(|s| is_gone(s));
         let gone: Vec<SessionId> = gone.map(|s| s.view.id.clone()).collect();
@@ -362,13 +363,13 @@ impl Worker {
         }
         self.held = 0;
         self.announced = 0;
-        self.seats.clear();
+        self.reservations.clear();
         self.catching_up = true;
         lost
     }
 
-    /// Lets a session go to the worker that now has it.
-    pub(super) fn cede(&mut self, id: &SessionId) {
+    /// Removes a session that another worker now has.
+    pub(super) fn hand_over(&mut self, id: &SessionId) {
         let ceded = self.sessions.remove(id);
         if ceded.is_some_and(|session| session.announced.is_some()) {
             self.announced = self.announced.saturating_sub(1);
@@ -379,14 +380,14 @@ impl Worker {
         self.last.draining || self.drain.is_some()
     }
 
-    /// Slots that sessions hold, as far as is known.
+    /// Slots held by sessions.
     pub(super) fn active(&self) -> usize {
         self.held + self.announced
     }
 
-    /// Slots that are held or promised.
+    /// Slots held or reserved.
     pub(super) fn taken(&self) -> usize {
-        self.active() + self.seats.iter().filter(|seat| !seat.is_covered).count()
+        self.active() + self.reservations.iter().filter(|r| !r.is_matched).count()
     }
 
     pub(super) fn status(&self, now: Instant, timeout: Duration) -> WorkerStatus {

@@ -24,12 +24,12 @@ fn best(
     wish: Option<&str>,
     passed: &[String],
 ) -> BTreeSet<String> {
-    let open = fleet.seatings(now).filter(|seating| {
-        let is_barred = seating.is_quiet || seating.is_draining || seating.shunned.is_some();
-        !is_barred && seating.taken < seating.max
+    let open = fleet.placement_views(now).filter(|candidate| {
+        let is_barred = candidate.is_quiet || candidate.is_draining || candidate.ejected.is_some();
+        !is_barred && candidate.taken < candidate.max
     });
     let open: Vec<(String, usize, usize)> = open
-        .map(|seating| (seating.id.to_string(), seating.taken, seating.max))
+        .map(|candidate| (candidate.id.to_string(), candidate.taken, candidate.max))
         .filter(|(id, ..)| !passed.contains(id))
         .collect();
     let is_near = |id: &str| Some(fleet.worker(now, id).unwrap().district.as_str()) == wish;
@@ -221,7 +221,7 @@ impl World {
         match what {
             0 => Placement::new(&wish, 1).refused(&mut self.fleet, reservation, String::new()),
             1 => self.fleet.refused(reservation),
-            2 => self.fleet.unsure(now, reservation),
+            2 => self.fleet.outcome_unknown(now, reservation),
             3 => drop(reservation),
             _ => {
                 let created = Created {
@@ -242,7 +242,7 @@ impl World {
             loop {
                 let best = best(&mut self.fleet, self.now, wish, &passed);
                 let chosen = chosen(&mut self.fleet, self.now, wish, &passed);
-                // Each of the equals for exactly one of the numbers: the choice is as fair as dice.
+                // Each of the equals for exactly one of the numbers: the choice is as fair as random.
                 let each: BTreeSet<String> = chosen.iter().cloned().collect();
                 assert_eq!(each, best, "{wish:?} without {passed:?}");
                 assert_eq!(chosen.len(), best.len(), "{chosen:?}");

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::clock;
-use crate::controller::fleet::Pace;
+use crate::controller::fleet::HeartbeatTiming;
 use crate::ids::SessionId;
 use crate::protocol::{Created, DrainOrder, Heartbeat, Status};
 use std::collections::HashMap;
 use std::time::Duration;
 
-pub(super) const PACE: Pace = Pace {
+pub(super) const PACE: HeartbeatTiming = HeartbeatTiming {
     heartbeat_interval: Duration::from_secs(5),
     heartbeat_timeout: Duration::from_secs(60),
 };
@@ -203,7 +203,7 @@ fn a_create_that_heartbeats_show_already_is_counted_once() {
     let second = place(&mut fleet, now, 1).unwrap();
     assert!(place(&mut fleet, now, 1).is_err());
     // Once shown, an outcome nobody knows needs no more doubt.
-    fleet.unsure(now, first);
+    fleet.outcome_unknown(now, first);
     let shown = showing(2, 2, &[&id]);
     fleet.heartbeat(now, clock::wall(), shown).unwrap();
     assert!(place(&mut fleet, now, 1).is_err());

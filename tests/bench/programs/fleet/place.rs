@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hydraneckwebrtc::testing::clock;
-use hydraneckwebrtc::testing::controller::fleet::{Fleet, Pace};
+use hydraneckwebrtc::testing::controller::fleet::{Fleet, HeartbeatTiming};
 use hydraneckwebrtc::testing::controller::placement::Placement;
 use hydraneckwebrtc::testing::ids::SessionId;
 use hydraneckwebrtc::testing::protocol::{CreateSession, Created, Status};
@@ -15,7 +15,7 @@ use super::{INTERVAL, Outcome, SLOTS, heartbeat};
 /// Places, makes and ends sessions in a fleet that is two thirds full.
 pub(crate) fn place(workers: usize, seconds: u64) -> Outcome<Value> {
     let now = clock::now();
-    let pace = Pace {
+    let pace = HeartbeatTiming {
         heartbeat_interval: INTERVAL,
         heartbeat_timeout: INTERVAL * 12,
     };
