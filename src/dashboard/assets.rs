@@ -40,7 +40,7 @@ pub(super) static ASSETS: [Asset; 4] = [
         text: concat!(
             "(() => {\n'use strict';\n",
             include_str!("js/elements.js"),
-            include_str!("js/words.js"),
+            include_str!("js/format.js"),
             include_str!("js/server.js"),
             include_str!("js/stream.js"),
             include_str!("js/table.js"),

@@ -12,7 +12,7 @@ function why(reason) {
 
 /** Leaves for a new stream; a session that may still run is ended on the way. */
 function leave(mayRun) {
-  if (mayRun && !watch.verdict.isTaken) post('quit', {}, { keepalive: true }).catch(mutter);
+  if (mayRun && !monitor.streamState.isTaken) post('quit', {}, { keepalive: true }).catch(mutter);
 }
 
 function keepFocus(box, event) {

@@ -17,7 +17,7 @@ let isLeaving = false;
 async function quit() {
   if (isLeaving) return;
   isLeaving = true;
-  pill.show(say('leaving'), { isBusy: true });
+  banner.show(say('leaving'), { isBusy: true });
   const told = post('quit', {}, { keepalive: true }).catch(() => navigator.sendBeacon(`${CONFIG.base}quit`));
   await Promise.race([told, new Promise((done) => setTimeout(done, QUIT_PATIENCE_MS))]);
   // Going back must not lead to the dead stream.

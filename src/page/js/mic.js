@@ -85,7 +85,7 @@ const mic = (() => {
     pc = null;
     become('asking', 'mic_connecting');
     try {
-      const opened = await openSpeech(stream.getAudioTracks()[0], stream, (next) => { if (mine === take) onState(next); });
+      const opened = await openMicConnection(stream.getAudioTracks()[0], stream, (next) => { if (mine === take) onState(next); });
       if (mine === take) pc = opened;
       else opened.close();
     } catch (error) {
@@ -146,7 +146,7 @@ const mic = (() => {
 })();
 
 function followMic() {
-  watch.onChange((verdict) => { if (verdict.phase === 'ended') mic.stop(); });
+  monitor.onChange((streamState) => { if (streamState.phase === 'ended') mic.stop(); });
   listen(window, 'pagehide', () => mic.stop());
   listen(window, 'online', () => mic.moved());
   if (navigator.connection) {

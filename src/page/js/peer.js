@@ -13,7 +13,7 @@ function watchChannel(pc, channel) {
   if (!STREAM_CHANNELS.includes(channel.label)) return;
   listen(channel, 'close', () => {
     if (pc !== current) return;
-    watch.tell({ type: 'channel-closed' });
+    monitor.tell({ type: 'channel-closed' });
     askServer();
   });
 }
@@ -21,11 +21,11 @@ function watchChannel(pc, channel) {
 function watchPeer(pc) {
   peers.add(pc);
   current = pc;
-  watch.tell({ type: 'peer-made' });
+  monitor.tell({ type: 'peer-made' });
   listen(pc, 'datachannel', (event) => watchChannel(pc, event.channel));
   listen(pc, 'connectionstatechange', () => {
     if (pc !== current) return;
-    watch.tell({ type: 'peer', state: pc.connectionState });
+    monitor.tell({ type: 'peer', state: pc.connectionState });
     if (pc.connectionState === 'connected') return;
     if (pc.connectionState !== 'connecting') askServer();
   });
@@ -62,7 +62,7 @@ function wrapPeerConnection() {
       const wasOpen = this === current && this.connectionState !== 'closed';
       const result = close.call(this);
       // Closing it oneself fires no event.
-      if (wasOpen) watch.tell({ type: 'peer', state: 'closed' });
+      if (wasOpen) monitor.tell({ type: 'peer', state: 'closed' });
       return result;
     },
   });

@@ -31,7 +31,7 @@ const reconnect = (() => {
   function stop() {
     clearTimeout(timer);
     isRunning = false;
-    pill.hide();
+    banner.hide();
   }
   async function attempt() {
     if (!isRunning) return;
@@ -39,13 +39,13 @@ const reconnect = (() => {
     if (!isRunning) return;
     if (session.status === 'silent' || session.status === 'starting') {
       const word = session.status === 'starting' ? 'restarting' : navigator.onLine ? 'server_silent' : 'offline';
-      pill.show(say(word), { isBusy: true });
+      banner.show(say(word), { isBusy: true });
       wait(attempt, pick(ASK_EVERY_MS, asks));
       asks += 1;
     } else if (visit.facts.tries >= TRIES_MAX) {
-      watch.tell({ type: 'given-up' });
+      monitor.tell({ type: 'given-up' });
     } else {
-      pill.show(say('reconnecting_try', { try: visit.facts.tries + 1, tries: TRIES_MAX }), { isBusy: true });
+      banner.show(say('reconnecting_try', { try: visit.facts.tries + 1, tries: TRIES_MAX }), { isBusy: true });
       wait(reloadPage, pick(BACK_OFF_MS, visit.facts.tries));
     }
   }
@@ -54,12 +54,12 @@ const reconnect = (() => {
       if (isRunning || isLeaving) return;
       isRunning = true;
       asks = 0;
-      pill.show(say('reconnecting'), { isBusy: true });
+      banner.show(say('reconnecting'), { isBusy: true });
       attempt();
     },
     /** The network or the visitor came back: no need to wait any longer. */
     hurry() {
-      watch.tell({ type: 'back' });
+      monitor.tell({ type: 'back' });
       if (isRunning) attempt();
       else if (current && /^(disconnected|failed)$/.test(current.connectionState)) askServer();
     },
@@ -69,35 +69,35 @@ const reconnect = (() => {
 
 function followConnection() {
   let steady = null;
-  watch.onChange((verdict, before) => {
+  monitor.onChange((streamState, before) => {
     clearTimeout(steady);
-    if (verdict.phase === 'live') {
+    if (streamState.phase === 'live') {
       reconnect.stop();
       hideCard();
       steady = later(() => visit.keep({ tries: 0 }), STEADY_MS);
     }
-    if (before === 'live' && verdict.phase !== 'ended' && verdict.reason !== 'elsewhere') visit.keep({ disconnects: visit.facts.disconnects + 1 });
-    if (verdict.phase === 'dipped') pill.show(say('reconnecting'), { isBusy: true });
-    if (verdict.phase === 'reconnecting') {
+    if (before === 'live' && streamState.phase !== 'ended' && streamState.reason !== 'elsewhere') visit.keep({ disconnects: visit.facts.disconnects + 1 });
+    if (streamState.phase === 'dipped') banner.show(say('reconnecting'), { isBusy: true });
+    if (streamState.phase === 'reconnecting') {
       hideCard();
       reconnect.begin();
     }
-    if (verdict.reason === 'elsewhere') {
+    if (streamState.reason === 'elsewhere') {
       reconnect.stop();
-      showCard({ title: say('elsewhere_title'), reason: verdict.reason, again: say('watch_here') });
-    } else if (verdict.phase === 'stuck') {
+      showCard({ title: say('elsewhere_title'), reason: streamState.reason, again: say('watch_here') });
+    } else if (streamState.phase === 'stuck') {
       if (visit.facts.tries > 0) reconnect.begin(); // in a row of tries the visitor need not press a button
       else {
-        pill.hide();
-        showCard({ title: say('stuck_title'), reason: verdict.reason, detail: verdict.detail, mayRun: true });
+        banner.hide();
+        showCard({ title: say('stuck_title'), reason: streamState.reason, detail: streamState.detail, mayRun: true });
       }
     }
-    if (verdict.phase === 'ended') {
+    if (streamState.phase === 'ended') {
       reconnect.stop();
       visit.keep({ until: Date.now() });
       if (isLeaving) return;
-      const mayRun = verdict.reason === 'stream_stopped' || verdict.reason === 'connection_lost';
-      showCard({ title: say('ended_title'), reason: verdict.reason, mayRun, hasRating: true });
+      const mayRun = streamState.reason === 'stream_stopped' || streamState.reason === 'connection_lost';
+      showCard({ title: say('ended_title'), reason: streamState.reason, mayRun, hasRating: true });
     }
   });
   listen(window, 'online', () => reconnect.hurry());

@@ -33,12 +33,12 @@ async function fetchSession() {
 }
 
 let asking = null;
-/** Asks once however many ask at the same time, and lets the verdict know. */
+/** Asks once however many ask at the same time, and lets the stream's state know. */
 function askServer() {
   asking = asking || fetchSession().then((session) => {
     asking = null;
     if (session.status !== 'silent') {
-      watch.tell({ type: 'server', status: session.status, reason: session.end_reason });
+      monitor.tell({ type: 'server', status: session.status, reason: session.end_reason });
     }
     return session;
   });
@@ -63,14 +63,14 @@ function followEvents(onDraining) {
     source = new NATIVE.EventSource(`${CONFIG.base}events`);
     listen(source, 'open', () => { failures = 0; });
     listen(source, 'ended', (event) => {
-      watch.tell({ type: 'server', status: 'ended', reason: parsed(event).end_reason });
+      monitor.tell({ type: 'server', status: 'ended', reason: parsed(event).end_reason });
     });
-    listen(source, 'restarting', () => watch.tell({ type: 'server', status: 'restarting' }));
+    listen(source, 'restarting', () => monitor.tell({ type: 'server', status: 'restarting' }));
     listen(source, 'draining', (event) => onDraining(parsed(event).deadline));
     listen(source, 'error', async () => {
       if (source.readyState !== NATIVE.EventSource.CLOSED) return; // it tries again by itself
       const session = await askServer();
-      if (session.status === 'gone' || watch.verdict.isTaken) return;
+      if (session.status === 'gone' || monitor.streamState.isTaken) return;
       timer = later(open, EVENTS_RETRY_MS[Math.min(failures, EVENTS_RETRY_MS.length - 1)]);
       failures += 1;
     });
@@ -82,13 +82,13 @@ function followEvents(onDraining) {
 
   async function askNowAndThen() {
     await askServer();
-    if (watch.verdict.phase !== 'ended') timer = later(askNowAndThen, ELSEWHERE_ASK_MS);
+    if (monitor.streamState.phase !== 'ended') timer = later(askNowAndThen, ELSEWHERE_ASK_MS);
   }
 
   open();
-  watch.onChange((verdict) => {
-    if (verdict.phase === 'ended') close();
-    else if (verdict.reason === 'elsewhere') {
+  monitor.onChange((streamState) => {
+    if (streamState.phase === 'ended') close();
+    else if (streamState.reason === 'elsewhere') {
       // Who does not watch is no viewer: the event stream would keep the session.
       close();
       timer = later(askNowAndThen, ELSEWHERE_ASK_MS);

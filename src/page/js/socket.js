@@ -19,10 +19,10 @@ function readSignal(text) {
   if (signal && signal.ConnectionTerminated) {
     // The body fell silent (-1, or an errno); 0 is its goodbye, -100 and below its refusals.
     const code = Number(signal.ConnectionTerminated.error_code);
-    watch.tell({ type: 'terminated', isLoss: code === -1 || code > 0 });
+    monitor.tell({ type: 'terminated', isLoss: code === -1 || code > 0 });
     askServer();
   } else if (signal && signal.DebugLog && /^fatal/.test(signal.DebugLog.ty || '')) {
-    watch.tell({ type: 'fatal', detail: String(signal.DebugLog.message || '').slice(0, 200) });
+    monitor.tell({ type: 'fatal', detail: String(signal.DebugLog.message || '').slice(0, 200) });
     askServer();
   }
 }
@@ -41,10 +41,10 @@ function watchSocket(socket) {
     socketBytes += data.byteLength || data.size || 0;
     if (performance.now() - toldAt < FRAMES_TOLD_EVERY_MS) return;
     toldAt = performance.now();
-    watch.tell({ type: 'frames' });
+    monitor.tell({ type: 'frames' });
   });
   listen(socket, 'close', () => {
-    watch.tell({ type: 'socket-closed' });
+    monitor.tell({ type: 'socket-closed' });
     askServer();
   });
 }
@@ -52,7 +52,7 @@ function watchSocket(socket) {
 function yieldTo({ data }) {
   if (!claim || !data) return;
   const isLater = data.at > claim.at || (data.at === claim.at && data.number > claim.number);
-  if (isLater) watch.tell({ type: 'taken' });
+  if (isLater) monitor.tell({ type: 'taken' });
 }
 
 function wrapWebSocket() {

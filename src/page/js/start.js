@@ -12,8 +12,8 @@ const wordsAreThere = Promise.race([
 Object.defineProperty(window, 'hydraneck', {
   value: Object.freeze({
     session: CONFIG.session,
-    get phase() { return watch.verdict.phase; },
-    get reason() { return watch.verdict.reason; },
+    get phase() { return monitor.streamState.phase; },
+    get reason() { return monitor.streamState.reason; },
   }),
 });
 
@@ -26,11 +26,11 @@ whenBody(async () => {
   const row = make('div.row', { role: 'toolbar', 'aria-label': say('tools') }, ...createStats());
   const dock = make('div.dock', {}, row);
   root.add(dock);
-  watch.onChange((verdict) => { dock.hidden = verdict.phase === 'ended'; });
+  monitor.onChange((streamState) => { dock.hidden = streamState.phase === 'ended'; });
   if (!CONFIG.mic) return;
-  const voice = createVoice();
-  row.append(voice.group);
-  dock.prepend(...voice.above);
+  const micButton = createMicButton();
+  row.append(micButton.group);
+  dock.prepend(...micButton.above);
   followMic();
   if (!visit.facts.resumeMic) return;
   visit.keep({ resumeMic: false });

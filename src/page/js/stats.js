@@ -26,7 +26,7 @@ function createMeter() {
   /** One reading; rates are since the reading before. */
   return async () => {
     const digest = { connection_state: current ? current.connectionState : 'new', disconnect_count: visit.facts.disconnects };
-    if (watch.verdict.transport === 'websocket') {
+    if (monitor.streamState.transport === 'websocket') {
       const { kbps } = rates({ source: 'socket', at: performance.now(), bytes: socketBytes, frames: null });
       return { ...digest, connection_state: 'connected', bitrate_kbps: kbps };
     }
@@ -61,7 +61,7 @@ function createMeter() {
 }
 
 function describe(digest) {
-  if (watch.verdict.transport === 'websocket') return [say('path_websocket'), say('mbits', { rate: number((digest.bitrate_kbps || 0) / 1000, 1) })];
+  if (monitor.streamState.transport === 'websocket') return [say('path_websocket'), say('mbits', { rate: number((digest.bitrate_kbps || 0) / 1000, 1) })];
   if (!digest.ice_candidate_type) return [say('no_stream')];
   const parts = [say(digest.ice_candidate_type === 'relay' ? 'path_relay' : 'path_direct')];
   if (digest.rtt_ms !== null) parts.push(say('rtt', { ms: number(digest.rtt_ms) }));
@@ -95,7 +95,7 @@ function createStats() {
   toggle(wishes.facts.stats);
 
   setInterval(guard(async () => {
-    if (watch.verdict.phase === 'ended' || watch.verdict.reason === 'elsewhere') return;
+    if (monitor.streamState.phase === 'ended' || monitor.streamState.reason === 'elsewhere') return;
     const digest = await sendDigest();
     // Absent is unknown; the worker reads null no better.
     const known = Object.fromEntries(Object.entries(digest).filter(([, value]) => value !== null));

@@ -1,11 +1,11 @@
-// Talk: the push-to-talk option, its key, and the panel where both are chosen. The key is ours
+// Push-to-talk: the option, its key, and the panel where both are chosen. The key is ours
 // alone: the game does not see it.
 
 function keyName(code) {
   return code.replace(/^(Key|Digit)/, '').replace(/^Backquote$/, '`').replace(/([a-z])([A-Z])/g, '$1 $2');
 }
 
-function createTalk({ hold, isTalkable }) {
+function createPushToTalk({ hold, isTalkable }) {
   let onChange = () => {};
   let isChoosing = false;
   let pressed = ''; // the key whose press talks, until it is released: another may be chosen meanwhile

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-const source = readFileSync(new URL('../../src/page/js/speech.js', import.meta.url), 'utf8');
+const source = readFileSync(new URL('../../src/page/js/mic_webrtc.js', import.meta.url), 'utf8');
 const voiceSdp = new Function(`'use strict';${source};return voiceSdp;`)();
 
 const WANTED = ['minptime=10', 'useinbandfec=1', 'usedtx=1', 'stereo=0', 'sprop-stereo=0', 'maxaveragebitrate=32000'];

@@ -1,6 +1,6 @@
-// Pill: a line at the top that asks for nothing: reconnecting, offline, draining.
+// Banner: a line at the top that needs no answer: reconnecting, offline, draining.
 
-const pill = (() => {
+const banner = (() => {
   let element = null;
   return {
     /** `isBusy` shows that something is under way; `isBrief` lets the visitor put it away. */
@@ -28,5 +28,5 @@ const pill = (() => {
 function announceDrain(deadline) {
   const at = new Date(deadline);
   const time = Number.isNaN(at.getTime()) ? '' : at.toLocaleTimeString(language, { hour: '2-digit', minute: '2-digit' });
-  pill.show(time ? say('draining_until', { time }) : say('draining'), { isClosable: true });
+  banner.show(time ? say('draining_until', { time }) : say('draining'), { isClosable: true });
 }

@@ -1,12 +1,12 @@
-// Watch: feeds the verdict with events and waking time, and tells everyone when it changes.
+// Stream monitor: feeds the stream's state with events and waking time, and tells everyone when it changes.
 
 const TICK_MS = 500; // two looks a second: a dip is shown at most half a second late
 const TICK_CREDIT_MS = 2000; // a tick after sleep or background throttling counts at most this
 
-function createWatch() {
+function createMonitor() {
   let awake = 0;
   let last = performance.now();
-  const verdict = createVerdict(0);
+  const streamState = createStreamState(0);
   const observers = [];
 
   function now() {
@@ -16,23 +16,23 @@ function createWatch() {
     return awake;
   }
   function tell(event) {
-    const { phase: before, reason } = verdict;
-    verdict.step(event, now());
-    if (verdict.phase === before && verdict.reason === reason) return;
-    for (const observer of observers) observer(verdict, before);
+    const { phase: before, reason } = streamState;
+    streamState.step(event, now());
+    if (streamState.phase === before && streamState.reason === reason) return;
+    for (const observer of observers) observer(streamState, before);
   }
 
-  // Elsewhere than on the stream page nothing connects; there only the server's word counts.
+  // On other pages nothing connects: there only the server says what happened.
   if (CONFIG.isStreamPage) setInterval(guard(() => tell({ type: 'tick' })), TICK_MS);
   return {
-    verdict,
+    streamState,
     tell: guard(tell),
     /** Tells every change from now on, and at once what has changed already. */
     onChange(observer) {
       observers.push(guard(observer));
-      if (verdict.phase !== 'connecting') guard(observer)(verdict, 'connecting');
+      if (streamState.phase !== 'connecting') guard(observer)(streamState, 'connecting');
     },
   };
 }
 
-const watch = createWatch();
+const monitor = createMonitor();

@@ -1,4 +1,4 @@
-// Voice: the microphone's button, level meter and push-to-talk, in the dock.
+// Microphone button: the button, the level meter and push-to-talk, in the dock.
 
 const MIC_PATHS = ['M12 15a3.5 3.5 0 0 0 3.5-3.5v-5a3.5 3.5 0 0 0-7 0v5A3.5 3.5 0 0 0 12 15z', 'M5.5 11.5a6.5 6.5 0 0 0 13 0M12 18v3.5'];
 const SLASH = 'M4 4l16 16';
@@ -25,7 +25,7 @@ function listenTo(stream, onLevel) {
   };
 }
 
-function createVoice() {
+function createMicButton() {
   const words = make('span.words', {});
   const meter = make('span.meter', { 'aria-hidden': 'true' }, ...Array.from({ length: BARS }, () => make('i')));
   const slash = icon(...MIC_PATHS, SLASH);
@@ -90,8 +90,8 @@ function createVoice() {
   listen(button, 'click', (event) => { if (!isPressed || event.detail === 0) mic.toggle(); });
   draw();
 
-  const talk = createTalk({ hold, isTalkable });
-  mic.onChange(talk.draw);
-  talk.onChange(draw);
-  return { above: [note, talk.panel], group: make('div.group', {}, button, talk.button) };
+  const pushToTalk = createPushToTalk({ hold, isTalkable });
+  mic.onChange(pushToTalk.draw);
+  pushToTalk.onChange(draw);
+  return { above: [note, pushToTalk.panel], group: make('div.group', {}, button, pushToTalk.button) };
 }

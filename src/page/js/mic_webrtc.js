@@ -1,4 +1,4 @@
-// Speech: one microphone track to the worker, over the session's relay, as one offer and one answer.
+// Microphone connection: one audio track to the worker, over the session's relay, as one offer and one answer.
 
 const GATHER_MS = 8000; // a relay that has not answered by then is not reachable
 const SETTLE_MS = 300; // after the first relay candidate: others come at once or not at all
@@ -30,7 +30,7 @@ async function gathered(pc) {
 }
 
 /** A refusal the visitor should understand: `message` is the key of the words. */
-class SpeechError extends Error {}
+class MicConnectionError extends Error {}
 
 async function negotiate(pc, track, stream) {
   const transceiver = pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
@@ -43,13 +43,13 @@ async function negotiate(pc, track, stream) {
   await pc.setLocalDescription({ type: 'offer', sdp: voiceSdp(offer.sdp) }).catch(() => pc.setLocalDescription(offer));
   await done;
   const { sdp } = pc.localDescription;
-  if (!/^a=candidate:/m.test(sdp)) throw new SpeechError('mic_no_relay');
+  if (!/^a=candidate:/m.test(sdp)) throw new MicConnectionError('mic_no_relay');
 
   const limit = new AbortController();
   const timer = setTimeout(() => limit.abort(), OFFER_MS);
   try {
     const answer = await post('mic/offer', { type: 'offer', sdp: voiceSdp(sdp) }, { signal: limit.signal });
-    if (!answer.ok) throw new SpeechError(answer.status === 429 || answer.status === 503 ? 'mic_busy' : 'mic_refused');
+    if (!answer.ok) throw new MicConnectionError(answer.status === 429 || answer.status === 503 ? 'mic_busy' : 'mic_refused');
     const { type, sdp: reply } = await answer.json();
     // The answer's settings are what our encoder goes by.
     await pc.setRemoteDescription({ type, sdp: voiceSdp(reply) });
@@ -59,9 +59,9 @@ async function negotiate(pc, track, stream) {
 }
 
 /** Opens a way for `track`; `onState` hears the connection's states from then on. */
-async function openSpeech(track, stream, onState) {
+async function openMicConnection(track, stream, onState) {
   const session = await fetchSession();
-  if (session.status === 'silent') throw new SpeechError('mic_unreachable');
+  if (session.status === 'silent') throw new MicConnectionError('mic_unreachable');
   const pc = new NATIVE.PeerConnection(relayed({ iceServers: session.ice_servers || [] }));
   listen(pc, 'connectionstatechange', () => onState(pc.connectionState));
   try {
@@ -71,7 +71,7 @@ async function openSpeech(track, stream, onState) {
     if (transport) listen(transport, 'statechange', () => { if (transport.state === 'closed' && pc.connectionState !== 'closed') onState('failed'); });
   } catch (error) {
     pc.close();
-    throw error instanceof SpeechError ? error : new SpeechError('mic_unreachable');
+    throw error instanceof MicConnectionError ? error : new MicConnectionError('mic_unreachable');
   }
   return pc;
 }

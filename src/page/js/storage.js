@@ -1,4 +1,4 @@
-// Memory: what must survive a reload of this tab (per session) and what the visitor chose (per
+// Storage: what must survive a reload of this tab (per session) and what the visitor chose (per
 // browser). Storage may be forbidden; then it lasts as long as the page.
 
 function createMemory(storage, key, initial) {

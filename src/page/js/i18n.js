@@ -1,4 +1,4 @@
-// Words: English is built in; another language is fetched when the browser prefers it.
+// Translation: English is built in; another language is fetched when the browser prefers it.
 
 const LANGUAGES = ['en', 'nl', 'fr', 'de'];
 let words = ENGLISH;

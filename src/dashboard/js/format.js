@@ -1,4 +1,4 @@
-// Words and numbers for people.
+// Formats words and numbers for people.
 
 const NONE = '–';
 

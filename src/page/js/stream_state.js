@@ -1,4 +1,4 @@
-// Verdict: is the stream connecting, live, in a dip, to be reconnected, stuck or ended? Pure: it
+// Stream state: is the stream connecting, live, in a dip, to be reconnected, stuck or ended? Pure: it
 // is told events and the time, and touches nothing. A lost signalling socket is not the end of
 // the media, a dip may heal, and only the server or a clean stop of the streamer is an end.
 
@@ -17,8 +17,8 @@ const LIMIT = Object.freeze({
 
 const SEVERITY = { dip: 1, unreached: 2, failed: 2, stopped: 3 };
 
-function createVerdict(start) {
-  const verdict = { phase: 'connecting', reason: null, detail: '', transport: null, wasLive: false, isTaken: false };
+function createStreamState(start) {
+  const streamState = { phase: 'connecting', reason: null, detail: '', transport: null, wasLive: false, isTaken: false };
   let patience = { since: start, within: LIMIT.load };
   let down = null;
   let peerState = 'none';
@@ -26,12 +26,12 @@ function createVerdict(start) {
   let isLost = false; // the streamer lost its body: its goodbye is no end
 
   function live(transport) {
-    Object.assign(verdict, { phase: 'live', reason: null, detail: '', transport, wasLive: true });
+    Object.assign(streamState, { phase: 'live', reason: null, detail: '', transport, wasLive: true });
     down = null;
     isLost = false;
   }
   function become(phase, reason = null, detail = '') {
-    Object.assign(verdict, { phase, reason, detail });
+    Object.assign(streamState, { phase, reason, detail });
   }
   function fall(cause, now) {
     if (isLost) return;
@@ -41,20 +41,20 @@ function createVerdict(start) {
   function peer(state, now) {
     peerState = state;
     if (state === 'connected') live('webrtc');
-    else if (state === 'disconnected' && verdict.wasLive) fall('dip', now);
+    else if (state === 'disconnected' && streamState.wasLive) fall('dip', now);
     else if (state === 'failed' || state === 'closed') {
-      if (verdict.transport === 'websocket') return;
-      fall(verdict.wasLive ? 'failed' : 'unreached', now);
+      if (streamState.transport === 'websocket') return;
+      fall(streamState.wasLive ? 'failed' : 'unreached', now);
     }
   }
   function socketClosed(now) {
-    if (peerState === 'connected' && verdict.transport === 'webrtc') return;
-    fall(verdict.wasLive ? 'failed' : 'unreached', now);
+    if (peerState === 'connected' && streamState.transport === 'webrtc') return;
+    fall(streamState.wasLive ? 'failed' : 'unreached', now);
   }
   function server(event) {
     if (event.status === 'ended' || event.status === 'ending' || event.status === 'gone') {
-      become('ended', event.reason || verdict.reason || 'unknown');
-    } else if (verdict.isTaken) {
+      become('ended', event.reason || streamState.reason || 'unknown');
+    } else if (streamState.isTaken) {
       // What becomes of the stream is the other tab's affair.
     } else if (event.status === 'restarting' || (event.status === 'starting' && down)) {
       down = null;
@@ -63,13 +63,13 @@ function createVerdict(start) {
   }
 
   function tick(now) {
-    if (verdict.phase === 'connecting' && !down && now - patience.since >= patience.within) {
+    if (streamState.phase === 'connecting' && !down && now - patience.since >= patience.within) {
       become('stuck', 'connect_timeout');
     }
-    if (verdict.transport === 'websocket' && !down && now - framesAt >= LIMIT.framesPause) {
+    if (streamState.transport === 'websocket' && !down && now - framesAt >= LIMIT.framesPause) {
       down = { cause: 'quiet', at: framesAt };
     }
-    if (!down || verdict.phase === 'stuck') return;
+    if (!down || streamState.phase === 'stuck') return;
     const length = now - down.at;
     if (down.cause === 'stopped' && length >= LIMIT.stopSettles) become('ended', 'stream_stopped');
     else if (down.cause === 'unreached' && length >= LIMIT.fallback) become('stuck', 'connect_timeout');
@@ -80,14 +80,14 @@ function createVerdict(start) {
     else if (down.cause === 'quiet') become('dipped');
   }
 
-  verdict.step = (event, now) => {
-    const wasTaken = verdict.isTaken;
-    if (event.type === 'taken') verdict.isTaken = true; // also after an end: what runs now is the other tab's
-    if (verdict.phase === 'ended' || (wasTaken && event.type !== 'server')) return verdict;
+  streamState.step = (event, now) => {
+    const wasTaken = streamState.isTaken;
+    if (event.type === 'taken') streamState.isTaken = true; // also after an end: what runs now is the other tab's
+    if (streamState.phase === 'ended' || (wasTaken && event.type !== 'server')) return streamState;
     switch (event.type) {
       case 'peer-made':
         peerState = 'new';
-        if (!verdict.wasLive) patience = { since: now, within: LIMIT.connect };
+        if (!streamState.wasLive) patience = { since: now, within: LIMIT.connect };
         break;
       case 'peer':
         peer(event.state, now);
@@ -96,7 +96,7 @@ function createVerdict(start) {
         if (peerState === 'connected') fall('stopped', now);
         break;
       case 'terminated':
-        if (!verdict.wasLive) become('stuck', 'start_failed');
+        if (!streamState.wasLive) become('stuck', 'start_failed');
         else if (event.isLoss) {
           isLost = true;
           down = { cause: 'failed', at: now };
@@ -128,8 +128,8 @@ function createVerdict(start) {
       default:
         break;
     }
-    if (verdict.phase !== 'ended') tick(now);
-    return verdict;
+    if (streamState.phase !== 'ended') tick(now);
+    return streamState;
   };
-  return verdict;
+  return streamState;
 }

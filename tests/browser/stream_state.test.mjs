@@ -1,10 +1,10 @@
-// The verdict alone, in virtual time: the timing table of what a dip and what an end look like.
+// The streamState alone, in virtual time: the timing table of what a dip and what an end look like.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-const source = readFileSync(new URL('../../src/page/js/verdict.js', import.meta.url), 'utf8');
-const createVerdict = new Function(`'use strict';${source};return createVerdict;`)();
+const source = readFileSync(new URL('../../src/page/js/stream_state.js', import.meta.url), 'utf8');
+const createStreamState = new Function(`'use strict';${source};return createStreamState;`)();
 
 const made = { type: 'peer-made' };
 const peer = (state) => ({ type: 'peer', state });
@@ -19,19 +19,19 @@ const framesFor = (from, to) => Array.from({ length: (to - from) / 1000 + 1 }, (
 
 /** Events `[ms, event]`, ticks every 500 ms in between; gives every change as `phase@ms`. */
 function play(events, until) {
-  const verdict = createVerdict(0);
+  const streamState = createStreamState(0);
   const changes = [];
   const queue = [...events];
   const step = (event, now) => {
-    const before = verdict.phase;
-    verdict.step(event, now);
-    if (verdict.phase !== before) changes.push(`${verdict.phase}@${now}`);
+    const before = streamState.phase;
+    streamState.step(event, now);
+    if (streamState.phase !== before) changes.push(`${streamState.phase}@${now}`);
   };
   for (let now = 0; now <= until; now += 500) {
     while (queue.length && queue[0][0] <= now) step(queue[0][1], queue.shift()[0]);
     step({ type: 'tick' }, now);
   }
-  return { changes, reason: verdict.reason, verdict };
+  return { changes, reason: streamState.reason, streamState };
 }
 
 const rows = [

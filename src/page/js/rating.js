@@ -1,4 +1,4 @@
-// Stars: five of them in half steps, 1 to 10 points; by touch, mouse and keyboard; may be changed.
+// Rating: five stars in half steps, 1 to 10 points; by touch, mouse and keyboard; may be changed.
 
 const STAR = 'M12 2.6l2.9 5.9 6.5.9-4.7 4.6 1.1 6.5L12 17.4l-5.8 3.1 1.1-6.5L2.6 9.4l6.5-.9z';
 const SEND_AFTER_MS = 700; // the arrow keys pass over scores that nobody means
