@@ -57,7 +57,7 @@ pub mod demo {
 
     pub mod body {
         //! The double of a body.
-        pub use crate::demo::body::{DemoBody, Faults, Options};
+        pub use crate::demo::body::{BodyOptions, DemoBody, Faults};
     }
 }
 

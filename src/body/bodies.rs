@@ -4,15 +4,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::allowlist::{Allowed, Forbidden};
-use super::identity::{IdentityStore, Kind};
+use super::identity::{IdentityStore, ProgramKind};
 use super::pairing::BodyLocks;
-use super::session_steps::Body;
-use super::sunshine::Credentials;
+use super::session_steps::SessionBody;
+use super::sunshine::SunshineCredentials;
 use super::tofu_pins::PinStore;
 
 /// Where the programs on a body listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ports {
+pub(crate) struct BodyPorts {
     /// Sunshine's configuration API.
     pub sunshine: u16,
     /// Sunshine's GameStream over plain HTTP.
@@ -21,7 +21,7 @@ pub(crate) struct Ports {
     pub agent: u16,
 }
 
-impl Default for Ports {
+impl Default for BodyPorts {
     fn default() -> Self {
         Self {
             sunshine: 47_990,
@@ -37,7 +37,7 @@ pub(crate) struct Rules {
     /// Which addresses may be bodies.
     pub allowed: Allowed,
     /// Where the programs on a body listen.
-    pub ports: Ports,
+    pub ports: BodyPorts,
     /// Directory for pinned certificates and kept identities.
     pub state_dir: PathBuf,
     /// Name of this worker: our clients in Sunshine's list carry it.
@@ -64,7 +64,7 @@ pub(crate) struct Bodies {
 impl Bodies {
     /// All bodies under these rules, for that kind of stream program.
     #[must_use]
-    pub(crate) fn new(rules: Rules, kind: Kind) -> Self {
+    pub(crate) fn new(rules: Rules, kind: ProgramKind) -> Self {
         // A colon ends the worker's name, so that no worker's prefix is the start of another's.
         let worker = rules.worker_id.replace([':', '\n', '\r'], "_");
         Self {
@@ -81,9 +81,13 @@ impl Bodies {
     ///
     /// # Errors
     /// [`Forbidden`], before anything is sent.
-    pub(crate) fn body(&self, ip: IpAddr, credentials: Credentials) -> Result<Body, Forbidden> {
+    pub(crate) fn body(
+        &self,
+        ip: IpAddr,
+        credentials: SunshineCredentials,
+    ) -> Result<SessionBody, Forbidden> {
         let ip = self.rules.allowed.check(ip)?;
-        Ok(Body::new(ip, credentials, self.clone()))
+        Ok(SessionBody::new(ip, credentials, self.clone()))
     }
 
     /// Bodies that this worker has met: only there it can have left something.

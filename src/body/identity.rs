@@ -25,7 +25,7 @@ const MARK: &str = "-----BEGIN TEST CARD-----";
 /// The kinds of stream program that cannot use each other's identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
+pub(crate) enum ProgramKind {
     /// moonlight-web-stream, of whatever version.
     Moonlight,
     /// The program built into this binary.
@@ -34,12 +34,12 @@ pub(crate) enum Kind {
 
 /// One client of one body's Sunshine: whoever has it may stream. Prints without its key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(crate) struct ClientIdentity {
     /// Its name in Sunshine's list.
     pub client: String,
     /// Which kind paired; files of 0.1.0 do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    kind: Option<Kind>,
+    kind: Option<ProgramKind>,
     unique_id: String,
     address: String,
     http_port: u16,
@@ -54,7 +54,7 @@ struct PairInfo {
     server_certificate: String,
 }
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("client", &self.client)
@@ -68,7 +68,12 @@ impl fmt::Debug for Identity {
 /// kept identity and paired anew has two hosts of one address. Reads versions 2, 3 and 4, which has
 /// one client for all users.
 #[must_use]
-pub(crate) fn harvest(data_json: &str, host_id: u32, ip: IpAddr, client: &str) -> Option<Identity> {
+pub(crate) fn harvest(
+    data_json: &str,
+    host_id: u32,
+    ip: IpAddr,
+    client: &str,
+) -> Option<ClientIdentity> {
     let data: Value = serde_json::from_str(data_json).ok()?;
     let is_ours = |host: &&Value| {
         let address = host.get("address").and_then(Value::as_str);
@@ -94,7 +99,7 @@ pub(crate) fn harvest(data_json: &str, host_id: u32, ip: IpAddr, client: &str) -
     let unique_id = user
         .or(Some(&data))
         .and_then(|u| u.get("client_unique_id")?.as_str());
-    Some(Identity {
+    Some(ClientIdentity {
         client: client.to_owned(),
         kind: None,
         unique_id: unique_id.unwrap_or(client).to_owned(),
@@ -105,13 +110,13 @@ pub(crate) fn harvest(data_json: &str, host_id: u32, ip: IpAddr, client: &str) -
     })
 }
 
-impl Identity {
+impl ClientIdentity {
     /// The kind of stream program that can use it.
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> ProgramKind {
         if self.pair_info.client_private_key.starts_with(MARK) {
-            return Kind::TestCard;
+            return ProgramKind::TestCard;
         }
-        self.kind.unwrap_or(Kind::Moonlight)
+        self.kind.unwrap_or(ProgramKind::Moonlight)
     }
 
     /// The `client_unique_id` that was paired.
@@ -152,12 +157,12 @@ impl std::error::Error for IdentityError {}
 /// Kept identities, one file for each body, readable by us alone. Those of another kind of stream
 /// program count as none.
 #[derive(Clone, Debug)]
-pub(crate) struct IdentityStore(BodyFiles, Kind);
+pub(crate) struct IdentityStore(BodyFiles, ProgramKind);
 
 impl IdentityStore {
     /// Identities in that directory, which is made when the first one is written.
     #[must_use]
-    pub(crate) fn new(dir: impl Into<PathBuf>, kind: Kind) -> Self {
+    pub(crate) fn new(dir: impl Into<PathBuf>, kind: ProgramKind) -> Self {
         Self(BodyFiles::new(dir, "identity"), kind)
     }
 
@@ -166,13 +171,13 @@ impl IdentityStore {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub(crate) async fn load(&self, ip: IpAddr) -> Result<Option<Identity>, IdentityError> {
+    pub(crate) async fn load(&self, ip: IpAddr) -> Result<Option<ClientIdentity>, IdentityError> {
         let (shelf, kind) = (self.0.clone(), self.1);
         smol::unblock(move || {
             let text = shelf
                 .read(ip)
                 .map_err(|e| IdentityError(shelf.path(ip), e))?;
-            let identity = text.and_then(|text| serde_json::from_str::<Identity>(&text).ok());
+            let identity = text.and_then(|text| serde_json::from_str::<ClientIdentity>(&text).ok());
             Ok(identity.filter(|identity| identity.kind() == kind))
         })
         .await
@@ -182,9 +187,13 @@ impl IdentityStore {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub(crate) async fn keep(&self, ip: IpAddr, identity: &Identity) -> Result<(), IdentityError> {
+    pub(crate) async fn keep(
+        &self,
+        ip: IpAddr,
+        identity: &ClientIdentity,
+    ) -> Result<(), IdentityError> {
         let shelf = self.0.clone();
-        let marked = Identity {
+        let marked = ClientIdentity {
             kind: Some(self.1),
             ..identity.clone()
         };
@@ -297,7 +306,7 @@ mod tests {
     fn a_kept_identity_comes_back_and_rubbish_counts_as_none() {
         let dir = std::env::temp_dir().join(format!("neck-identity-{}", crate::ids::label()));
         let (store, ip) = (
-            IdentityStore::new(&dir, Kind::Moonlight),
+            IdentityStore::new(&dir, ProgramKind::Moonlight),
             IP.parse().unwrap(),
         );
         let identity = harvest(&data("2", pems()), 2, ip, "neck").unwrap();
@@ -318,7 +327,7 @@ mod tests {
     fn an_identity_never_reaches_another_kind_of_stream_program() {
         let dir = std::env::temp_dir().join(format!("neck-kinds-{}", crate::ids::label()));
         let ip = IP.parse().unwrap();
-        let kinds = [Kind::Moonlight, Kind::TestCard];
+        let kinds = [ProgramKind::Moonlight, ProgramKind::TestCard];
         let stores = kinds.map(|kind| IdentityStore::new(&dir, kind));
         let pem = "-----BEGIN TEST CARD-----\nno key\n-----END TEST CARD-----\n";
         let mark = json!({"client_private_key": pem, "client_certificate": pem, "server_certificate": pem});

@@ -2,12 +2,12 @@
 //! no longer wanted.
 
 use super::pairing::PairingError;
-use super::session_steps::Body;
+use super::session_steps::SessionBody;
 use super::sunshine::SunshineError;
 use crate::clock;
 use std::time::Duration;
 
-impl Body {
+impl SessionBody {
     /// Unpairs clients of this worker that no kept identity owns; with `bodies.pair_once` off the
     /// kept one too. Only when the body `is_vacant`: Sunshine makes its list of certificates anew
     /// for each client that is unpaired, and crashes when a stream program's call over TLS reads
@@ -53,7 +53,7 @@ impl Body {
     }
 
     /// Unpairs every client of this worker and forgets the kept identity (`doctor --unpair`). No
-    /// session may be on the body: see [`Body::tidy`].
+    /// session may be on the body: see [`SessionBody::tidy`].
     ///
     /// # Errors
     /// See [`SunshineError`]; the identity stays while its client may.
@@ -65,7 +65,7 @@ impl Body {
     }
 
     /// Forgets the kept identity of that client: a stream program could not start with it. What it
-    /// leaves on the body is for [`Body::tidy`].
+    /// leaves on the body is for [`SessionBody::tidy`].
     pub(crate) async fn drop_kept(&self, client: &str) {
         if self.identity().await.is_some_and(|i| i.client == client) {
             self.forget_identity().await;

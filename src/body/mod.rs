@@ -1,8 +1,8 @@
 //! Everything said to a body: is it there, pair, launch, and leave it as it was.
 //!
 //! Knows Sunshine, hydrabody and the stream program's own API; knows no sessions: the worker
-//! calls [`Body`]'s steps in order and keeps the [`CleanupRecord`] that the steps will leave, written
-//! down *before* they are taken, so that [`Body::leave`] can undo them after a crash too.
+//! calls [`SessionBody`]'s steps in order and keeps the [`CleanupRecord`] that the steps will leave, written
+//! down *before* they are taken, so that [`SessionBody::leave`] can undo them after a crash too.
 
 pub(crate) mod allowlist;
 mod apps;
@@ -22,6 +22,6 @@ mod leftover_pairings;
 mod session_steps;
 mod teardown;
 
-pub(crate) use bodies::{Bodies, Ports, Rules};
-pub(crate) use session_steps::{Body, Paired, StreamTarget};
+pub(crate) use bodies::{Bodies, BodyPorts, Rules};
+pub(crate) use session_steps::{Paired, SessionBody, StreamTarget};
 pub(crate) use teardown::{CleanupRecord, SiblingSessions};

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use smol::lock::MutexGuardArc;
 
-use super::stream_api::{Program, ProgramError};
+use super::stream_api::{StreamApi, StreamApiError};
 use super::sunshine::{Sunshine, SunshineError};
 use crate::clock;
 use crate::exec::Stop;
@@ -56,7 +56,7 @@ pub(crate) enum PairingError {
     /// Sunshine never had a pairing to give the PIN to.
     NeverPending(Duration),
     /// The stream program's side failed.
-    Program(ProgramError),
+    Program(StreamApiError),
     /// The program says that it failed; whether Sunshine has or may have the PIN.
     Rejected(bool),
     /// Sunshine has the PIN, and the program hears nothing.
@@ -146,7 +146,7 @@ impl BodyLocks {
 /// # Errors
 /// See [`PairingError`]; none comes later than `within`, nor than [`FINISH`] after `stop`.
 pub(crate) async fn pair(
-    program: &Program,
+    program: &StreamApi,
     sunshine: &Sunshine,
     host: u32,
     name: &str,
@@ -169,7 +169,7 @@ pub(crate) async fn pair(
 }
 
 async fn handshake(
-    program: &Program,
+    program: &StreamApi,
     sunshine: &Sunshine,
     host: u32,
     name: &str,

@@ -23,12 +23,12 @@ const FAR: Duration = Duration::from_millis(200);
 
 /// A body that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reach {
+pub(crate) struct Reached {
     /// Median time of three TCP connects.
     pub rtt: Duration,
 }
 
-impl Reach {
+impl Reached {
     /// How long ICE may be disconnected at this distance before the stream is given up.
     #[must_use]
     pub(crate) fn ice_disconnected_timeout(&self) -> Duration {
@@ -122,7 +122,7 @@ impl std::error::Error for Unreachable {}
 ///
 /// # Errors
 /// [`Unreachable`] within five seconds.
-pub(crate) async fn probe(sunshine: &Sunshine) -> Result<Reach, Unreachable> {
+pub(crate) async fn probe(sunshine: &Sunshine) -> Result<Reached, Unreachable> {
     let at = sunshine.address();
     let connected = AtomicBool::new(false);
     let work = async {
@@ -137,7 +137,7 @@ pub(crate) async fn probe(sunshine: &Sunshine) -> Result<Reach, Unreachable> {
         times.sort_unstable();
         let patient = sunshine.clone().within(PROBE);
         patient.apps().await.map_err(|e| refused_by(at, e))?;
-        Ok(Reach {
+        Ok(Reached {
             rtt: times[CONNECTS / 2],
         })
     };

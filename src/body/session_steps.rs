@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use super::bodies::Bodies;
 use super::experience::{self, Agent, DESKTOP, ExperienceError, Launch};
 use super::gamestream::GameStream;
-use super::identity::{self, Identity};
+use super::identity::{self, ClientIdentity};
 use super::pairing::{self, BodyHold, PairingError};
-use super::reachability::{self, Reach, Unreachable};
-use super::stream_api::{Program, ProgramError};
-use super::sunshine::{Credentials, Sunshine};
+use super::reachability::{self, Reached, Unreachable};
+use super::stream_api::{StreamApi, StreamApiError};
+use super::sunshine::{Sunshine, SunshineCredentials};
 use super::teardown::CleanupRecord;
 use crate::exec::Stop;
 use crate::{clock, ids};
@@ -32,7 +32,7 @@ const DATA_MAX: u64 = 1024 * 1024;
 
 /// One body, for one session.
 #[derive(Clone, Debug)]
-pub(crate) struct Body {
+pub(crate) struct SessionBody {
     pub(super) ip: IpAddr,
     pub(super) sunshine: Sunshine,
     pub(super) gamestream: GameStream,
@@ -66,11 +66,11 @@ pub(crate) enum TargetError {
     NoApp(String),
     /// The stream program could not list the apps.
     #[error("{0}")]
-    Program(#[source] ProgramError),
+    Program(#[source] StreamApiError),
 }
 
-impl Body {
-    pub(super) fn new(ip: IpAddr, credentials: Credentials, bodies: Bodies) -> Self {
+impl SessionBody {
+    pub(super) fn new(ip: IpAddr, credentials: SunshineCredentials, bodies: Bodies) -> Self {
         let at = |port| SocketAddr::new(ip, port);
         let ports = bodies.rules.ports;
         Self {
@@ -92,7 +92,7 @@ impl Body {
     ///
     /// # Errors
     /// [`Unreachable`] within five seconds.
-    pub(crate) async fn reach(&self) -> Result<Reach, Unreachable> {
+    pub(crate) async fn reach(&self) -> Result<Reached, Unreachable> {
         reachability::probe(&self.sunshine).await
     }
 
@@ -107,7 +107,7 @@ impl Body {
     }
 
     /// The kept identity that spares a new stream program its pairing.
-    pub(crate) async fn kept(&self) -> Option<Identity> {
+    pub(crate) async fn kept(&self) -> Option<ClientIdentity> {
         match self.bodies.rules.pair_once {
             true => self.identity().await,
             false => None,
@@ -120,7 +120,7 @@ impl Body {
     /// [`PairingError::Late`].
     pub(crate) async fn recalls(
         &self,
-        program: &Program,
+        program: &StreamApi,
         host_id: u32,
         within: Duration,
     ) -> Result<bool, PairingError> {
@@ -143,15 +143,15 @@ impl Body {
         self.bodies.locks.hold(self.ip, within).await
     }
 
-    /// Pairs the stream program with the body; the caller has [`Body::hold`]. A handshake that
+    /// Pairs the stream program with the body; the caller has [`SessionBody::hold`]. A handshake that
     /// fails before Sunshine took the PIN, as when Sunshine restarts, is tried once more.
     ///
     /// # Errors
     /// See [`PairingError`]. The pairing may be pending on the body then:
-    /// [`Body::drop_pairing`], after the program has ended.
+    /// [`SessionBody::drop_pairing`], after the program has ended.
     pub(crate) async fn pair(
         &self,
-        program: &Program,
+        program: &StreamApi,
         traces: &CleanupRecord,
         within: Duration,
         stop: &Stop,
@@ -190,13 +190,13 @@ impl Body {
 
     /// Makes the body known to the program. After a failed attempt Sunshine may still be
     /// starting; the caller's deadline ends the wait.
-    async fn add_to(&self, program: &Program, attempt: u32) -> Result<u32, ProgramError> {
+    async fn add_to(&self, program: &StreamApi, attempt: u32) -> Result<u32, StreamApiError> {
         loop {
             match program
                 .add_host(self.ip, self.bodies.rules.ports.http)
                 .await
             {
-                Err(ProgramError::Status(..)) if attempt > 1 => clock::sleep(ADD_PAUSE).await,
+                Err(StreamApiError::Status(..)) if attempt > 1 => clock::sleep(ADD_PAUSE).await,
                 done => return done,
             }
         }
@@ -204,7 +204,7 @@ impl Body {
 
     /// Keeps the identity of a fresh pairing for later sessions, as soon as the stream program
     /// has written it. Answers whether it is kept; then the client stays on the body. One that was
-    /// kept before is for [`Body::tidy`] to unpair: other sessions may use it.
+    /// kept before is for [`SessionBody::tidy`] to unpair: other sessions may use it.
     pub(crate) async fn keep(
         &self,
         traces: &CleanupRecord,
@@ -304,13 +304,13 @@ impl Body {
     }
 
     /// Finds what to stream. `app` must be there if it is asked for; otherwise it is the
-    /// launched experience, or the desktop. `is_streaming` as for [`Body::launch`].
+    /// launched experience, or the desktop. `is_streaming` as for [`SessionBody::launch`].
     ///
     /// # Errors
     /// See [`TargetError`].
     pub(crate) async fn target(
         &self,
-        program: &Program,
+        program: &StreamApi,
         paired: &Paired,
         app: Option<&str>,
         launch: Option<&Launch>,
@@ -333,7 +333,7 @@ impl Body {
     /// A running app would be streamed in place of the wanted one.
     async fn clear(
         &self,
-        program: &Program,
+        program: &StreamApi,
         host_id: u32,
         app_id: u32,
         is_streaming: impl Fn() -> bool + Sync,
@@ -353,7 +353,7 @@ impl Body {
         }
     }
 
-    pub(crate) async fn identity(&self) -> Option<Identity> {
+    pub(crate) async fn identity(&self) -> Option<ClientIdentity> {
         match self.bodies.identities.load(self.ip).await {
             Ok(identity) => identity,
             Err(error) => {

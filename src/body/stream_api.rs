@@ -1,7 +1,7 @@
 //! The stream program's own HTTP API, on loopback under its session's prefix.
 //!
 //! Generations 2 (with `streamer` processes) and 3 (all in one) answer these calls alike; they
-//! differ in `config.js`, which is how [`Program::ready`] tells them apart.
+//! differ in `config.js`, which is how [`StreamApi::ready`] tells them apart.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const USER_MAX: usize = 128;
 
 /// Why a call to the stream program did not do what it was to do.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProgramError {
+pub(crate) enum StreamApiError {
     /// No answer.
     #[error("stream program, {0}: {1}")]
     Call(&'static str, #[source] ClientError),
@@ -57,7 +57,7 @@ pub(crate) enum ProgramError {
 
 /// What differs between releases of the stream program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Generation {
+pub(crate) enum StreamApiVersion {
     /// `config.js` is an ES module; one `streamer` process for each stream.
     V2,
     /// `config.js` is a classic script; everything in one process.
@@ -75,7 +75,7 @@ pub(crate) struct ListedApp {
 
 /// The stream program of one session, as one user.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub(crate) struct StreamApi {
     port: u16,
     prefix: String,
     user: String,
@@ -89,17 +89,17 @@ pub(crate) struct Offer {
     incoming: Incoming,
 }
 
-impl Program {
+impl StreamApi {
     /// The program on that loopback port, under that prefix (`/session/<id>`), for that user.
     ///
     /// # Errors
-    /// [`ProgramError::User`] when the name cannot stand in a header field.
-    pub(crate) fn new(port: u16, prefix: &str, user: &str) -> Result<Self, ProgramError> {
+    /// [`StreamApiError::User`] when the name cannot stand in a header field.
+    pub(crate) fn new(port: u16, prefix: &str, user: &str) -> Result<Self, StreamApiError> {
         let visible = user.bytes().all(|b| b.is_ascii_graphic());
         if user.is_empty() || user.len() > USER_MAX || !visible {
-            return Err(ProgramError::User(user.chars().take(USER_MAX).collect()));
+            return Err(StreamApiError::User(user.chars().take(USER_MAX).collect()));
         }
-        let client = Client::new(&Trust::WebPki).map_err(|e| ProgramError::Call("TLS", e))?;
+        let client = Client::new(&Trust::WebPki).map_err(|e| StreamApiError::Call("TLS", e))?;
         Ok(Self {
             port,
             prefix: prefix.trim_end_matches('/').to_owned(),
@@ -118,25 +118,25 @@ impl Program {
     /// one that ends never becomes ready.
     ///
     /// # Errors
-    /// [`ProgramError::Stranger`] at once when another program has the port,
-    /// [`ProgramError::NotReady`] at the deadline, or [`ProgramError::Unsent`] when this process
+    /// [`StreamApiError::Stranger`] at once when another program has the port,
+    /// [`StreamApiError::NotReady`] at the deadline, or [`StreamApiError::Unsent`] when this process
     /// lacked what the last call needs.
-    pub(crate) async fn ready(&self, within: Duration) -> Result<Generation, ProgramError> {
+    pub(crate) async fn ready(&self, within: Duration) -> Result<StreamApiVersion, StreamApiError> {
         let (mut says, mut unsent) = (None, None);
         let look = async {
             loop {
                 let looked = self.look().await;
                 unsent = None;
                 match looked {
-                    Err(ProgramError::Call(_, error)) if error.is_own_shortage() => {
+                    Err(StreamApiError::Call(_, error)) if error.is_own_shortage() => {
                         unsent = Some(error);
                     }
                     // No HTTP, which a stream program would speak from the start.
-                    Err(ProgramError::Call(_, error @ ClientError::Protocol(_))) => {
+                    Err(StreamApiError::Call(_, error @ ClientError::Protocol(_))) => {
                         says = Some(error.to_string());
                     }
                     // Not yet there, busy, or dying.
-                    Err(ProgramError::Call(..)) => {}
+                    Err(StreamApiError::Call(..)) => {}
                     verdict => return verdict,
                 }
                 clock::sleep(READY_PAUSE).await;
@@ -145,15 +145,15 @@ impl Program {
         let looked = clock::by(clock::now() + within, look).await;
         looked.unwrap_or_else(|_| {
             Err(match (unsent, says) {
-                (Some(error), _) => ProgramError::Unsent(error),
-                (None, Some(says)) => ProgramError::Stranger(self.port, says),
-                (None, None) => ProgramError::NotReady(self.port, within),
+                (Some(error), _) => StreamApiError::Unsent(error),
+                (None, Some(says)) => StreamApiError::Stranger(self.port, says),
+                (None, None) => StreamApiError::NotReady(self.port, within),
             })
         })
     }
 
-    async fn look(&self) -> Result<Generation, ProgramError> {
-        let stranger = |says: String| ProgramError::Stranger(self.port, says);
+    async fn look(&self) -> Result<StreamApiVersion, StreamApiError> {
+        let stranger = |says: String| StreamApiError::Stranger(self.port, says);
         let call = self.outgoing(Method::Get, "/api/authenticate").within(LOOK);
         let answer = self.send("authenticate", call).await?;
         if answer.status != 200 {
@@ -177,8 +177,8 @@ impl Program {
     /// Makes the body known to the program; answers the host's id. Each call adds one.
     ///
     /// # Errors
-    /// See [`ProgramError`].
-    pub(crate) async fn add_host(&self, ip: IpAddr, http_port: u16) -> Result<u32, ProgramError> {
+    /// See [`StreamApiError`].
+    pub(crate) async fn add_host(&self, ip: IpAddr, http_port: u16) -> Result<u32, StreamApiError> {
         const CALL: &str = "POST /api/host";
         let call = self
             .outgoing(Method::Post, "/api/host")
@@ -186,14 +186,14 @@ impl Program {
         let value: Value = self.ask(CALL, call).await?;
         let id = value.pointer("/host/host_id").and_then(Value::as_u64);
         id.and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| ProgramError::Garbled(CALL, "there is no host_id".into()))
+            .ok_or_else(|| StreamApiError::Garbled(CALL, "there is no host_id".into()))
     }
 
     /// Begins to pair; the answer's first line is the PIN.
     ///
     /// # Errors
-    /// See [`ProgramError`].
-    pub(crate) async fn pair(&self, host: u32) -> Result<Offer, ProgramError> {
+    /// See [`StreamApiError`].
+    pub(crate) async fn pair(&self, host: u32) -> Result<Offer, StreamApiError> {
         const CALL: &str = "POST /api/pair";
         #[derive(Deserialize)]
         struct First {
@@ -207,17 +207,21 @@ impl Program {
             .client
             .open(call)
             .await
-            .map_err(|e| ProgramError::Call(CALL, e))?;
+            .map_err(|e| StreamApiError::Call(CALL, e))?;
         if incoming.status != 200 {
             let status = incoming.status;
             let says = incoming.whole(LOOK).await.map(|a| a.excerpt());
-            return Err(ProgramError::Status(CALL, status, says.unwrap_or_default()));
+            return Err(StreamApiError::Status(
+                CALL,
+                status,
+                says.unwrap_or_default(),
+            ));
         }
         let line = incoming.line(WITHIN).await;
         let line = line
-            .map_err(|e| ProgramError::Call(CALL, e))?
+            .map_err(|e| StreamApiError::Call(CALL, e))?
             .unwrap_or_default();
-        let garbled = || ProgramError::Garbled(CALL, "the first line holds no PIN".into());
+        let garbled = || StreamApiError::Garbled(CALL, "the first line holds no PIN".into());
         let first: First = serde_json::from_str(&line).map_err(|_| garbled())?;
         if first.pin.len() != 4 || !first.pin.bytes().all(|b| b.is_ascii_digit()) {
             return Err(garbled());
@@ -231,8 +235,8 @@ impl Program {
     /// The apps of a paired host.
     ///
     /// # Errors
-    /// [`ProgramError::Status`] with 500 when the body does not know us or does not answer.
-    pub(crate) async fn apps(&self, host: u32) -> Result<Vec<ListedApp>, ProgramError> {
+    /// [`StreamApiError::Status`] with 500 when the body does not know us or does not answer.
+    pub(crate) async fn apps(&self, host: u32) -> Result<Vec<ListedApp>, StreamApiError> {
         #[derive(Deserialize)]
         struct Listed {
             apps: Vec<ListedApp>,
@@ -245,14 +249,14 @@ impl Program {
     /// The id of the app that runs on the host, 0 when none does.
     ///
     /// # Errors
-    /// See [`ProgramError`].
-    pub(crate) async fn running_app(&self, host: u32) -> Result<u32, ProgramError> {
+    /// See [`StreamApiError`].
+    pub(crate) async fn running_app(&self, host: u32) -> Result<u32, StreamApiError> {
         const CALL: &str = "GET /api/host";
         let call = self.outgoing(Method::Get, &format!("/api/host?host_id={host}"));
         let value: Value = self.ask(CALL, call).await?;
         let id = value.pointer("/host/current_game").and_then(Value::as_u64);
         id.and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| ProgramError::Garbled(CALL, "there is no current_game".into()))
+            .ok_or_else(|| StreamApiError::Garbled(CALL, "there is no current_game".into()))
     }
 
     fn outgoing(&self, method: Method, path: &str) -> Outgoing {
@@ -262,21 +266,26 @@ impl Program {
             .within(WITHIN)
     }
 
-    async fn send(&self, call: &'static str, outgoing: Outgoing) -> Result<Answer, ProgramError> {
+    async fn send(&self, call: &'static str, outgoing: Outgoing) -> Result<Answer, StreamApiError> {
         let sent = self.client.send(outgoing).await;
-        sent.map_err(|e| ProgramError::Call(call, e))
+        sent.map_err(|e| StreamApiError::Call(call, e))
     }
 
     async fn ask<T: DeserializeOwned>(
         &self,
         call: &'static str,
         outgoing: Outgoing,
-    ) -> Result<T, ProgramError> {
+    ) -> Result<T, StreamApiError> {
         let answer = self.send(call, outgoing).await?;
         if !answer.is_ok() {
-            return Err(ProgramError::Status(call, answer.status, answer.excerpt()));
+            return Err(StreamApiError::Status(
+                call,
+                answer.status,
+                answer.excerpt(),
+            ));
         }
-        serde_json::from_slice(&answer.body).map_err(|e| ProgramError::Garbled(call, e.to_string()))
+        serde_json::from_slice(&answer.body)
+            .map_err(|e| StreamApiError::Garbled(call, e.to_string()))
     }
 }
 
@@ -290,18 +299,18 @@ impl Offer {
     /// Waits for the second line, the only one that says whether it worked.
     ///
     /// # Errors
-    /// See [`ProgramError`].
-    pub(crate) async fn verdict(&mut self, within: Duration) -> Result<bool, ProgramError> {
+    /// See [`StreamApiError`].
+    pub(crate) async fn verdict(&mut self, within: Duration) -> Result<bool, StreamApiError> {
         const CALL: &str = "POST /api/pair";
         let line = self.incoming.line(within).await;
-        let line = line.map_err(|e| ProgramError::Call(CALL, e))?;
-        let line = line.ok_or_else(|| ProgramError::Garbled(CALL, "no second line".into()))?;
+        let line = line.map_err(|e| StreamApiError::Call(CALL, e))?;
+        let line = line.ok_or_else(|| StreamApiError::Garbled(CALL, "no second line".into()))?;
         match serde_json::from_str(&line) {
             Ok(Value::Object(object)) if object.contains_key("Paired") => Ok(true),
             Ok(Value::String(text)) if text == "PairError" => Ok(false),
             _ => {
                 let shown: String = line.chars().take(80).collect();
-                Err(ProgramError::Garbled(
+                Err(StreamApiError::Garbled(
                     CALL,
                     format!("second line {shown:?}"),
                 ))
@@ -311,11 +320,11 @@ impl Offer {
 }
 
 /// The prefix that a `config.js` names, and the generation by its form.
-fn path_prefix(script: &str) -> Option<(String, Generation)> {
+fn path_prefix(script: &str) -> Option<(String, StreamApiVersion)> {
     let script = script.trim_start();
     let generation = match script {
-        s if s.starts_with("export default") => Generation::V2,
-        s if s.starts_with("window.") => Generation::V3,
+        s if s.starts_with("export default") => StreamApiVersion::V2,
+        s if s.starts_with("window.") => StreamApiVersion::V3,
         _ => return None,
     };
     let json = script.get(script.find('{')?..=script.rfind('}')?)?;
@@ -332,8 +341,11 @@ mod tests {
         let v2 = r#"export default {"path_prefix":"/session/a","default_settings":{"fps":60}}"#;
         let v3 = "window.__CONFIG_JS__ = {\"path_prefix\":\"/session/a\"};\n";
         let prefix = "/session/a".to_owned();
-        assert_eq!(path_prefix(v2), Some((prefix.clone(), Generation::V2)));
-        assert_eq!(path_prefix(v3), Some((prefix, Generation::V3)));
+        assert_eq!(
+            path_prefix(v2),
+            Some((prefix.clone(), StreamApiVersion::V2))
+        );
+        assert_eq!(path_prefix(v3), Some((prefix, StreamApiVersion::V3)));
         for bad in [
             "",
             "<html>",
@@ -348,9 +360,9 @@ mod tests {
     #[test]
     fn a_user_name_that_cannot_be_sent_is_refused() {
         for bad in ["", "a b", "a\r\nb", "é", &"x".repeat(129)] {
-            let made = Program::new(1, "/session/a", bad);
-            assert!(matches!(made, Err(ProgramError::User(_))), "{bad}");
+            let made = StreamApi::new(1, "/session/a", bad);
+            assert!(matches!(made, Err(StreamApiError::User(_))), "{bad}");
         }
-        assert!(Program::new(1, "/session/a", "neck-0123456789abcdef").is_ok());
+        assert!(StreamApi::new(1, "/session/a", "neck-0123456789abcdef").is_ok());
     }
 }

@@ -54,12 +54,12 @@ pub(crate) enum SunshineError {
 
 /// User name and password of a Sunshine.
 #[derive(Clone, Debug)]
-pub(crate) struct Credentials {
+pub(crate) struct SunshineCredentials {
     user: String,
     password: Secret,
 }
 
-impl Credentials {
+impl SunshineCredentials {
     /// Credentials that Basic authentication can carry (RFC 7617: no control characters, no
     /// colon in the user name).
     ///
@@ -107,7 +107,7 @@ pub(crate) struct PairedClient {
 #[derive(Clone, Debug)]
 pub(crate) struct Sunshine {
     address: SocketAddr,
-    credentials: Credentials,
+    credentials: SunshineCredentials,
     pins: PinStore,
     pub(super) within: Duration,
 }
@@ -115,7 +115,11 @@ pub(crate) struct Sunshine {
 impl Sunshine {
     /// The configuration API at `address`.
     #[must_use]
-    pub(crate) fn new(address: SocketAddr, credentials: Credentials, pins: PinStore) -> Self {
+    pub(crate) fn new(
+        address: SocketAddr,
+        credentials: SunshineCredentials,
+        pins: PinStore,
+    ) -> Self {
         Self {
             address,
             credentials,
@@ -314,12 +318,12 @@ mod tests {
             ("u", &long, "sunshine_pass"),
             (&long, "p", "sunshine_user"),
         ] {
-            let error = Credentials::new(user, Secret::new(password)).unwrap_err();
+            let error = SunshineCredentials::new(user, Secret::new(password)).unwrap_err();
             assert!(error.to_string().starts_with(field), "{error}");
             assert!(!error.to_string().contains("Evil"), "{error}");
         }
         for (user, password) in [("sunshine", "sun'\"shine"), ("zoë", "pass:wörd €")] {
-            assert!(Credentials::new(user, Secret::new(password)).is_ok());
+            assert!(SunshineCredentials::new(user, Secret::new(password)).is_ok());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::experience::Launch;
-use super::session_steps::Body;
+use super::session_steps::SessionBody;
 use crate::clock;
 
 /// Looks at a body whose app was closed, until nothing runs.
@@ -18,7 +18,7 @@ const DROPS: u32 = 3;
 /// Pause between those tries.
 const DROP_PAUSE: Duration = Duration::from_millis(500);
 
-/// What a session leaves on a body until [`Body::leave`]; for the ledger. Each mark is written down
+/// What a session leaves on a body until [`SessionBody::leave`]; for the ledger. Each mark is written down
 /// before what it stands for can happen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CleanupRecord {
@@ -79,7 +79,7 @@ pub(crate) struct SiblingSessions {
     pub experiences: Vec<String>,
 }
 
-impl Body {
+impl SessionBody {
     /// Drops what is pending of the pairing of that unique id. After the program has
     /// ended: what it still sends would be pending anew. Answers false when Sunshine gave no
     /// answer.
@@ -157,7 +157,7 @@ impl Body {
     }
 
     /// Undoes what a session left: stops the experience, closes the app if anybody watched it. What
-    /// the neighbours need stays, for the last of them to undo; the client is for [`Body::tidy`].
+    /// the neighbours need stays, for the last of them to undo; the client is for [`SessionBody::tidy`].
     /// Answers what could not be undone, one sentence each. May be repeated; never takes longer than
     /// `within`.
     pub(crate) async fn leave(

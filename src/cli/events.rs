@@ -6,7 +6,7 @@ use std::time::Duration;
 use http_types::Method;
 use serde_json::{Map, Value};
 
-use super::remote::{CommandError, Peer, one_line};
+use super::remote::{CommandError, RemoteServer, one_line};
 use crate::clock;
 use crate::http::client::Incoming;
 
@@ -20,7 +20,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fr
 
 /// Prints until the stream is quiet, or for ever with `follow`.
 pub(super) async fn run(
-    peer: Peer,
+    peer: RemoteServer,
     since: Option<u64>,
     follow: bool,
     json: bool,
@@ -57,7 +57,7 @@ pub(super) async fn run(
     }
 }
 
-async fn open(peer: &Peer, last: Option<u64>) -> Result<Incoming, CommandError> {
+async fn open(peer: &RemoteServer, last: Option<u64>) -> Result<Incoming, CommandError> {
     let mut call = peer.call(Method::Get, "/api/v1/events");
     if let Some(last) = last {
         call = call.header("last-event-id", last.to_string());

@@ -73,7 +73,7 @@ impl CommandError {
 
 /// A server to speak to.
 #[derive(Clone, Debug)]
-pub(super) struct Peer {
+pub(super) struct RemoteServer {
     url: String,
     token: Secret,
     client: Client,
@@ -83,12 +83,12 @@ pub(super) struct Peer {
 pub(super) fn run<F>(
     config: Option<&Path>,
     remote: &Remote,
-    command: impl FnOnce(Peer) -> F,
+    command: impl FnOnce(RemoteServer) -> F,
 ) -> ExitCode
 where
     F: Future<Output = Result<String, CommandError>>,
 {
-    let peer = match Peer::find(config, remote) {
+    let peer = match RemoteServer::find(config, remote) {
         Ok(peer) => peer,
         Err(error) => return fail(&error.to_string(), error.code()),
     };
@@ -98,7 +98,7 @@ where
     }
 }
 
-impl Peer {
+impl RemoteServer {
     /// The arguments win; what they leave open is the configuration's.
     pub(super) fn find(config: Option<&Path>, remote: &Remote) -> Result<Self, CommandError> {
         let mut url = remote.url.clone();
@@ -306,13 +306,13 @@ mod tests {
             token: Some("t".into()),
             ca_file: None,
         };
-        let peer = Peer::find(Some(Path::new("/nonexistent")), &remote).unwrap();
+        let peer = RemoteServer::find(Some(Path::new("/nonexistent")), &remote).unwrap();
         assert_eq!(peer.url, "http://127.0.0.1:1");
         let only_url = Remote {
             token: None,
             ..remote
         };
-        let error = Peer::find(Some(Path::new("/nonexistent")), &only_url).unwrap_err();
+        let error = RemoteServer::find(Some(Path::new("/nonexistent")), &only_url).unwrap_err();
         assert_eq!(error.code(), EX_CONFIG);
         assert!(error.to_string().contains("--token"), "{error}");
     }
@@ -324,7 +324,7 @@ mod tests {
             token: Some("t".into()),
             ca_file: None,
         };
-        let peer = Peer::find(None, &remote).unwrap();
+        let peer = RemoteServer::find(None, &remote).unwrap();
         let call = peer.call(Method::Get, "/api/v1/sessions");
         let error = exec::block_on(peer.send(call)).unwrap_err();
         assert_eq!(error.code(), EX_UNAVAILABLE);
@@ -333,7 +333,7 @@ mod tests {
             url: Some("neck.test".into()),
             ..remote
         };
-        let peer = Peer::find(None, &remote).unwrap();
+        let peer = RemoteServer::find(None, &remote).unwrap();
         let error = exec::block_on(peer.send(peer.call(Method::Get, "/x"))).unwrap_err();
         assert_eq!(error.code(), 2, "{error}");
     }

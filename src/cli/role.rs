@@ -18,7 +18,7 @@ use crate::exec::{self, Stop};
 use crate::http::client::Client;
 use crate::http::server::{ConnectionLimits, Service};
 use crate::tls::Trust;
-use crate::update::{self, Place, UpdateError};
+use crate::update::{self, Installation, UpdateError};
 use crate::worker::{Worker, WorkerError};
 use crate::{clock, descriptors, log as lines};
 
@@ -39,10 +39,10 @@ pub(super) fn run_worker(config: Option<&Path>, keep_sessions: Option<bool>) -> 
 
 fn run_role(role: Role, path: Option<&Path>, keep_sessions: Option<bool>) -> ExitCode {
     descriptors::raise();
-    let place = Place::own();
+    let place = Installation::own();
     // Before anything that a new binary may fail at.
     let trial = place.as_ref().ok().and_then(|place| Trial::of(place, role));
-    let _held = place.as_ref().ok().and_then(Place::hold);
+    let _held = place.as_ref().ok().and_then(Installation::hold);
     let code = configured(role, path, keep_sessions, place, trial.as_ref());
     trial.map_or(code, |trial| trial.end(code))
 }
@@ -51,7 +51,7 @@ fn configured(
     role: Role,
     path: Option<&Path>,
     keep_sessions: Option<bool>,
-    place: Result<Place, UpdateError>,
+    place: Result<Installation, UpdateError>,
     trial: Option<&Trial>,
 ) -> ExitCode {
     let loaded = match Config::load(path, Some(role)) {
@@ -88,7 +88,7 @@ async fn serve(
     role: Role,
     config: &Config,
     wishes: Receiver<SignalAction>,
-    place: Result<Place, UpdateError>,
+    place: Result<Installation, UpdateError>,
     trial: Option<&Trial>,
 ) -> ExitCode {
     let (stopper, stop) = exec::stop();
@@ -190,7 +190,7 @@ async fn serve(
 /// Looks for updates; says when a new binary waits to be started.
 fn renew(
     settings: crate::config::Update,
-    place: Result<Place, UpdateError>,
+    place: Result<Installation, UpdateError>,
     running: Arc<Running>,
     stop: Stop,
     renewed: smol::channel::Sender<()>,

@@ -5,7 +5,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::args::{CreateOptions, SessionsCommand};
-use super::remote::{CommandError, Peer, json_line, segment};
+use super::remote::{CommandError, RemoteServer, json_line, segment};
 use super::table::{pairs, table};
 use crate::clock;
 use crate::protocol::reading::{self, Each};
@@ -36,7 +36,7 @@ fn listed(list: Value) -> Result<Vec<(String, SessionView)>, serde_json::Error> 
 }
 
 pub(super) async fn run(
-    peer: Peer,
+    peer: RemoteServer,
     command: SessionsCommand,
     json: bool,
 ) -> Result<String, CommandError> {
@@ -68,7 +68,7 @@ pub(super) async fn run(
     }
 }
 
-async fn list(peer: &Peer, json: bool) -> Result<String, CommandError> {
+async fn list(peer: &RemoteServer, json: bool) -> Result<String, CommandError> {
     if json {
         return json_line(&peer.fetch::<Value>("/api/v1/sessions").await?);
     }
@@ -159,7 +159,11 @@ fn shown(worker: Option<String>, session: &SessionView) -> String {
     ])
 }
 
-async fn create(peer: &Peer, wish: CreateOptions, json: bool) -> Result<String, CommandError> {
+async fn create(
+    peer: &RemoteServer,
+    wish: CreateOptions,
+    json: bool,
+) -> Result<String, CommandError> {
     let key = wish.idempotency_key;
     let request = CreateSession {
         body_ip: wish.body_ip,

@@ -13,7 +13,7 @@ use super::remote::reachable;
 use crate::config::Role;
 use crate::http::client::{Client, ClientError, Outgoing};
 use crate::tls::Trust;
-use crate::update::{Place, Version, trial};
+use crate::update::{Installation, ReleaseVersion, trial};
 use crate::{clock, descriptors, exec, log as lines};
 
 /// Wait for the process's own answer.
@@ -25,16 +25,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// This process is a new binary's, and on trial in its role.
 #[derive(Debug)]
 pub(super) struct Trial {
-    place: Place,
+    place: Installation,
     role: &'static str,
 }
 
 impl Trial {
     /// The trial that this start belongs to, if any. When the binary was taken back instead, the
     /// old one takes this process's place.
-    pub(super) fn of(place: &Place, role: Role) -> Option<Self> {
+    pub(super) fn of(place: &Installation, role: Role) -> Option<Self> {
         let role = role.as_str();
-        match exec::block_on(trial::start(place, role, &Version::own())) {
+        match exec::block_on(trial::start(place, role, &ReleaseVersion::own())) {
             trial::Start::Normal => None,
             trial::Start::OnTrial => Some(Self {
                 place: place.clone(),
@@ -53,7 +53,11 @@ impl Trial {
     /// old binary would never come back.
     pub(super) fn end(&self, code: ExitCode) -> ExitCode {
         if code == ExitCode::SUCCESS {
-            exec::block_on(trial::stopped(&self.place, self.role, &Version::own()));
+            exec::block_on(trial::stopped(
+                &self.place,
+                self.role,
+                &ReleaseVersion::own(),
+            ));
             return code;
         }
         if code == ExitCode::from(EX_RESTART) {
@@ -72,7 +76,7 @@ impl Trial {
         is_tls: bool,
         restart: Sender<()>,
     ) -> impl Future<Output = ()> + use<> {
-        let (place, role, own) = (self.place.clone(), self.role, Version::own());
+        let (place, role, own) = (self.place.clone(), self.role, ReleaseVersion::own());
         async move {
             loop {
                 clock::sleep(trial::PASSED_AFTER).await;
@@ -97,7 +101,7 @@ impl Trial {
 
 /// Puts the installed binary, with the same arguments, in this process's place; returns when that
 /// fails.
-fn become_installed(place: &Place) {
+fn become_installed(place: &Installation) {
     descriptors::give_back(None);
     let arguments = std::env::args_os().skip(1);
     lines::flush();
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_process_that_did_not_fail_ends_as_it_would_without_a_trial() {
-        let place = Place::at("/proc/self/exe".as_ref()).unwrap();
+        let place = Installation::at("/proc/self/exe".as_ref()).unwrap();
         let trial = Trial {
             place,
             role: "worker",

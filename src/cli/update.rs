@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError};
 use crate::exec;
 use crate::http::client::Client;
 use crate::tls::Trust;
-use crate::update::{self, Place, UpdateError};
+use crate::update::{self, Installation, UpdateError};
 
 /// The units of the roles; only those that run are restarted.
 const UNITS: [&str; 2] = [
@@ -77,7 +77,7 @@ async fn work(
     if wish.check || !news.is_newer() {
         return Ok(say(false));
     }
-    let place = Place::own()?;
+    let place = Installation::own()?;
     update::install(settings, client, &place, &news.latest).await?;
     if !wish.no_restart {
         restart().await;

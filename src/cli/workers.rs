@@ -4,13 +4,13 @@ use http_types::Method;
 use serde_json::{Value, json};
 
 use super::args::WorkersCommand;
-use super::remote::{CommandError, Peer, json_line, segment};
+use super::remote::{CommandError, RemoteServer, json_line, segment};
 use super::table::table;
 use crate::protocol::WorkerView;
 use crate::protocol::reading::Each;
 
 pub(super) async fn run(
-    peer: Peer,
+    peer: RemoteServer,
     command: WorkersCommand,
     json: bool,
 ) -> Result<String, CommandError> {
@@ -64,7 +64,7 @@ pub(super) async fn run(
 }
 
 /// What a controller that was given no name, or a strange one, would have needed.
-fn nobody(peer: &Peer, worker: Option<&str>, error: CommandError) -> CommandError {
+fn nobody(peer: &RemoteServer, worker: Option<&str>, error: CommandError) -> CommandError {
     match (error, worker) {
         (CommandError::NotFound(_), None) => CommandError::NotFound(format!(
             "{} is a controller: name the worker, as `workers list` does",

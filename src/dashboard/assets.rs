@@ -14,27 +14,27 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A file.
 #[derive(Debug)]
-pub(super) struct Asset {
+pub(super) struct DashboardFile {
     /// Path below the dashboard's.
     pub(super) path: &'static str,
     content_type: &'static str,
     text: &'static str,
 }
 
-impl Asset {
+impl DashboardFile {
     pub(super) fn reply(&self) -> Reply {
         Reply::text(200, self.content_type, self.text)
     }
 }
 
 /// Every file.
-pub(super) static ASSETS: [Asset; 4] = [
-    Asset {
+pub(super) static ASSETS: [DashboardFile; 4] = [
+    DashboardFile {
         path: "/dashboard.css",
         content_type: "text/css; charset=utf-8",
         text: include_str!("style.css"),
     },
-    Asset {
+    DashboardFile {
         path: "/dashboard.js",
         content_type: SCRIPT,
         text: concat!(
@@ -54,12 +54,12 @@ pub(super) static ASSETS: [Asset; 4] = [
             "})();\n",
         ),
     },
-    Asset {
+    DashboardFile {
         path: "/icon.svg",
         content_type: "image/svg+xml",
         text: include_str!("icon.svg"),
     },
-    Asset {
+    DashboardFile {
         path: "/signin.js",
         content_type: SCRIPT,
         text: include_str!("js/signin.js"),

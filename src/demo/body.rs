@@ -35,12 +35,12 @@ mod tests;
 #[cfg(test)]
 use faults::Answers;
 pub use faults::Faults;
+use state::BodyState;
 pub(crate) use state::Recorded;
-use state::State;
 
 /// What a demo body is and where it listens; a port of 0 is chosen by the kernel.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct BodyOptions {
     /// Address of all its listeners.
     pub address: IpAddr,
     /// Sunshine's configuration API, 47990 on a real body.
@@ -64,7 +64,7 @@ pub struct Options {
     pub faults: Faults,
 }
 
-impl Default for Options {
+impl Default for BodyOptions {
     fn default() -> Self {
         Self {
             address: Ipv4Addr::LOCALHOST.into(),
@@ -101,7 +101,7 @@ pub enum DemoError {
 /// A running demo body; it ends when it is dropped.
 #[derive(Debug)]
 pub struct DemoBody {
-    state: Arc<State>,
+    state: Arc<BodyState>,
     certificates: Certificates,
     sunshine: SocketAddr,
     http: SocketAddr,
@@ -114,7 +114,7 @@ impl DemoBody {
     ///
     /// # Errors
     /// See [`DemoError`].
-    pub fn start(options: Options) -> Result<Self, DemoError> {
+    pub fn start(options: BodyOptions) -> Result<Self, DemoError> {
         let (stopper, stop) = exec::stop();
         let (config, pem) = match &options.identity_file {
             Some(file) => kept_certificate(file)?,
@@ -127,12 +127,12 @@ impl DemoBody {
             at(options.http_port),
             at(options.agent_port),
         );
-        let state = Arc::new(State::new(options, pem));
+        let state = Arc::new(BodyState::new(options, pem));
         let tls = Some(certificates.clone());
-        let rest = sunshine::Rest(Arc::clone(&state));
+        let rest = sunshine::SunshineRest(Arc::clone(&state));
         let behind = serve(([127, 0, 0, 1], 0).into(), tls, rest, stop.clone())?;
         let sunshine = front::open(sunshine_at, behind, Arc::clone(&state), true, stop.clone())?;
-        let xml = gamestream::GameStream(Arc::clone(&state));
+        let xml = gamestream::GameStreamApi(Arc::clone(&state));
         let behind = serve(([127, 0, 0, 1], 0).into(), None, xml, stop.clone())?;
         let http = front::open(http_at, behind, Arc::clone(&state), false, stop.clone())?;
         state.set_ports(sunshine.port(), http.port());
@@ -210,7 +210,7 @@ impl DemoBody {
     }
 }
 
-fn switch(state: &State, certificates: &Certificates, faults: Faults) -> Result<(), DemoError> {
+fn switch(state: &BodyState, certificates: &Certificates, faults: Faults) -> Result<(), DemoError> {
     if faults.changed_certificate {
         certificates.replace(new_certificate()?.0);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::body::{DemoBody, DemoError, Options};
+use super::body::{BodyOptions, DemoBody, DemoError};
 use crate::config::{Config, Problems, Role};
 use crate::controller::{Controller, ControllerError};
 use crate::exec::{self, Stopper};
@@ -75,7 +75,7 @@ impl Chain {
         let password = Secret::new(ids::label());
         let dir = std::env::temp_dir().join(format!("hydraneckwebrtc-demo-{}", ids::label()));
         std::fs::create_dir(&dir).map_err(ChainError::Directory)?;
-        let body = DemoBody::start(Options {
+        let body = DemoBody::start(BodyOptions {
             address: Ipv4Addr::LOCALHOST.into(),
             sunshine_port: 0,
             http_port: 0,
@@ -83,7 +83,7 @@ impl Chain {
             user: "sunshine".into(),
             password: password.clone(),
             token: Some(token.clone()),
-            ..Options::default()
+            ..BodyOptions::default()
         })?;
         let front = bind(port)?;
         let back = bind(0)?;

@@ -69,12 +69,12 @@ pub(crate) fn run_body(address: IpAddr) -> ExitCode {
         Err(error) => return fail(&format!("cannot handle signals: {error}")),
     };
     exec::block_on(async {
-        let options = body::Options {
+        let options = body::BodyOptions {
             address,
             sunshine_port: 47_990,
             http_port: 47_989,
             agent_port: 47_991,
-            ..body::Options::default()
+            ..body::BodyOptions::default()
         };
         match body::DemoBody::start(options) {
             Ok(body) => {

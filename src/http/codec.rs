@@ -14,7 +14,7 @@ use http_types::headers::{HeaderName, HeaderValue};
 use http_types::{Body, Method, Request, Response, StatusCode};
 use smol::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Cursor};
 
-use super::reply::{Content, Reply};
+use super::reply::{Reply, ReplyContent};
 use crate::wire::digits;
 use crate::wire::fields::write_line;
 use crate::wire::{HeadLimits, RequestHead, ResponseHead};
@@ -110,7 +110,7 @@ pub(crate) async fn reply(
 ) -> Result<Vec<u8>, http_types::Error> {
     let status = StatusCode::try_from(reply.status)?;
     let mut response = Response::new(status);
-    if let Content::Bytes(bytes) = reply.content {
+    if let ReplyContent::Bytes(bytes) = reply.content {
         response.set_body(Body::from_bytes(bytes));
         // set_body guesses one; ours comes with the fields.
         response.remove_header("content-type");

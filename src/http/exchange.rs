@@ -11,7 +11,7 @@ use smol::io::AsyncReadExt as _;
 
 use super::call::{Call, Handler};
 use super::codec;
-use super::reply::{Content, Failure, Reply, Source, Upgraded};
+use super::reply::{Failure, Reply, ReplyContent, Source, Upgraded};
 use crate::clock;
 use crate::ids::RequestId;
 use crate::wire::fields::write_line;
@@ -59,13 +59,13 @@ pub enum Done {
     Gone,
     /// The connection goes on as something else, which the server runs to its end: what the
     /// request needed is freed first.
-    Then(Rest),
+    Then(UpgradedConnection),
 }
 
 /// The rest of a connection's life.
-pub struct Rest(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub struct UpgradedConnection(Pin<Box<dyn Future<Output = ()> + Send>>);
 
-impl Rest {
+impl UpgradedConnection {
     /// What happens until the connection ends.
     #[must_use]
     pub fn new(life: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -77,7 +77,7 @@ impl Rest {
     }
 }
 
-impl fmt::Debug for Rest {
+impl fmt::Debug for UpgradedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rest").finish_non_exhaustive()
     }
@@ -175,7 +175,7 @@ impl Exchange {
             ("x-request-id", id.as_str()),
             ("x-content-type-options", "nosniff"),
         ];
-        let is_kept = self.head.keep_alive && !matches!(reply.content, Content::Stream(_));
+        let is_kept = self.head.keep_alive && !matches!(reply.content, ReplyContent::Stream(_));
         if is_kept && self.head.version == Version::Http10 {
             extra.push(("connection", "keep-alive"));
         }
@@ -185,8 +185,8 @@ impl Exchange {
             content,
         } = reply;
         match content {
-            Content::Stream(source) => self.stream(status, &fields, &extra, source).await,
-            Content::Switch(then) => {
+            ReplyContent::Stream(source) => self.stream(status, &fields, &extra, source).await,
+            ReplyContent::Switch(then) => {
                 let mut head = Vec::with_capacity(256);
                 codec::status_line(&mut head, status);
                 write_line(&mut head, b"connection", b"upgrade");

@@ -25,7 +25,7 @@ pub(crate) mod server;
 pub(crate) mod sse;
 
 pub(crate) use call::{Call, Handler};
-pub(crate) use exchange::Rest;
+pub(crate) use exchange::UpgradedConnection;
 pub use exchange::{Done, Exchange};
 pub(crate) use reply::Failure;
 pub use reply::Reply;

@@ -25,10 +25,10 @@ pub(crate) type Switched =
 pub struct Reply {
     pub(super) status: u16,
     pub(super) fields: Vec<(String, String)>,
-    pub(super) content: Content,
+    pub(super) content: ReplyContent,
 }
 
-pub(super) enum Content {
+pub(super) enum ReplyContent {
     Empty,
     Bytes(Vec<u8>),
     Stream(Source),
@@ -44,7 +44,7 @@ impl fmt::Debug for Reply {
 }
 
 impl Reply {
-    fn new(status: u16, content: Content) -> Self {
+    fn new(status: u16, content: ReplyContent) -> Self {
         Self {
             status,
             fields: Vec::new(),
@@ -55,7 +55,7 @@ impl Reply {
     /// Status alone.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self::new(status, Content::Empty)
+        Self::new(status, ReplyContent::Empty)
     }
 
     /// `value` as JSON, ending with a newline.
@@ -83,22 +83,22 @@ impl Reply {
     /// Bytes of that content type.
     #[must_use]
     pub fn bytes(status: u16, content_type: &str, bytes: Vec<u8>) -> Self {
-        Self::new(status, Content::Bytes(bytes)).header("Content-Type", content_type)
+        Self::new(status, ReplyContent::Bytes(bytes)).header("Content-Type", content_type)
     }
 
     /// 200 with content that comes piece by piece until `source` ends or the client leaves.
     #[must_use]
     pub fn stream(content_type: &str, source: impl AsyncRead + Send + Sync + 'static) -> Self {
-        Self::new(200, Content::Stream(Box::pin(source))).header("Content-Type", content_type)
+        Self::new(200, ReplyContent::Stream(Box::pin(source))).header("Content-Type", content_type)
     }
 
     /// Ends a stream after `span`, wherever it is. Other content stays as it is.
     #[must_use]
     pub fn lasting(mut self, span: Duration) -> Self {
-        if let Content::Stream(source) = self.content {
+        if let ReplyContent::Stream(source) = self.content {
             let end: Span = Box::pin(clock::sleep(span));
             let end = Some(end);
-            self.content = Content::Stream(Box::pin(Lasting { source, end }));
+            self.content = ReplyContent::Stream(Box::pin(Lasting { source, end }));
         }
         self
     }
@@ -112,7 +112,7 @@ impl Reply {
     {
         Self::new(
             101,
-            Content::Switch(Box::new(|upgraded| Box::pin(then(upgraded)))),
+            ReplyContent::Switch(Box::new(|upgraded| Box::pin(then(upgraded)))),
         )
     }
 
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn a_stream_that_is_to_last_so_long_ends_then_and_stays_ended() {
         let reply = Reply::stream("text/plain", Silent(b"word")).lasting(Duration::from_millis(20));
-        let Content::Stream(mut source) = reply.content else {
+        let ReplyContent::Stream(mut source) = reply.content else {
             panic!("no stream");
         };
         let mut all = Vec::new();

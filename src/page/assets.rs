@@ -52,7 +52,7 @@ const FILES: [(&str, &str, &str); 6] = [
 
 /// One file of the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asset {
+pub(crate) struct PageFile {
     /// Value of `Content-Type`.
     pub content_type: &'static str,
     /// The content.
@@ -64,9 +64,9 @@ pub(crate) struct Asset {
 /// The file `name` (`page.js`, `style.css`, `lang/nl.json`, ...), if there is one. A query is no
 /// part of the name.
 #[must_use]
-pub(crate) fn asset(name: &str) -> Option<Asset> {
+pub(crate) fn asset(name: &str) -> Option<PageFile> {
     let (_, content_type, text) = FILES.iter().find(|(known, ..)| *known == name)?;
-    Some(Asset {
+    Some(PageFile {
         content_type,
         bytes: text.as_bytes(),
         etag: format!("\"{:016x}\"", fingerprint(text.as_bytes())),

@@ -20,12 +20,12 @@ pub(crate) struct SessionInfo {
     pub end_reason: Option<EndReason>,
     /// Servers for the microphone's relay, with credentials fresh enough to start now; empty
     /// when the microphone is not offered.
-    pub ice_servers: Vec<IceServer>,
+    pub ice_servers: Vec<BrowserIceServer>,
 }
 
 /// One entry of the browser's `RTCConfiguration.iceServers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct IceServer {
+pub(crate) struct BrowserIceServer {
     /// `turn:` and `stun:` addresses.
     pub urls: Vec<String>,
     /// TURN user name.
@@ -46,7 +46,7 @@ mod tests {
             session_id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
             status: Status::Ended,
             end_reason: Some(EndReason::MaxDuration),
-            ice_servers: vec![IceServer {
+            ice_servers: vec![BrowserIceServer {
                 urls: vec!["turn:192.0.2.1:3478".to_owned()],
                 username: None,
                 credential: Some("c".to_owned()),

@@ -9,8 +9,8 @@ mod info;
 mod notice;
 mod snippet;
 
-pub(crate) use assets::{Asset, asset};
-pub(crate) use info::{IceServer, SessionInfo};
+pub(crate) use assets::{PageFile, asset};
+pub(crate) use info::{BrowserIceServer, SessionInfo};
 pub(crate) use notice::{gone, unavailable};
 pub(crate) use snippet::{PageConfig, snippet};
 

@@ -10,7 +10,7 @@ use crate::wire::tunnel::Traffic;
 
 /// Counts of one proxy.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct ProxyCounters {
     /// Answers by the first digit of their status; index 0 is unused.
     classes: [AtomicU64; 6],
     tunnels: AtomicU64,
@@ -30,7 +30,7 @@ fn bytes(traffic: &Traffic) -> [u64; 2] {
     [&traffic.forth, &traffic.back].map(|way| way.load(Ordering::Relaxed))
 }
 
-impl Counters {
+impl ProxyCounters {
     pub(super) fn answered(&self, status: u16) {
         if let Some(class) = self.classes.get(usize::from(status / 100)) {
             class.fetch_add(1, Ordering::Relaxed);
@@ -107,7 +107,7 @@ impl Counters {
 /// An open tunnel.
 #[derive(Debug)]
 pub(super) struct Open {
-    counters: Arc<Counters>,
+    counters: Arc<ProxyCounters>,
     number: u64,
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_tunnels_bytes_count_while_it_is_open_and_stay_when_it_has_ended() {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(ProxyCounters::default());
         let traffic = Arc::new(Traffic::default());
         let open = counters.tunnel(Arc::clone(&traffic));
         traffic.forth.store(7, Ordering::Relaxed);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn answers_count_by_class() {
-        let counters = Counters::default();
+        let counters = ProxyCounters::default();
         for status in [101, 200, 204, 302, 404, 502, 999] {
             counters.answered(status);
         }

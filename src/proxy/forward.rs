@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::counters::Counters;
+use super::counters::ProxyCounters;
 use super::heads;
 use super::inject::is_document;
 use super::policy::Policy;
@@ -23,7 +23,7 @@ use crate::wire::{BodyError, Framing, MessageBody, Method, framing};
 #[derive(Debug)]
 pub struct Proxy {
     pool: Pool,
-    counters: Arc<Counters>,
+    counters: Arc<ProxyCounters>,
 }
 
 impl Proxy {
@@ -38,7 +38,7 @@ impl Proxy {
 
     /// What this proxy has done so far.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &ProxyCounters {
         &self.counters
     }
 

@@ -17,7 +17,7 @@ pub(super) const CONTENT_MAX: u64 = 256 * 1024 * 1024;
 
 /// What there is to send.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum BufferedContent {
     /// This many bytes, at the front of the connection's unread ones.
     Here(usize),
     /// Chunked content, decoded.
@@ -26,7 +26,7 @@ pub(super) enum Content {
     Streamed(Vec<u8>),
 }
 
-impl Content {
+impl BufferedContent {
     /// How the upstream is told where it ends.
     pub(super) fn framing(&self, of_client: Framing) -> Framing {
         match self {
@@ -51,24 +51,24 @@ pub(super) fn check_length(framing: Framing) -> Result<(), BodyError> {
 }
 
 /// Takes in what fits.
-pub(super) async fn gather(exchange: &mut Exchange) -> Result<Content, BodyError> {
+pub(super) async fn gather(exchange: &mut Exchange) -> Result<BufferedContent, BodyError> {
     match exchange.head.framing {
-        Framing::Empty => Ok(Content::Here(0)),
+        Framing::Empty => Ok(BufferedContent::Here(0)),
         Framing::Length(n) if n <= WHOLE_MAX => {
             let length = usize::try_from(n).unwrap_or(usize::MAX);
             if exchange.conn.unread().len() < length {
                 Box::pin(in_time(wait_for(exchange, length))).await?;
             }
-            Ok(Content::Here(length))
+            Ok(BufferedContent::Here(length))
         }
         Framing::Chunked => Box::pin(in_time(decode(exchange))).await,
-        _ => Ok(Content::Streamed(Vec::new())),
+        _ => Ok(BufferedContent::Streamed(Vec::new())),
     }
 }
 
 /// Drops what was sent from the connection.
-pub(super) fn settle(exchange: &mut Exchange, content: &Content) {
-    if let Content::Here(n) = content {
+pub(super) fn settle(exchange: &mut Exchange, content: &BufferedContent) {
+    if let BufferedContent::Here(n) = content {
         exchange.conn.consume(*n);
         exchange.body = MessageBody::new(Framing::Empty);
     }
@@ -91,14 +91,14 @@ async fn wait_for(exchange: &mut Exchange, length: usize) -> Result<(), BodyErro
     Ok(())
 }
 
-async fn decode(exchange: &mut Exchange) -> Result<Content, BodyError> {
+async fn decode(exchange: &mut Exchange) -> Result<BufferedContent, BodyError> {
     let mut bytes = Vec::new();
     while let Some(n) = exchange.body.next(&mut exchange.conn, STALL).await? {
         bytes.extend_from_slice(&exchange.conn.unread()[..n]);
         exchange.conn.consume(n);
         if bytes.len() as u64 > WHOLE_MAX {
-            return Ok(Content::Streamed(bytes));
+            return Ok(BufferedContent::Streamed(bytes));
         }
     }
-    Ok(Content::Decoded(bytes))
+    Ok(BufferedContent::Decoded(bytes))
 }

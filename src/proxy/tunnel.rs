@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::counters::Counters;
+use super::counters::ProxyCounters;
 use super::heads;
 use super::policy::Policy;
 use super::upstream_pool::UpstreamConn;
 use crate::http::exchange::STALL;
-use crate::http::{Done, Exchange, Rest};
+use crate::http::{Done, Exchange, UpgradedConnection};
 use crate::wire::ResponseHead;
 use crate::wire::tunnel::{self, Traffic};
 
@@ -23,7 +23,7 @@ pub(super) async fn tunnel(
     leg: UpstreamConn,
     answer: ResponseHead,
     policy: &Policy,
-    counters: &Arc<Counters>,
+    counters: &Arc<ProxyCounters>,
 ) -> Done {
     let head = heads::switched(&answer);
     // The pass comes first: whoever sees the 101 is counted.
@@ -39,7 +39,7 @@ pub(super) async fn tunnel(
     let (upstream, upstream_early) = leg.into_parts();
     let traffic = Arc::new(Traffic::default());
     let open = counters.tunnel(Arc::clone(&traffic));
-    Done::Then(Rest::new(async move {
+    Done::Then(UpgradedConnection::new(async move {
         let cut = async {
             match &pass {
                 Some(pass) => pass.cut.wished().await,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::heads;
 use super::request_body::Upload;
-use super::request_buffer::{self, Content};
+use super::request_buffer::{self, BufferedContent};
 use super::upstream_pool::{Pool, Upstream, UpstreamConn, went_stale};
 use crate::http::Exchange;
 use crate::http::client::ClientError;
@@ -69,7 +69,7 @@ pub(super) async fn ask(
     exchange: &mut Exchange,
     upstream: &Upstream,
     head: &[u8],
-    content: &Content,
+    content: &BufferedContent,
 ) -> Result<ResponseStart, Fault> {
     let may_repeat = exchange.head.method.is_idempotent() && content.is_whole();
     if !exchange.head.is_upgrade
@@ -102,12 +102,14 @@ async fn talk(
     exchange: &mut Exchange,
     leg: &mut UpstreamConn,
     head: &[u8],
-    content: &Content,
+    content: &BufferedContent,
 ) -> Result<(ResponseHead, bool), Fault> {
     let bytes = match content {
-        Content::Streamed(begun) => return Box::pin(stream(exchange, leg, head, begun)).await,
-        Content::Here(n) => &exchange.conn.unread()[..*n],
-        Content::Decoded(bytes) => bytes,
+        BufferedContent::Streamed(begun) => {
+            return Box::pin(stream(exchange, leg, head, begun)).await;
+        }
+        BufferedContent::Here(n) => &exchange.conn.unread()[..*n],
+        BufferedContent::Decoded(bytes) => bytes,
     };
     let mut parts = [IoSlice::new(head), IoSlice::new(bytes)];
     let is_whole = match leg.write_parts(&mut parts, STALL).await {

@@ -101,11 +101,11 @@ impl Outbox {
     pub(crate) async fn hold(
         &self,
         record: &(impl Serialize + Sync),
-    ) -> Result<Option<Held>, OutboxError> {
+    ) -> Result<Option<HeldRecord>, OutboxError> {
         if !self.active {
             return Ok(None);
         }
-        let held = Held(self.next.fetch_add(1, Ordering::Relaxed));
+        let held = HeldRecord(self.next.fetch_add(1, Ordering::Relaxed));
         let failed = |error| OutboxError {
             dir: self.dir.clone(),
             error,
@@ -125,7 +125,7 @@ impl Outbox {
     }
 
     /// Sends a held record, as it is now.
-    pub(crate) async fn release(&self, held: Held, record: &(impl Serialize + Sync)) {
+    pub(crate) async fn release(&self, held: HeldRecord, record: &(impl Serialize + Sync)) {
         let Ok(text) = serde_json::to_string(record) else {
             return;
         };
@@ -168,9 +168,9 @@ impl std::error::Error for OutboxError {
 
 /// A record that waits.
 #[derive(Debug)]
-pub(crate) struct Held(u64);
+pub(crate) struct HeldRecord(u64);
 
-impl Held {
+impl HeldRecord {
     fn file(&self, ending: &str) -> String {
         format!("{:020}.{ending}", self.0)
     }

@@ -23,7 +23,7 @@ const DEPTH_MAX: usize = 8;
 
 /// Bounds on what one session may use; `None` leaves the machine's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct CgroupLimits {
     /// Bytes of memory.
     pub memory_max: Option<u64>,
     /// Processes and threads.
@@ -77,7 +77,7 @@ impl Cgroups {
         Some(Self { base, limits })
     }
 
-    /// Whether [`Limits`] are enforced here.
+    /// Whether [`CgroupLimits`] are enforced here.
     #[must_use]
     pub(crate) fn has_limits(&self) -> bool {
         self.limits
@@ -87,7 +87,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the group cannot be made.
-    pub(crate) fn create(&self, id: &SessionId, limits: Limits) -> io::Result<Cgroup> {
+    pub(crate) fn create(&self, id: &SessionId, limits: CgroupLimits) -> io::Result<Cgroup> {
         let cgroup = Cgroup {
             path: self.base.join(format!("{PREFIX}{id}")),
         };
@@ -251,7 +251,7 @@ mod tests {
             return;
         };
         let id = SessionId::random().unwrap();
-        let cgroup = cgroups.create(&id, Limits::default()).unwrap();
+        let cgroup = cgroups.create(&id, CgroupLimits::default()).unwrap();
         let mut child = Stray::sleeping(Path::new("/"));
         cgroup.add(child.pid()).unwrap();
         assert!(cgroup.is_populated());
@@ -274,7 +274,7 @@ mod tests {
             return;
         };
         let id = SessionId::random().unwrap();
-        let cgroup = cgroups.create(&id, Limits::default()).unwrap();
+        let cgroup = cgroups.create(&id, CgroupLimits::default()).unwrap();
         fs::create_dir_all(cgroup.path().join("a/b")).unwrap();
         cgroup.remove().unwrap();
         assert!(!cgroup.path().exists());
@@ -284,14 +284,14 @@ mod tests {
     fn limits_are_written_where_the_controllers_are_and_left_out_where_they_are_not() {
         // The kernel makes these files; a directory of our own stands for a group with controllers,
         // which the machine of the tests need not have.
-        let limits = Limits {
+        let limits = CgroupLimits {
             memory_max: Some(1 << 30),
             pids_max: Some(64),
         };
         let files = ["memory.max", "memory.oom.group", "pids.max"];
         for (has_limits, limits, expected) in [
             (true, limits, ["1073741824", "1", "64"]),
-            (true, Limits::default(), ["", "", ""]),
+            (true, CgroupLimits::default(), ["", "", ""]),
             (false, limits, ["", "", ""]),
         ] {
             let scratch = Scratch::new();

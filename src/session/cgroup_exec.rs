@@ -12,7 +12,7 @@ use std::path::Path;
 use async_process::{Child, Command, Stdio};
 
 use super::cgroup::Cgroup;
-use super::stream_program::{self, Program};
+use super::stream_program::{self, StreamProgram};
 use crate::descriptors;
 
 /// Reads the word, then becomes `env -i NAME=VALUE... PROGRAM ARGUMENT...` (a shell may add to the
@@ -47,7 +47,7 @@ pub(super) fn environment(workspace: &Path) -> [(&'static str, OsString); 4] {
 
 /// Starts the program inside `cgroup`.
 pub(super) fn through(
-    program: &Program,
+    program: &StreamProgram,
     workspace: &Path,
     environment: &[(&str, OsString)],
     output: &File,

@@ -19,7 +19,7 @@ use crate::ids::SessionId;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-pub(crate) use entry::{Credentials, Entry};
+pub(crate) use entry::{LedgerEntry, StoredCredentials};
 
 /// Largest file that is read; an entry has about 1 KiB.
 const ENTRY_MAX: u64 = 64 * 1024;
@@ -71,7 +71,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it is not on the disk; the earlier one is untouched then.
-    pub(crate) fn write(&self, entry: &Entry) -> Result<(), LedgerError> {
+    pub(crate) fn write(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
         let path = self.path(&entry.id);
         let temporary = path.with_extension("tmp");
         let written = serde_json::to_vec_pretty(entry)
@@ -145,10 +145,10 @@ impl Ledger {
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     /// Entries, by session.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LedgerEntry>,
     /// What is known of the sessions whose entry makes no sense. It stays until it is replaced or
     /// forgotten, so that it is found again if this process dies meanwhile.
-    pub broken: Vec<Entry>,
+    pub broken: Vec<LedgerEntry>,
     /// An entry that could not be read, if there was one.
     pub unread: Option<LedgerError>,
 }
@@ -157,7 +157,7 @@ pub(crate) struct Listed {
 struct Broken {
     reason: String,
     /// What can be known of the session; none when the file is not named after one.
-    entry: Option<Entry>,
+    entry: Option<LedgerEntry>,
 }
 
 /// Why an entry was not read.
@@ -168,11 +168,11 @@ enum ReadError {
     Io(io::Error),
 }
 
-fn read(path: &Path) -> Result<Entry, ReadError> {
+fn read(path: &Path) -> Result<LedgerEntry, ReadError> {
     let id = path.file_stem().and_then(|stem| stem.to_str());
     let id: Option<SessionId> = id.and_then(|stem| stem.parse().ok());
     let broken = |reason, text: &[u8]| {
-        let entry = id.as_ref().map(|id| Entry::salvaged(text, id));
+        let entry = id.as_ref().map(|id| LedgerEntry::salvaged(text, id));
         ReadError::Content(Box::new(Broken { reason, entry }))
     };
     // NONBLOCK: a pipe of that name must not hang the start.
@@ -194,7 +194,7 @@ fn read(path: &Path) -> Result<Entry, ReadError> {
     let Some(id) = &id else {
         return Err(broken("it is not named after a session".to_owned(), &[]));
     };
-    Entry::read(&bytes, id).map_err(|reason| broken(reason, &bytes))
+    LedgerEntry::read(&bytes, id).map_err(|reason| broken(reason, &bytes))
 }
 
 /// Keeps a copy of a file that makes no sense. The file itself stays while the session that it is
@@ -223,18 +223,19 @@ mod tests {
 
     use super::*;
     use crate::secret::Secret;
-    use crate::session::processes::Identity;
+    use crate::session::processes::ProcessIdentity;
     use crate::session::testing::Scratch;
 
-    fn entry() -> Entry {
+    fn entry() -> LedgerEntry {
         let id = SessionId::random().unwrap();
         let workspace = PathBuf::from("/tmp/x").join(id.as_str());
-        let mut entry = Entry::new(id, 8_080, (40_000, 40_019), workspace, [10, 0, 0, 5].into());
-        entry.process = Some(Identity {
+        let mut entry =
+            LedgerEntry::new(id, 8_080, (40_000, 40_019), workspace, [10, 0, 0, 5].into());
+        entry.process = Some(ProcessIdentity {
             pid: 7,
             start_time: 8,
         });
-        entry.credentials = Some(Credentials {
+        entry.credentials = Some(StoredCredentials {
             user: "admin".into(),
             password: Secret::new("hunter2"),
         });
@@ -284,7 +285,7 @@ mod tests {
         let good = entry();
         ledger.write(&good).unwrap();
         let whole = fs::read(ledger.path(&good.id)).unwrap();
-        let root = Entry {
+        let root = LedgerEntry {
             workspace: "/".into(),
             ..entry()
         };
@@ -308,7 +309,7 @@ mod tests {
         fs::write(ledger.dir.join("cut.tmp"), "{").unwrap();
 
         let found = ledger.entries().unwrap();
-        let ids = |entries: &[Entry]| -> BTreeSet<SessionId> {
+        let ids = |entries: &[LedgerEntry]| -> BTreeSet<SessionId> {
             entries.iter().map(|e| e.id.clone()).collect()
         };
         assert_eq!(ids(&found.entries), BTreeSet::from([good.id]));

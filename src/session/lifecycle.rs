@@ -23,7 +23,8 @@ use crate::protocol::{EndReason, Phase, Status};
 
 use ending::Ending;
 pub(crate) use io::{
-    Action, Failure, Incarnation, Input, Limits, Notice, ProbeNumber, Snapshot, Summary, ViewerId,
+    Action, Incarnation, Input, Notice, ProbeNumber, SessionFailure, SessionLimits, Snapshot,
+    Summary, ViewerId,
 };
 use probes::Probes;
 use viewers::ViewerTracker;
@@ -70,7 +71,7 @@ enum Stage {
 /// One session's life.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
-    limits: Limits,
+    limits: SessionLimits,
     begun: Instant,
     age: Duration,
     stage: Stage,
@@ -104,7 +105,7 @@ pub(crate) struct Lifecycle {
 impl Lifecycle {
     /// Admits a session.
     #[must_use]
-    pub(crate) fn new(now: Instant, limits: Limits) -> (Self, Vec<Action>) {
+    pub(crate) fn new(now: Instant, limits: SessionLimits) -> (Self, Vec<Action>) {
         let mut life = Self::begin(now, Duration::ZERO, limits, Snapshot::default());
         life.stage_until = Some(life.start_by.min(later(now, REACH_TIMEOUT)));
         life.out.push(Action::ReachBody);
@@ -119,7 +120,7 @@ impl Lifecycle {
     pub(crate) fn adopted(
         now: Instant,
         age: Duration,
-        limits: Limits,
+        limits: SessionLimits,
         kept: Snapshot,
     ) -> (Self, Vec<Action>) {
         let (ready, end) = (kept.stream_path.is_some(), kept.end_reason);
@@ -138,7 +139,7 @@ impl Lifecycle {
         (life, actions)
     }
 
-    fn begin(now: Instant, age: Duration, limits: Limits, kept: Snapshot) -> Self {
+    fn begin(now: Instant, age: Duration, limits: SessionLimits, kept: Snapshot) -> Self {
         let left = limits.max_duration.map(|max| max.saturating_sub(age));
         Self {
             limits,
@@ -207,7 +208,11 @@ impl Lifecycle {
             }
             Input::DrainLifted => self.drain_until = None,
             Input::LedgerFailed(why) if !self.is_ready_once => {
-                self.end(now, EndReason::StartFailed, Some(Failure::Ledger(why)));
+                self.end(
+                    now,
+                    EndReason::StartFailed,
+                    Some(SessionFailure::Ledger(why)),
+                );
             }
             Input::ViewerJoined(viewer) => self.presence.join(viewer),
             Input::ViewerLeft(viewer) => {
@@ -308,7 +313,7 @@ impl Lifecycle {
 
     /// What went wrong, when the end reason alone does not say it.
     #[must_use]
-    pub(crate) fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&SessionFailure> {
         self.ending.as_ref().and_then(Ending::failure)
     }
 

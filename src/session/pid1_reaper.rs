@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{WaitOptions, waitpid};
 
-use super::processes::{self, Identity};
+use super::processes::{self, ProcessIdentity};
 use crate::clock;
 
 /// A zombie is an orphan's when it is seen twice this far apart: ending a session takes 5 s.
@@ -28,7 +28,7 @@ pub(crate) async fn reap() {
 }
 
 /// Reaps the zombies in `seen`; answers those that may be reaped next time.
-fn collect(seen: &HashSet<Identity>) -> HashSet<Identity> {
+fn collect(seen: &HashSet<ProcessIdentity>) -> HashSet<ProcessIdentity> {
     let us = std::process::id();
     let zombies = processes::all()
         .into_iter()
@@ -50,11 +50,11 @@ mod tests {
     #[allow(clippy::zombie_processes)] // the zombie is the point
     fn a_zombie_is_reaped_when_it_is_seen_again() {
         let child = std::process::Command::new("true").spawn().unwrap();
-        let zombie = Identity::of(child.id()).unwrap();
+        let zombie = ProcessIdentity::of(child.id()).unwrap();
         testing::eventually("the child to die", || !zombie.is_alive());
         assert!(collect(&HashSet::new()).contains(&zombie));
-        assert_eq!(Identity::of(zombie.pid), Some(zombie));
+        assert_eq!(ProcessIdentity::of(zombie.pid), Some(zombie));
         assert!(!collect(&HashSet::from([zombie])).contains(&zombie));
-        assert_ne!(Identity::of(zombie.pid), Some(zombie));
+        assert_ne!(ProcessIdentity::of(zombie.pid), Some(zombie));
     }
 }

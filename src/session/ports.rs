@@ -72,7 +72,7 @@ pub enum PortError {
 
 /// All slots of this worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Ports {
+pub(crate) struct SessionPorts {
     plan: Plan,
     tcp: Arc<[u16]>,
     slots: Arc<Mutex<Vec<State>>>,
@@ -88,11 +88,11 @@ struct State {
 /// One session's ports, until dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    ports: Ports,
+    ports: SessionPorts,
     index: usize,
 }
 
-impl Ports {
+impl SessionPorts {
     /// The slots that `plan` lays out.
     ///
     /// # Errors
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn no_two_sessions_share_a_port_and_dropped_slots_return() {
-        let ports = Ports::new(plan(3)).unwrap();
+        let ports = SessionPorts::new(plan(3)).unwrap();
         let slots: Vec<Slot> = (0..3).map(|_| ports.claim().unwrap()).collect();
         let tcp: Vec<u16> = slots.iter().map(Slot::port).collect();
         let start = ports.plan.port_range_start;
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_strangers_port_is_passed_over_and_used_again_when_free() {
-        let ports = Ports::new(plan(2)).unwrap();
+        let ports = SessionPorts::new(plan(2)).unwrap();
         let start = ports.plan.port_range_start;
         let stranger = TcpListener::bind(("0.0.0.0", start)).unwrap();
         let slot = ports.claim().unwrap();
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn an_adopted_session_claims_its_own_port_though_it_is_bound() {
-        let ports = Ports::new(plan(2)).unwrap();
+        let ports = SessionPorts::new(plan(2)).unwrap();
         let start = ports.plan.port_range_start;
         let _survivor = TcpListener::bind(("127.0.0.1", start + 1)).unwrap();
         let slot = ports.claim_port(start + 1).unwrap();
@@ -309,7 +309,7 @@ mod tests {
             webrtc_port_start: 65_496,
             webrtc_ports: 20,
         };
-        assert!(Ports::new(fits.clone()).is_ok());
+        assert!(SessionPorts::new(fits.clone()).is_ok());
         for (plan, key) in [
             (
                 Plan {
@@ -334,10 +334,10 @@ mod tests {
                 "sessions.port_range_start",
             ),
         ] {
-            let text = Ports::new(plan).unwrap_err().to_string();
+            let text = SessionPorts::new(plan).unwrap_err().to_string();
             assert!(text.starts_with(key), "{text}");
         }
-        let last = Ports::new(fits.clone())
+        let last = SessionPorts::new(fits.clone())
             .unwrap()
             .claim_port(65_535)
             .unwrap();

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::cgroup::Limits;
-use super::ledger::{Entry, Ledger};
+use super::cgroup::CgroupLimits;
+use super::ledger::{Ledger, LedgerEntry};
 use super::output_log::{self, LOG_FILE};
-use super::processes::{self, Identity};
+use super::processes::{self, ProcessIdentity};
 use super::recovery;
 use super::spawner::{AdoptError, SpawnError, Spawner};
 use super::stream_process::{Exit, StreamProcess};
@@ -23,7 +23,7 @@ const LOG_MAX: u64 = 64 * 1024;
 
 /// With process groups, and with cgroups where the machine has them.
 fn supervisors() -> Vec<Spawner> {
-    let with = |cgroups| Spawner::with(cgroups, Limits::default(), LOG_MAX);
+    let with = |cgroups| Spawner::with(cgroups, CgroupLimits::default(), LOG_MAX);
     let cgroups = testing::cgroups().map(|c| with(Some(c)));
     [Some(with(None)), cgroups].into_iter().flatten().collect()
 }
@@ -54,23 +54,23 @@ fn end(running: &StreamProcess) -> super::stream_process::Ended {
 }
 
 /// The pid that the script wrote to `name` in its directory.
-fn pid_in(workspace: &Workspace, name: &str) -> Identity {
+fn pid_in(workspace: &Workspace, name: &str) -> ProcessIdentity {
     let path = workspace.path().join(name);
     let mut found = None;
     testing::eventually(name, || {
         let text = fs::read_to_string(&path).unwrap_or_default();
         found = text
             .strip_suffix('\n')
-            .and_then(|t| Identity::of(t.parse().ok()?));
+            .and_then(|t| ProcessIdentity::of(t.parse().ok()?));
         found.is_some()
     });
     found.unwrap()
 }
 
-fn entry_of(running: &StreamProcess, workspace: &Workspace) -> Entry {
+fn entry_of(running: &StreamProcess, workspace: &Workspace) -> LedgerEntry {
     let path = workspace.path().to_owned();
     let id = workspace.id().clone();
-    let mut entry = Entry::new(id, 8_080, (40_000, 40_019), path, [10, 0, 0, 5].into());
+    let mut entry = LedgerEntry::new(id, 8_080, (40_000, 40_019), path, [10, 0, 0, 5].into());
     entry.process = Some(running.identity());
     entry.cgroup = running.cgroup().map(Path::to_owned);
     entry
@@ -111,7 +111,7 @@ fn a_process_starts_inside_its_cgroup_as_leader_of_its_group() {
     let Some(cgroups) = testing::cgroups() else {
         return;
     };
-    let supervisor = Spawner::with(Some(cgroups), Limits::default(), LOG_MAX);
+    let supervisor = Spawner::with(Some(cgroups), CgroupLimits::default(), LOG_MAX);
     let scratch = Scratch::new();
     let body = "grep ^0:: /proc/self/cgroup > group; echo $$ > pid; exec sleep 300";
     let (running, workspace) = started(&supervisor, &scratch, body);
@@ -139,7 +139,7 @@ fn an_end_that_was_asked_for_is_clean_when_the_program_obeys() {
         assert_eq!(output_log::tail(workspace.path(), 100), "bye\n");
         assert_eq!(end(&running), ended);
         assert_eq!(
-            Identity::of(running.pid()),
+            ProcessIdentity::of(running.pid()),
             None,
             "the zombie is not reaped"
         );
@@ -173,7 +173,7 @@ fn nothing_survives_the_end_of_a_session() {
                     let bystander = Stray::sleeping(Path::new("/"));
                     assert!(end(&running).killed > 0, "{body}");
                     assert!(!running.identity().is_alive() && !deep.is_alive(), "{body}");
-                    assert!(Identity::of(bystander.pid()).unwrap().is_alive());
+                    assert!(ProcessIdentity::of(bystander.pid()).unwrap().is_alive());
                     workspace.remove().unwrap();
                 });
             }
@@ -186,7 +186,7 @@ fn a_cgroup_ends_even_what_has_hidden_from_every_search() {
     let Some(cgroups) = testing::cgroups() else {
         return;
     };
-    let supervisor = Spawner::with(Some(cgroups), Limits::default(), LOG_MAX);
+    let supervisor = Spawner::with(Some(cgroups), CgroupLimits::default(), LOG_MAX);
     let scratch = Scratch::new();
     let hidden = "setsid env -i W=$PWD sh -c 'exec 9>$W/deep; unset W; cd /; echo $$ >&9; exec env -i sleep 300' >/dev/null 2>&1 & exit 0";
     let (running, workspace) = started(&supervisor, &scratch, hidden);
@@ -325,12 +325,12 @@ fn a_strangers_process_is_never_adopted_or_killed() {
     let sessions = scratch.sessions();
     let workspace = workspace(&sessions);
     let stranger = Stray::sleeping(Path::new("/"));
-    let process = Identity::of(stranger.pid());
+    let process = ProcessIdentity::of(stranger.pid());
     let id = workspace.id().clone();
     let path = workspace.path().to_owned();
-    let mut entry = Entry::new(id, 8_080, (1, 2), path, [10, 0, 0, 5].into());
+    let mut entry = LedgerEntry::new(id, 8_080, (1, 2), path, [10, 0, 0, 5].into());
     // The pid was given away: same number, another start.
-    entry.process = process.map(|p| Identity {
+    entry.process = process.map(|p| ProcessIdentity {
         start_time: p.start_time - 1,
         ..p
     });
@@ -387,9 +387,9 @@ fn a_process_of_another_start_of_the_machine_is_a_strangers() {
     let workspace = workspace(&sessions);
     let stranger = Stray::sleeping(Path::new("/"));
     let (id, path) = (workspace.id().clone(), workspace.path().to_owned());
-    let mut entry = Entry::new(id, 1, (2, 3), path, [10, 0, 0, 5].into());
+    let mut entry = LedgerEntry::new(id, 1, (2, 3), path, [10, 0, 0, 5].into());
     // Its pid and its start time, counted from another start.
-    entry.process = Identity::of(stranger.pid());
+    entry.process = ProcessIdentity::of(stranger.pid());
     entry.boot = Some("another".to_owned());
     let survey = recovery::survey(vec![entry]);
     let reaped = exec::block_on(recovery::reap(&survey.dead[0], &sessions, None));
@@ -398,7 +398,7 @@ fn a_process_of_another_start_of_the_machine_is_a_strangers() {
 }
 
 fn is_alive(stray: &Stray) -> bool {
-    Identity::of(stray.pid()).is_some_and(|i| i.is_alive())
+    ProcessIdentity::of(stray.pid()).is_some_and(|i| i.is_alive())
 }
 
 #[test]

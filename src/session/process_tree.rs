@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, WaitOptions, kill_process_group, waitpid};
 
 use super::cgroup::Cgroup;
-use super::processes::{self, Identity};
+use super::processes::{self, ProcessIdentity};
 use crate::clock;
 
 /// Pause between looking whether all are gone: a killed process takes a few milliseconds.
@@ -25,7 +25,7 @@ const POLL_MAX: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     /// The leader of the process group.
-    pub leader: Option<Identity>,
+    pub leader: Option<ProcessIdentity>,
     /// The leader is our own child and not yet reaped, so its pid names its group and no other.
     pub is_leader_pinned: bool,
     /// The session's directory, absolute and without symlinks.
@@ -99,7 +99,7 @@ impl Tree {
         members.iter().map(|m| m.pid).collect()
     }
 
-    fn members(&self) -> Vec<Identity> {
+    fn members(&self) -> Vec<ProcessIdentity> {
         let us = std::process::id();
         let group = self.group();
         let inside: BTreeSet<u32> = self
@@ -125,7 +125,7 @@ impl Tree {
     /// puts the next version elsewhere. A program that streams by running itself again (the test
     /// card) is told apart by its first argument. Blocking.
     #[must_use]
-    pub(crate) fn streamers(&self, streamer: &Path) -> Vec<Identity> {
+    pub(crate) fn streamers(&self, streamer: &Path) -> Vec<ProcessIdentity> {
         let wanted = streamer
             .canonicalize()
             .unwrap_or_else(|_| streamer.to_owned());

@@ -16,7 +16,7 @@ const ENVIRON_MAX: u64 = 128 * 1024;
 
 /// One process for its whole life: a reused pid has another start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(crate) struct ProcessIdentity {
     /// The process id.
     pub pid: u32,
     /// Clock ticks from boot to its start (field 22 of `/proc/<pid>/stat`).
@@ -27,7 +27,7 @@ pub(crate) struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     /// Who it is.
-    pub identity: Identity,
+    pub identity: ProcessIdentity,
     /// Its parent's pid.
     pub parent: u32,
     /// Its process group.
@@ -36,7 +36,7 @@ pub(crate) struct Stat {
     pub is_zombie: bool,
 }
 
-impl Identity {
+impl ProcessIdentity {
     /// The process that has `pid` now.
     #[must_use]
     pub(crate) fn of(pid: u32) -> Option<Self> {
@@ -99,7 +99,7 @@ fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
     // A leader thread that ended before its siblings shows as Z while the process lives on.
     let is_zombie = dead && number(20)? <= 1;
     Some(Stat {
-        identity: Identity {
+        identity: ProcessIdentity {
             pid,
             start_time: number(22)?,
         },
@@ -133,7 +133,7 @@ pub(crate) fn is_in_workspace(pid: u32, workspace: &Path) -> bool {
 
 /// The process that leads its group and works in `workspace`; of several the oldest. Blocking.
 #[must_use]
-pub(crate) fn leader_in(workspace: &Path) -> Option<Identity> {
+pub(crate) fn leader_in(workspace: &Path) -> Option<ProcessIdentity> {
     let leaders = all().into_iter().filter(|s| {
         let pid = s.identity.pid;
         let works_there = || working_directory(pid).is_some_and(|cwd| cwd.starts_with(workspace));
@@ -204,9 +204,9 @@ mod tests {
 
     #[test]
     fn a_pid_with_another_start_time_is_another_process() {
-        let me = Identity::of(std::process::id()).unwrap();
+        let me = ProcessIdentity::of(std::process::id()).unwrap();
         assert!(me.is_alive());
-        let reused = Identity {
+        let reused = ProcessIdentity {
             start_time: me.start_time + 1,
             ..me
         };
@@ -214,7 +214,7 @@ mod tests {
         assert!(reused.pidfd().is_err());
         assert!(reused.signal(Signal::KILL).is_err());
         for nobody in [0, u32::MAX] {
-            assert_eq!(Identity::of(nobody), None);
+            assert_eq!(ProcessIdentity::of(nobody), None);
         }
     }
 

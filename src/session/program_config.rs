@@ -1,7 +1,7 @@
 //! `server/config.json` and `server/data.json` as each generation of the stream program wants them.
 //!
-//! Pure: from [`Settings`] to JSON. The fork's keys are written for all generations, since unknown
-//! keys are ignored; `relay_only` and `nat_1to1` together never connect, so [`Reach`] holds one.
+//! Pure: from [`ProgramSettings`] to JSON. The fork's keys are written for all generations, since unknown
+//! keys are ignored; `relay_only` and `nat_1to1` together never connect, so [`StreamerAddress`] holds one.
 
 mod data;
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use self::data::USER_ROLE;
-use super::stream_program::{Generation, Program};
+use super::stream_program::{ConfigFormat, StreamProgram};
 use crate::ids::SessionId;
 use crate::secret::Secret;
 
@@ -23,7 +23,7 @@ pub(crate) const SEED_HOST: u32 = 1;
 
 /// One entry of the ICE servers, given to the browser and the streamer alike.
 #[derive(Clone, Debug)]
-pub(crate) struct IceServer {
+pub(crate) struct StreamerIceServer {
     /// `turn:host:port?transport=udp` and the like.
     pub urls: Vec<String>,
     /// User name, empty for STUN.
@@ -34,7 +34,7 @@ pub(crate) struct IceServer {
 
 /// How the streamer offers itself to browsers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum StreamerAddress {
     /// Its own addresses.
     Direct,
     /// Its own addresses, shown as this public one (1:1 NAT).
@@ -43,7 +43,7 @@ pub(crate) enum Reach {
 
 /// The picture's size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum VideoSize {
+pub(crate) enum StreamSize {
     /// Pixels.
     Custom {
         /// Width.
@@ -75,7 +75,7 @@ impl fmt::Debug for Seed {
 
 /// What a session's stream program is told.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct ProgramSettings {
     /// The session; names the path prefix.
     pub id: SessionId,
     /// Port on 127.0.0.1.
@@ -85,13 +85,13 @@ pub(crate) struct Settings {
     /// The user that the worker will name; wanted for a [`Seed`].
     pub user: String,
     /// ICE servers.
-    pub ice_servers: Vec<IceServer>,
+    pub ice_servers: Vec<StreamerIceServer>,
     /// Program that prints fresh ICE servers for each stream.
     pub ice_server_script: Option<PathBuf>,
     /// UDP ports of the streamer.
     pub udp_ports: RangeInclusive<u16>,
     /// How browsers reach it.
-    pub reach: Reach,
+    pub reach: StreamerAddress,
     /// Loopback candidates, for demo and tests on one machine.
     pub include_loopback_candidates: bool,
     /// Silence after which the streamer calls a peer disconnected.
@@ -101,7 +101,7 @@ pub(crate) struct Settings {
     /// Pictures a second.
     pub fps: Option<u32>,
     /// Picture size.
-    pub video_size: Option<VideoSize>,
+    pub video_size: Option<StreamSize>,
     /// Pairing made earlier.
     pub seed: Option<Seed>,
 }
@@ -121,10 +121,10 @@ pub(crate) fn path_prefix(id: &SessionId) -> String {
     format!("/session/{id}")
 }
 
-impl Settings {
+impl ProgramSettings {
     /// The files for `program`.
     #[must_use]
-    pub(crate) fn render(&self, program: &Program) -> Rendered {
+    pub(crate) fn render(&self, program: &StreamProgram) -> Rendered {
         let mut web_server = json!({
             "bind_address": format!("127.0.0.1:{}", self.port),
             "url_path_prefix": path_prefix(&self.id),
@@ -136,7 +136,7 @@ impl Settings {
                 "auto_create_missing_user": true,
             },
         });
-        if program.generation == Generation::Roles {
+        if program.generation == ConfigFormat::Roles {
             web_server["default_role_id"] = USER_ROLE.into();
         }
         let config = json!({
@@ -147,8 +147,8 @@ impl Settings {
             "default_settings": self.page_settings(),
         });
         let data = match program.generation {
-            Generation::Fork => self.seed.as_ref().map(|seed| self.data_without_roles(seed)),
-            Generation::Roles => Some(self.data_with_roles()),
+            ConfigFormat::Fork => self.seed.as_ref().map(|seed| self.data_without_roles(seed)),
+            ConfigFormat::Roles => Some(self.data_with_roles()),
         };
         Rendered { config, data }
     }
@@ -173,7 +173,7 @@ impl Settings {
             "relay_only": false,
             "ice_disconnected_timeout_seconds": self.ice_disconnected_timeout.as_secs(),
         });
-        if let Reach::PublicAddress(address) = self.reach {
+        if let StreamerAddress::PublicAddress(address) = self.reach {
             webrtc["nat_1to1"] = json!({
                 "ips": [address.to_string()],
                 "ice_candidate_type": "srflx",
@@ -197,12 +197,12 @@ impl Settings {
             settings.insert("fps".into(), fps.into());
         }
         match &self.video_size {
-            Some(VideoSize::Custom { width, height }) => {
+            Some(StreamSize::Custom { width, height }) => {
                 let size = json!({ "width": width, "height": height });
                 settings.insert("videoSize".into(), "custom".into());
                 settings.insert("videoSizeCustom".into(), size);
             }
-            Some(VideoSize::Named(name)) => {
+            Some(StreamSize::Named(name)) => {
                 settings.insert("videoSize".into(), name.as_str().into());
             }
             None => {}
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn the_forks_required_keys_are_there() {
         let settings = testing::settings(8_081);
-        let config = settings.render(&program(Generation::Fork)).config;
+        let config = settings.render(&program(ConfigFormat::Fork)).config;
         let web = &config["web_server"];
         assert_eq!(web["bind_address"], "127.0.0.1:8081");
         assert_eq!(
@@ -252,18 +252,18 @@ mod tests {
     #[test]
     fn relay_and_one_to_one_nat_never_meet() {
         for (reach, relay, nat) in [
-            (Reach::Direct, false, None),
+            (StreamerAddress::Direct, false, None),
             (
-                Reach::PublicAddress([192, 0, 2, 7].into()),
+                StreamerAddress::PublicAddress([192, 0, 2, 7].into()),
                 false,
                 Some("192.0.2.7"),
             ),
         ] {
-            let settings = Settings {
+            let settings = ProgramSettings {
                 reach,
                 ..testing::settings(8_080)
             };
-            let webrtc = &settings.render(&program(Generation::Fork)).config["webrtc"];
+            let webrtc = &settings.render(&program(ConfigFormat::Fork)).config["webrtc"];
             assert_eq!(webrtc["relay_only"], relay);
             assert_eq!(webrtc["nat_1to1"]["ips"][0].as_str(), nat);
         }
@@ -272,19 +272,19 @@ mod tests {
     #[test]
     fn sizes_are_named_or_custom() {
         let mut settings = testing::settings(8_080);
-        settings.video_size = Some(VideoSize::Custom {
+        settings.video_size = Some(StreamSize::Custom {
             width: 1_280,
             height: 800,
         });
-        let page = settings.render(&program(Generation::Fork)).config["default_settings"].clone();
+        let page = settings.render(&program(ConfigFormat::Fork)).config["default_settings"].clone();
         assert_eq!(page["videoSize"], "custom");
         assert_eq!(
             page["videoSizeCustom"],
             json!({"width": 1_280, "height": 800})
         );
-        settings.video_size = Some(VideoSize::Named("1080p".into()));
+        settings.video_size = Some(StreamSize::Named("1080p".into()));
         settings.bitrate = Some(20_000);
-        let page = settings.render(&program(Generation::Fork)).config["default_settings"].clone();
+        let page = settings.render(&program(ConfigFormat::Fork)).config["default_settings"].clone();
         assert_eq!(page["videoSize"], "1080p");
         assert_eq!(page["bitrate"], 20_000);
     }
@@ -292,8 +292,8 @@ mod tests {
     #[test]
     fn the_fork_gets_data_only_with_a_seed_and_roles_always() {
         let mut settings = testing::settings(8_080);
-        assert_eq!(settings.render(&program(Generation::Fork)).data, None);
-        let roles = settings.render(&program(Generation::Roles));
+        assert_eq!(settings.render(&program(ConfigFormat::Fork)).data, None);
+        let roles = settings.render(&program(ConfigFormat::Roles));
         assert_eq!(roles.config["web_server"]["default_role_id"], 1);
         let data = roles.data.unwrap();
         assert_eq!(data["version"], "3");
@@ -305,8 +305,8 @@ mod tests {
 
         settings.seed = Some(seed());
         for (generation, role) in [
-            (Generation::Fork, ("role", json!("User"))),
-            (Generation::Roles, ("role_id", json!(1))),
+            (ConfigFormat::Fork, ("role", json!("User"))),
+            (ConfigFormat::Roles, ("role_id", json!(1))),
         ] {
             let data = settings.render(&program(generation)).data.unwrap();
             let user = &data["users"]["1"];

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::cgroup::{Cgroup, Cgroups};
-use super::ledger::Entry;
+use super::ledger::LedgerEntry;
 use super::process_tree::Tree;
 use super::processes;
 use super::workspace::{SessionsDir, Workspace};
@@ -21,9 +21,9 @@ const KILL_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// Their stream process lives and works in their directory.
-    pub adoptable: Vec<Entry>,
+    pub adoptable: Vec<LedgerEntry>,
     /// It does not.
-    pub dead: Vec<Entry>,
+    pub dead: Vec<LedgerEntry>,
 }
 
 /// What clearing one session away came to.
@@ -39,7 +39,7 @@ pub(crate) struct Reaped {
 
 /// Tells the living sessions from the dead. Blocking.
 #[must_use]
-pub(crate) fn survey(mut entries: Vec<Entry>) -> Survey {
+pub(crate) fn survey(mut entries: Vec<LedgerEntry>) -> Survey {
     let boot = processes::boot();
     // The machine was started anew: the process is dead, and its pid and start time may be another's.
     for entry in entries
@@ -62,7 +62,7 @@ pub(crate) fn survey(mut entries: Vec<Entry>) -> Survey {
 /// Ends what is left of a dead session: its processes by cgroup, process group and directory, and
 /// its directory. The pairing on the body is the caller's.
 pub(crate) async fn reap(
-    entry: &Entry,
+    entry: &LedgerEntry,
     sessions: &SessionsDir,
     cgroups: Option<&Cgroups>,
 ) -> Reaped {

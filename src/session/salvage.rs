@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::cgroup::Cgroups;
-use super::ledger::Entry;
+use super::ledger::LedgerEntry;
 use super::process_tree::Tree;
 use super::processes;
 use super::workspace::SessionsDir;
@@ -18,7 +18,7 @@ use super::workspace::SessionsDir;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// Completes the entry.
-pub(crate) fn complete(entry: &mut Entry, sessions: &SessionsDir, cgroups: Option<&Cgroups>) {
+pub(crate) fn complete(entry: &mut LedgerEntry, sessions: &SessionsDir, cgroups: Option<&Cgroups>) {
     if entry.workspace.as_os_str().is_empty() {
         entry.workspace = sessions.of(&entry.id).path().to_owned();
     }
@@ -39,7 +39,7 @@ pub(crate) fn complete(entry: &mut Entry, sessions: &SessionsDir, cgroups: Optio
 
 /// Whether a stream runs: a process of the session's is the streamer.
 #[must_use]
-pub(crate) fn is_streaming(entry: &Entry, streamer: &Path) -> bool {
+pub(crate) fn is_streaming(entry: &LedgerEntry, streamer: &Path) -> bool {
     let tree = Tree {
         leader: entry.process,
         is_leader_pinned: false,
@@ -50,7 +50,7 @@ pub(crate) fn is_streaming(entry: &Entry, streamer: &Path) -> bool {
 }
 
 /// The program was told its ports.
-fn complete_ports(entry: &mut Entry) {
+fn complete_ports(entry: &mut LedgerEntry) {
     let config = json_of(&entry.workspace.join("server/config.json"));
     let address = config["web_server"]["bind_address"].as_str();
     let port = address.and_then(|at| at.rsplit(':').next()?.parse().ok());
@@ -65,7 +65,7 @@ fn complete_ports(entry: &mut Entry) {
 }
 
 /// The program keeps its user and the body that it paired with.
-fn complete_names(entry: &mut Entry) {
+fn complete_names(entry: &mut LedgerEntry) {
     let data = json_of(&entry.workspace.join("server/data.json"));
     let first = |list: &str, name: &str| {
         let all = data[list].as_object()?.values();

@@ -10,14 +10,14 @@ use std::time::Duration;
 use async_process::{Child, Stdio};
 use rustix::process::{Signal, kill_process_group};
 
-use super::cgroup::{Cgroup, Cgroups, Limits};
+use super::cgroup::{Cgroup, CgroupLimits, Cgroups};
 use super::cgroup_exec;
-use super::ledger::Entry;
+use super::ledger::LedgerEntry;
 use super::output_log::SessionLog;
 use super::process_tree::Tree;
-use super::processes::{self, Identity};
+use super::processes::{self, ProcessIdentity};
 use super::stream_process::StreamProcess;
-use super::stream_program::{self, Program};
+use super::stream_program::{self, StreamProgram};
 use super::workspace::Workspace;
 use crate::ids::SessionId;
 use crate::{clock, descriptors, exec};
@@ -69,14 +69,14 @@ pub(crate) enum AdoptError {
 #[derive(Clone, Debug)]
 pub(crate) struct Spawner {
     cgroups: Option<Cgroups>,
-    limits: Limits,
+    limits: CgroupLimits,
     log_max_bytes: u64,
 }
 
 impl Spawner {
     /// A supervisor with cgroups where they can be had; says which way it goes.
     #[must_use]
-    pub(crate) fn new(limits: Limits, log_max_bytes: u64) -> Self {
+    pub(crate) fn new(limits: CgroupLimits, log_max_bytes: u64) -> Self {
         let cgroups = Cgroups::find().filter(|_| cgroup_exec::is_there());
         match &cgroups {
             Some(found) if found.has_limits() => {
@@ -92,7 +92,7 @@ impl Spawner {
 
     /// A supervisor that uses these cgroups, or none.
     #[must_use]
-    pub(crate) fn with(cgroups: Option<Cgroups>, limits: Limits, log_max_bytes: u64) -> Self {
+    pub(crate) fn with(cgroups: Option<Cgroups>, limits: CgroupLimits, log_max_bytes: u64) -> Self {
         Self {
             cgroups,
             limits,
@@ -112,7 +112,7 @@ impl Spawner {
     /// When the program or its surroundings are missing; nothing runs then.
     pub(crate) async fn spawn(
         &self,
-        program: &Program,
+        program: &StreamProgram,
         workspace: &Workspace,
     ) -> Result<StreamProcess, SpawnError> {
         let (this, program, workspace) = (self.clone(), program.clone(), workspace.clone());
@@ -128,7 +128,7 @@ impl Spawner {
     ///
     /// # Errors
     /// When it does not.
-    pub(crate) async fn adopt(&self, entry: &Entry) -> Result<StreamProcess, AdoptError> {
+    pub(crate) async fn adopt(&self, entry: &LedgerEntry) -> Result<StreamProcess, AdoptError> {
         let leader = entry.process.ok_or(AdoptError::Gone)?;
         let (workspace, id) = (entry.workspace.clone(), entry.id.clone());
         if !leader.is_alive() {
@@ -160,7 +160,11 @@ impl Spawner {
         })
     }
 
-    fn start(&self, program: &Program, workspace: &Workspace) -> Result<Unclaimed, SpawnError> {
+    fn start(
+        &self,
+        program: &StreamProgram,
+        workspace: &Workspace,
+    ) -> Result<Unclaimed, SpawnError> {
         let failed = |error| SpawnError::Program {
             executable: program.executable.clone(),
             error,
@@ -247,7 +251,7 @@ fn watch(
     log: SessionLog,
 ) -> io::Result<StreamProcess> {
     // The child is unreaped, so the table has it even when it has died already.
-    let leader = Identity::of(child.id()).ok_or(io::ErrorKind::NotFound)?;
+    let leader = ProcessIdentity::of(child.id()).ok_or(io::ErrorKind::NotFound)?;
     let tree = Tree {
         leader: Some(leader),
         is_leader_pinned: true,
@@ -267,7 +271,7 @@ mod tests {
     #[test]
     fn a_start_that_nobody_waits_for_leaves_no_process() {
         for cgroups in [None, testing::cgroups()] {
-            let supervisor = Spawner::with(cgroups, Limits::default(), 1_024);
+            let supervisor = Spawner::with(cgroups, CgroupLimits::default(), 1_024);
             let scratch = Scratch::new();
             let id = SessionId::random().unwrap();
             let workspace = scratch.sessions().create(&id).unwrap();
@@ -277,7 +281,7 @@ mod tests {
             assert!(leader.is_alive());
             drop(unclaimed);
             testing::eventually("the process to be reaped", || {
-                Identity::of(leader.pid) != Some(leader)
+                ProcessIdentity::of(leader.pid) != Some(leader)
             });
             testing::eventually("the cgroup to be removed", || {
                 supervisor.cgroups().and_then(|c| c.existing(&id)).is_none()
@@ -287,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_program_whose_path_looks_like_a_variable_starts_all_the_same() {
-        let supervisor = Spawner::with(testing::cgroups(), Limits::default(), 1_024);
+        let supervisor = Spawner::with(testing::cgroups(), CgroupLimits::default(), 1_024);
         let scratch = Scratch::new();
         let id = SessionId::random().unwrap();
         let workspace = scratch.sessions().create(&id).unwrap();

@@ -17,7 +17,7 @@ use smol::lock::Mutex;
 use super::cgroup::Cgroup;
 use super::output_log::{self, Copying, Flush};
 use super::process_tree::Tree;
-use super::processes::Identity;
+use super::processes::ProcessIdentity;
 use crate::clock;
 use crate::ids::SessionId;
 
@@ -65,7 +65,7 @@ pub(crate) struct Ended {
 #[derive(Debug)]
 pub(crate) struct StreamProcess {
     id: SessionId,
-    leader: Identity,
+    leader: ProcessIdentity,
     tree: Tree,
     pidfd: Async<OwnedFd>,
     exit: OnceLock<Exit>,
@@ -86,7 +86,7 @@ impl StreamProcess {
     pub(super) fn new(
         id: SessionId,
         tree: Tree,
-        leader: Identity,
+        leader: ProcessIdentity,
         child: Option<Child>,
         copying: Option<Copying>,
     ) -> std::io::Result<Self> {
@@ -107,7 +107,7 @@ impl StreamProcess {
 
     /// Which process it is, for the ledger.
     #[must_use]
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> ProcessIdentity {
         self.leader
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `sessions.web_server` names it, with `streamer` and `static` beside it as its releases lay them
 //! out; the word `testcard` means the program built into this binary. What differs between
-//! generations is asked of [`Generation`], so that nobody else compares version numbers.
+//! generations is asked of [`ConfigFormat`], so that nobody else compares version numbers.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,14 +24,14 @@ const VERSION_BYTES: usize = 256;
 
 /// How a stream program wants to be configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Generation {
+pub(crate) enum ConfigFormat {
     /// The fork, and upstream before 2.7: settings in `config.json`, users without roles.
     Fork,
     /// Upstream 2.7 and later 2.x: settings and roles in `data.json`, no `relay_only`.
     Roles,
 }
 
-impl Generation {
+impl ConfigFormat {
     /// `web-server 2.6.0` -> the generation that this version belongs to.
     fn of_version(text: &str) -> Result<Option<Self>, String> {
         let version = text.split_whitespace().nth(1).unwrap_or_default();
@@ -47,7 +47,7 @@ impl Generation {
 
 /// A stream program that can be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Program {
+pub(crate) struct StreamProgram {
     /// The program, absolute.
     pub executable: PathBuf,
     /// Its arguments.
@@ -57,12 +57,12 @@ pub(crate) struct Program {
     /// What it starts for each stream, absolute.
     pub streamer: PathBuf,
     /// Its ways.
-    pub generation: Generation,
+    pub generation: ConfigFormat,
 }
 
 /// Why a program cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
+pub enum StreamProgramError {
     /// It is not there or cannot be executed.
     #[error("cannot run stream program {}: {error}, set sessions.web_server to an executable moonlight-web-stream web-server or to {TESTCARD}", .path.display(), TESTCARD = TESTCARD)]
     Unusable {
@@ -85,35 +85,35 @@ pub enum ProgramError {
     },
 }
 
-impl Program {
+impl StreamProgram {
     /// The program that `sessions.web_server` names.
     ///
     /// # Errors
     /// When it is not executable or of an unsupported version. A program that does not tell its
     /// version is taken for the fork, with a warning.
-    pub(crate) async fn locate(web_server: &Path) -> Result<Self, ProgramError> {
+    pub(crate) async fn locate(web_server: &Path) -> Result<Self, StreamProgramError> {
         if web_server.as_os_str() == TESTCARD {
             return Self::testcard();
         }
-        let unusable = |error| ProgramError::Unusable {
+        let unusable = |error| StreamProgramError::Unusable {
             path: web_server.to_owned(),
             error,
         };
         let executable = std::path::absolute(web_server).map_err(unusable)?;
         is_executable(&executable).map_err(unusable)?;
         let generation = match version(&executable).await.map_err(unusable)? {
-            Some(text) => {
-                Generation::of_version(&text).map_err(|version| ProgramError::Unsupported {
+            Some(text) => ConfigFormat::of_version(&text).map_err(|version| {
+                StreamProgramError::Unsupported {
                     path: executable.clone(),
                     version,
-                })?
-            }
+                }
+            })?,
             None => None,
         };
         let shown = executable.display();
         let generation = generation.unwrap_or_else(|| {
             log::warn!(target: "worker", "{shown} does not tell its version, taking it for the fork");
-            Generation::Fork
+            ConfigFormat::Fork
         });
         let streamer = beside(&executable, "streamer");
         let static_dir = beside(&executable, "static");
@@ -138,11 +138,11 @@ impl Program {
     }
 
     /// The program built into this binary.
-    fn testcard() -> Result<Self, ProgramError> {
+    fn testcard() -> Result<Self, StreamProgramError> {
         if !cfg!(feature = "demo") {
-            return Err(ProgramError::NoTestCard);
+            return Err(StreamProgramError::NoTestCard);
         }
-        let unusable = |error| ProgramError::Unusable {
+        let unusable = |error| StreamProgramError::Unusable {
             path: PathBuf::from(TESTCARD),
             error,
         };
@@ -152,7 +152,7 @@ impl Program {
             static_dir: None,
             streamer: executable.clone(),
             executable,
-            generation: Generation::Fork,
+            generation: ConfigFormat::Fork,
         })
     }
 }
@@ -236,10 +236,10 @@ mod tests {
     #[test]
     fn the_version_tells_the_generation() {
         for (text, generation) in [
-            ("web-server 2.6.0\n", Ok(Some(Generation::Fork))),
-            ("web-server 2.7.0\n", Ok(Some(Generation::Roles))),
-            ("web-server 2.10.0-beta.1", Ok(Some(Generation::Roles))),
-            ("web-server 1.9.0", Ok(Some(Generation::Fork))),
+            ("web-server 2.6.0\n", Ok(Some(ConfigFormat::Fork))),
+            ("web-server 2.7.0\n", Ok(Some(ConfigFormat::Roles))),
+            ("web-server 2.10.0-beta.1", Ok(Some(ConfigFormat::Roles))),
+            ("web-server 1.9.0", Ok(Some(ConfigFormat::Fork))),
             (
                 "web-server 3.0.0-prerelease.4",
                 Err("3.0.0-prerelease.4".to_owned()),
@@ -248,7 +248,7 @@ mod tests {
             ("usage: x", Ok(None)),
             ("", Ok(None)),
         ] {
-            assert_eq!(Generation::of_version(text), generation, "{text}");
+            assert_eq!(ConfigFormat::of_version(text), generation, "{text}");
         }
     }
 
@@ -260,9 +260,9 @@ mod tests {
         fs::create_dir(scratch.path().join("release/static")).unwrap();
         let link = scratch.path().join("link");
         std::os::unix::fs::symlink(&program, &link).unwrap();
-        let found = exec::block_on(Program::locate(&link)).unwrap();
+        let found = exec::block_on(StreamProgram::locate(&link)).unwrap();
         assert_eq!(found.executable, link);
-        assert_eq!(found.generation, Generation::Roles);
+        assert_eq!(found.generation, ConfigFormat::Roles);
         assert_eq!(found.streamer, program.with_file_name("streamer"));
         assert_eq!(found.static_dir, Some(program.with_file_name("static")));
     }
@@ -271,8 +271,8 @@ mod tests {
     fn a_program_without_a_version_is_taken_for_the_fork() {
         let scratch = Scratch::new();
         let program = scratch.script("web-server", "exit 3");
-        let found = exec::block_on(Program::locate(&program)).unwrap();
-        assert_eq!(found.generation, Generation::Fork);
+        let found = exec::block_on(StreamProgram::locate(&program)).unwrap();
+        assert_eq!(found.generation, ConfigFormat::Fork);
         assert_eq!(found.static_dir, None);
     }
 
@@ -288,7 +288,7 @@ mod tests {
             (&missing, "sessions.web_server"),
             (&third, "2.x"),
         ] {
-            let error = exec::block_on(Program::locate(path)).unwrap_err();
+            let error = exec::block_on(StreamProgram::locate(path)).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(word), "{text}");
             assert!(text.contains(&path.display().to_string()), "{text}");
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn testcard_is_this_very_binary() {
-        let found = exec::block_on(Program::locate(Path::new(TESTCARD))).unwrap();
+        let found = exec::block_on(StreamProgram::locate(Path::new(TESTCARD))).unwrap();
         assert_eq!(found.executable, std::env::current_exe().unwrap());
         assert_eq!(found.args, [TESTCARD]);
         assert_eq!(found.static_dir, None);

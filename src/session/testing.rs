@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::cgroup::Cgroups;
-use super::program_config::{IceServer, Reach, Settings};
-use super::stream_program::{Generation, Program};
+use super::program_config::{ProgramSettings, StreamerAddress, StreamerIceServer};
+use super::stream_program::{ConfigFormat, StreamProgram};
 use super::workspace::SessionsDir;
 use crate::ids::SessionId;
 use crate::secret::Secret;
@@ -61,14 +61,14 @@ impl Scratch {
     }
 
     /// A stream program that is this shell script.
-    pub(crate) fn program(&self, body: &str) -> Program {
+    pub(crate) fn program(&self, body: &str) -> StreamProgram {
         let executable = self.script(&format!("program-{}", ids::label()), body);
-        Program {
+        StreamProgram {
             streamer: executable.with_file_name("streamer"),
             executable,
             args: Vec::new(),
             static_dir: None,
-            generation: Generation::Fork,
+            generation: ConfigFormat::Fork,
         }
     }
 }
@@ -126,20 +126,20 @@ pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-pub(crate) fn settings(port: u16) -> Settings {
-    Settings {
+pub(crate) fn settings(port: u16) -> ProgramSettings {
+    ProgramSettings {
         id: SessionId::random().unwrap(),
         port,
         user_header: "X-Neck-User".into(),
         user: "neck-1".into(),
-        ice_servers: vec![IceServer {
+        ice_servers: vec![StreamerIceServer {
             urls: vec!["turn:192.0.2.1:3478".into()],
             username: "user".into(),
             credential: Secret::new("secret"),
         }],
         ice_server_script: None,
         udp_ports: 40_000..=40_019,
-        reach: Reach::Direct,
+        reach: StreamerAddress::Direct,
         include_loopback_candidates: false,
         ice_disconnected_timeout: Duration::from_secs(15),
         bitrate: None,
@@ -150,8 +150,8 @@ pub(crate) fn settings(port: u16) -> Settings {
 }
 
 /// A stream program of that generation, to render files for.
-pub(crate) fn program(generation: Generation) -> Program {
-    Program {
+pub(crate) fn program(generation: ConfigFormat) -> StreamProgram {
+    StreamProgram {
         executable: "/opt/x/web-server".into(),
         args: Vec::new(),
         static_dir: None,

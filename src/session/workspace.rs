@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::private_dir::{self, DirError};
-use super::program_config::Settings;
-use super::stream_program::Program;
+use super::program_config::ProgramSettings;
+use super::stream_program::StreamProgram;
 use crate::atomic_file;
 use crate::ids::SessionId;
 
@@ -158,8 +158,8 @@ impl Workspace {
     /// When a file cannot be written.
     pub(crate) fn configure(
         &self,
-        program: &Program,
-        settings: &Settings,
+        program: &StreamProgram,
+        settings: &ProgramSettings,
     ) -> Result<(), WorkspaceError> {
         let rendered = settings.render(program);
         let server = self.path.join("server");
@@ -237,14 +237,14 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
-    use crate::session::stream_program::Generation;
+    use crate::session::stream_program::ConfigFormat;
     use crate::session::testing::{self, Scratch};
 
-    fn program(scratch: &Scratch, generation: Generation) -> Program {
+    fn program(scratch: &Scratch, generation: ConfigFormat) -> StreamProgram {
         let static_dir = scratch.path().join("program-static");
         let _ = fs::create_dir(&static_dir);
         fs::write(static_dir.join("page.html"), "page").unwrap();
-        Program {
+        StreamProgram {
             executable: "/opt/x/web-server".into(),
             args: Vec::new(),
             static_dir: Some(static_dir),
@@ -260,7 +260,7 @@ mod tests {
         let settings = testing::settings(8_080);
         let workspace = sessions.create(&settings.id).unwrap();
         workspace
-            .configure(&program(&scratch, Generation::Roles), &settings)
+            .configure(&program(&scratch, ConfigFormat::Roles), &settings)
             .unwrap();
         let mode = |p: &str| fs::metadata(workspace.path().join(p)).unwrap().mode() & 0o777;
         assert_eq!(
@@ -283,7 +283,7 @@ mod tests {
         let scratch = Scratch::new();
         let settings = testing::settings(8_080);
         let workspace = scratch.sessions().create(&settings.id).unwrap();
-        let program = program(&scratch, Generation::Roles);
+        let program = program(&scratch, ConfigFormat::Roles);
         workspace.configure(&program, &settings).unwrap();
         let data = workspace.path().join("server/data.json");
         fs::write(&data, "paired").unwrap();
@@ -296,7 +296,7 @@ mod tests {
         let scratch = Scratch::new();
         let settings = testing::settings(8_080);
         let workspace = scratch.sessions().create(&settings.id).unwrap();
-        let program = program(&scratch, Generation::Fork);
+        let program = program(&scratch, ConfigFormat::Fork);
         workspace.configure(&program, &settings).unwrap();
         let precious = scratch.path().join("precious");
         fs::create_dir(&precious).unwrap();

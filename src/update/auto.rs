@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{News, Place, UpdateError, Version, trial};
+use super::{Installation, ReleaseNews, ReleaseVersion, UpdateError, trial};
 use crate::config;
 use crate::exec::Stop;
 use crate::http::client::Client;
@@ -19,15 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) async fn wait(
     settings: &config::Update,
     client: &Client,
-    place: &Place,
+    place: &Installation,
     is_idle: impl Fn() -> bool,
     stop: &Stop,
-) -> Option<Version> {
+) -> Option<ReleaseVersion> {
     loop {
         let pause = settings.interval.mul_f64(0.9 + 0.2 * fraction());
         stop.or(clock::sleep(pause)).await?;
         match stop
-            .or(look(settings, client, place, &Version::own()))
+            .or(look(settings, client, place, &ReleaseVersion::own()))
             .await?
         {
             Ok(None) => {}
@@ -50,9 +50,9 @@ pub(crate) async fn wait(
 pub(super) async fn look(
     settings: &config::Update,
     client: &Client,
-    place: &Place,
-    own: &Version,
-) -> Result<Option<Version>, UpdateError> {
+    place: &Installation,
+    own: &ReleaseVersion,
+) -> Result<Option<ReleaseVersion>, UpdateError> {
     if !place.is_current()
         && let Some(installed) = place.installed().await
         && (installed > *own || trial::was_refused(place, own))
@@ -60,7 +60,7 @@ pub(super) async fn look(
         log::info!(target: "updater", "{installed} is installed, this process runs {own} and is to be started again");
         return Ok(Some(installed));
     }
-    let News { latest, .. } = super::check_from(settings, client, own.clone()).await?;
+    let ReleaseNews { latest, .. } = super::check_from(settings, client, own.clone()).await?;
     if latest <= *own {
         return Ok(None);
     }

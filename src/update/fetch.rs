@@ -10,7 +10,7 @@ use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 
 use super::sums::{self, Sum};
-use super::{UpdateError, Version};
+use super::{ReleaseVersion, UpdateError};
 use crate::config;
 use crate::http::client::{Client, ClientError, Incoming, Outgoing};
 
@@ -27,7 +27,7 @@ const PROJECT: &str = "hydraneckwebrtc";
 
 /// A release server's channel.
 #[derive(Debug)]
-pub(super) struct Source<'a> {
+pub(super) struct ReleaseSource<'a> {
     client: &'a Client,
     base: String,
     key: Option<&'a str>,
@@ -52,7 +52,7 @@ pub(super) fn binary_name() -> Result<String, UpdateError> {
     Ok(format!("{PROJECT}-{}-{arch}", std::env::consts::OS))
 }
 
-impl<'a> Source<'a> {
+impl<'a> ReleaseSource<'a> {
     pub(super) fn new(
         settings: &'a config::Update,
         client: &'a Client,
@@ -64,17 +64,17 @@ impl<'a> Source<'a> {
         })
     }
 
-    pub(super) async fn latest(&self) -> Result<Version, UpdateError> {
+    pub(super) async fn latest(&self) -> Result<ReleaseVersion, UpdateError> {
         let url = format!("{}/latest.json", self.base);
         let body = self.small(&url).await?;
         let latest: Option<Latest> = serde_json::from_slice(&body).ok();
         latest
-            .and_then(|l| Version::parse(&l.version))
+            .and_then(|l| ReleaseVersion::parse(&l.version))
             .ok_or_else(|| UpdateError::Refused(format!("{url} names no version")))
     }
 
     /// The proven sum of this machine's binary.
-    pub(super) async fn sum(&self, version: &Version) -> Result<Sum, UpdateError> {
+    pub(super) async fn sum(&self, version: &ReleaseVersion) -> Result<Sum, UpdateError> {
         let name = binary_name()?;
         let url = format!("{}/v{version}/SHA256SUMS", self.base);
         let text = self.small(&url).await?;
@@ -93,7 +93,7 @@ impl<'a> Source<'a> {
     /// The binary, into a new file at `path`.
     pub(super) async fn binary(
         &self,
-        version: &Version,
+        version: &ReleaseVersion,
         sum: Sum,
         path: &Path,
     ) -> Result<(), UpdateError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{UpdateError, Version};
+use super::{ReleaseVersion, UpdateError};
 use crate::{atomic_file, clock};
 
 /// Wait for the new binary to tell its version.
@@ -28,7 +28,7 @@ const MODE: u32 = 0o755;
 
 /// Where a binary is installed. Several processes may run it: one for each role, and commands.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Installation {
     exe: PathBuf,
     /// The file that this process runs.
     running: FileId,
@@ -53,7 +53,7 @@ impl Drop for Lock {
     }
 }
 
-impl Place {
+impl Installation {
     /// Where the running binary is, through symlinks.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Place {
     }
 
     /// The version of the installed binary, as it tells it; none when it cannot.
-    pub(super) async fn installed(&self) -> Option<Version> {
+    pub(super) async fn installed(&self) -> Option<ReleaseVersion> {
         version_of(&self.exe).await.ok()
     }
 
@@ -230,7 +230,7 @@ impl Place {
 /// A new binary that is not installed yet; what is left of it goes with this.
 #[derive(Debug)]
 pub(super) struct Staged<'a> {
-    place: &'a Place,
+    place: &'a Installation,
     path: PathBuf,
     _claim: Lock,
 }
@@ -245,7 +245,7 @@ impl Staged<'_> {
     }
 
     /// Runs it: it must tell the version that the release has.
-    pub(super) async fn prove(&self, version: &Version) -> Result<(), UpdateError> {
+    pub(super) async fn prove(&self, version: &ReleaseVersion) -> Result<(), UpdateError> {
         let permissions = fs::Permissions::from_mode(MODE);
         fs::set_permissions(&self.path, permissions)
             .map_err(|e| UpdateError::File(self.path.clone(), e))?;
@@ -291,7 +291,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Runs a binary: the version that it tells.
-async fn version_of(exe: &Path) -> Result<Version, UpdateError> {
+async fn version_of(exe: &Path) -> Result<ReleaseVersion, UpdateError> {
     let failed = |why: String| UpdateError::DoesNotRun(why);
     let output = clock::by(clock::now() + PROOF_WITHIN, run_version(exe)).await;
     let output = output
@@ -301,7 +301,10 @@ async fn version_of(exe: &Path) -> Result<Version, UpdateError> {
         return Err(failed(format!("`version` ends with {}", output.status)));
     }
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let told = said.split_whitespace().last().and_then(Version::parse);
+    let told = said
+        .split_whitespace()
+        .last()
+        .and_then(ReleaseVersion::parse);
     told.ok_or_else(|| {
         let said: String = said.chars().filter(|c| !c.is_control()).take(60).collect();
         failed(format!("it says {said:?}, which is no version"))

@@ -28,10 +28,10 @@ use std::path::PathBuf;
 use crate::config;
 use crate::http::client::{Client, ClientError};
 
-pub(crate) use install::Place;
-pub(crate) use version::Version;
+pub(crate) use install::Installation;
+pub(crate) use version::ReleaseVersion;
 
-use fetch::Source;
+use fetch::ReleaseSource;
 
 /// Why there is no update.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +72,14 @@ pub(crate) enum UpdateError {
 
 /// What is known of the newest release.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct News {
+pub(crate) struct ReleaseNews {
     /// This binary's version.
-    pub current: Version,
+    pub current: ReleaseVersion,
     /// The newest one of the channel.
-    pub latest: Version,
+    pub latest: ReleaseVersion,
 }
 
-impl News {
+impl ReleaseNews {
     /// Whether there is something newer.
     #[must_use]
     pub(crate) fn is_newer(&self) -> bool {
@@ -91,17 +91,20 @@ impl News {
 ///
 /// # Errors
 /// See [`UpdateError`].
-pub(crate) async fn check(settings: &config::Update, client: &Client) -> Result<News, UpdateError> {
-    check_from(settings, client, Version::own()).await
+pub(crate) async fn check(
+    settings: &config::Update,
+    client: &Client,
+) -> Result<ReleaseNews, UpdateError> {
+    check_from(settings, client, ReleaseVersion::own()).await
 }
 
 async fn check_from(
     settings: &config::Update,
     client: &Client,
-    current: Version,
-) -> Result<News, UpdateError> {
-    let latest = Source::new(settings, client)?.latest().await?;
-    Ok(News { current, latest })
+    current: ReleaseVersion,
+) -> Result<ReleaseNews, UpdateError> {
+    let latest = ReleaseSource::new(settings, client)?.latest().await?;
+    Ok(ReleaseNews { current, latest })
 }
 
 /// Fetches, proves and installs `version` at `place` and puts it on trial; the process that runs
@@ -112,11 +115,11 @@ async fn check_from(
 pub(crate) async fn install(
     settings: &config::Update,
     client: &Client,
-    place: &Place,
-    version: &Version,
+    place: &Installation,
+    version: &ReleaseVersion,
 ) -> Result<bool, UpdateError> {
     place.check()?;
-    let source = Source::new(settings, client)?;
+    let source = ReleaseSource::new(settings, client)?;
     let staged = place.stage()?;
     let installed = place.installed().await;
     if installed.as_ref().is_some_and(|i| i >= version) {

@@ -28,12 +28,12 @@ enum Answer {
 
 type Files = Arc<Mutex<HashMap<String, Answer>>>;
 
-pub(super) struct Server {
+pub(super) struct ReleaseServer {
     base: String,
     files: Files,
 }
 
-impl Server {
+impl ReleaseServer {
     pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -105,7 +105,7 @@ impl Server {
 /// An installed binary in a directory of its own.
 pub(super) struct Installed {
     pub(super) dir: PathBuf,
-    pub(super) place: Place,
+    pub(super) place: Installation,
 }
 
 pub(super) const OLD: &str = "#!/bin/sh\necho hydraneckwebrtc 1.0.0\n";
@@ -117,7 +117,7 @@ impl Installed {
         let exe = dir.join("hydraneckwebrtc");
         fs::write(&exe, OLD).unwrap();
         fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
-        let place = Place::at(&exe).unwrap();
+        let place = Installation::at(&exe).unwrap();
         Self { dir, place }
     }
 
@@ -168,8 +168,8 @@ pub(super) fn client() -> Client {
     Client::new(&Trust::WebPki).unwrap()
 }
 
-pub(super) fn version(text: &str) -> Version {
-    Version::parse(text).unwrap()
+pub(super) fn version(text: &str) -> ReleaseVersion {
+    ReleaseVersion::parse(text).unwrap()
 }
 
 pub(super) fn install_at(
@@ -190,7 +190,7 @@ pub(super) fn install_version(
 
 #[test]
 fn a_release_is_found_installed_and_the_old_binary_kept() {
-    let server = Server::start();
+    let server = ReleaseServer::start();
     let installed = Installed::new();
     server.release("2.0.0", &script("2.0.0"));
     let settings = server.settings("");
@@ -215,7 +215,7 @@ fn a_release_is_found_installed_and_the_old_binary_kept() {
 
 #[test]
 fn redirects_to_a_mirror_are_followed_and_loops_are_not() {
-    let server = Server::start();
+    let server = ReleaseServer::start();
     let installed = Installed::new();
     server.release("2.0.0", &script("2.0.0"));
     let name = format!("/production/v2.0.0/{}", fetch::binary_name().unwrap());
@@ -232,7 +232,7 @@ fn redirects_to_a_mirror_are_followed_and_loops_are_not() {
 
 #[test]
 fn whatever_is_wrong_with_a_release_the_old_binary_stays() {
-    type Break = fn(&Server, &str);
+    type Break = fn(&ReleaseServer, &str);
     let cases: [(&str, Break, &str); 7] = [
         (
             "truncated",
@@ -283,7 +283,7 @@ fn whatever_is_wrong_with_a_release_the_old_binary_stays() {
         ),
     ];
     for (name, break_it, says) in cases {
-        let server = Server::start();
+        let server = ReleaseServer::start();
         let installed = Installed::new();
         server.release("2.0.0", &script("2.0.0"));
         let file = format!("/production/v2.0.0/{}", fetch::binary_name().unwrap());
@@ -301,7 +301,7 @@ fn with_a_key_only_signed_sums_count() {
     let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let other = Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap();
     let more = format!(", public_key: '{}'", STANDARD.encode(key.public_key()));
-    let server = Server::start();
+    let server = ReleaseServer::start();
     server.release("2.0.0", &script("2.0.0"));
     let sums = "/production/v2.0.0/SHA256SUMS";
     let Some(Answer::Body(text)) = server.files.lock().unwrap().get(sums).cloned() else {
@@ -327,7 +327,7 @@ fn with_a_key_only_signed_sums_count() {
 
 #[test]
 fn a_full_disk_is_said() {
-    let server = Server::start();
+    let server = ReleaseServer::start();
     server.put("/file", Answer::Body(vec![7; 100_000]));
     let poured = exec::block_on(async {
         let file = fs::OpenOptions::new()
@@ -348,10 +348,10 @@ fn a_full_disk_is_said() {
 
 #[test]
 fn a_binary_that_is_not_ours_to_change_is_left_alone() {
-    let place = Place::at("/proc/self/exe".as_ref()).unwrap();
+    let place = Installation::at("/proc/self/exe".as_ref()).unwrap();
     assert!(place.exe().is_absolute());
     // Nobody writes into /proc, root neither.
-    let place = Place::at("/proc/self/status".as_ref()).unwrap();
+    let place = Installation::at("/proc/self/status".as_ref()).unwrap();
     let refused = place.check();
     assert!(
         matches!(refused, Err(UpdateError::NotWritable(_))),
@@ -363,7 +363,7 @@ fn a_binary_that_is_not_ours_to_change_is_left_alone() {
 
 #[test]
 fn the_loop_installs_what_is_new_and_waits_until_it_is_quiet() {
-    let server = Server::start();
+    let server = ReleaseServer::start();
     let installed = Installed::new();
     server.release("99.0.0", &script("99.0.0"));
     let mut settings = server.settings("");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Place, UpdateError, Version};
+use super::{Installation, ReleaseVersion, UpdateError};
 
 /// Starts that a new binary has in each role.
 const STARTS_MAX: u32 = 3;
@@ -38,17 +38,17 @@ struct Progress {
 }
 
 impl Trial {
-    fn read(place: &Place) -> Option<Self> {
+    fn read(place: &Installation) -> Option<Self> {
         let text = fs::read_to_string(place.beside("trial")).ok()?;
         serde_json::from_str(&text).ok()
     }
 
     /// The trial of this version, if it is on trial.
-    fn of(place: &Place, version: &Version) -> Option<Self> {
-        Self::read(place).filter(|t| Version::parse(&t.version).as_ref() == Some(version))
+    fn of(place: &Installation, version: &ReleaseVersion) -> Option<Self> {
+        Self::read(place).filter(|t| ReleaseVersion::parse(&t.version).as_ref() == Some(version))
     }
 
-    fn write(&self, place: &Place) -> Result<(), UpdateError> {
+    fn write(&self, place: &Installation) -> Result<(), UpdateError> {
         place.note("trial", &serde_json::to_string(self).unwrap_or_default())
     }
 
@@ -74,7 +74,7 @@ pub(crate) enum Start {
 }
 
 /// Puts a version that is about to be installed on trial. The caller has the lock.
-pub(super) fn begin(place: &Place, version: &Version) -> Result<(), UpdateError> {
+pub(super) fn begin(place: &Installation, version: &ReleaseVersion) -> Result<(), UpdateError> {
     let trial = Trial {
         version: version.to_string(),
         ..Trial::default()
@@ -83,12 +83,12 @@ pub(super) fn begin(place: &Place, version: &Version) -> Result<(), UpdateError>
 }
 
 /// Forgets which version was taken back: one was installed since.
-pub(super) fn forgive(place: &Place) {
+pub(super) fn forgive(place: &Installation) {
     let _ = fs::remove_file(place.beside("refused"));
 }
 
 /// Whether the installed version is a way back: every role that started it on trial passed.
-pub(super) fn is_proven(place: &Place, installed: Option<&Version>) -> bool {
+pub(super) fn is_proven(place: &Installation, installed: Option<&ReleaseVersion>) -> bool {
     installed.is_some_and(|version| match Trial::of(place, version) {
         Some(trial) => !trial.roles.is_empty() && trial.roles.values().all(|r| r.passed),
         None => true,
@@ -96,7 +96,7 @@ pub(super) fn is_proven(place: &Place, installed: Option<&Version>) -> bool {
 }
 
 /// Counts a start of `own` in this role.
-pub(crate) async fn start(place: &Place, role: &str, own: &Version) -> Start {
+pub(crate) async fn start(place: &Installation, role: &str, own: &ReleaseVersion) -> Start {
     if Trial::of(place, own).is_none() {
         return without_trial(place, own);
     }
@@ -131,7 +131,7 @@ pub(crate) async fn start(place: &Place, role: &str, own: &Version) -> Start {
     Start::RolledBack
 }
 
-fn without_trial(place: &Place, own: &Version) -> Start {
+fn without_trial(place: &Installation, own: &ReleaseVersion) -> Start {
     if is_taken_back(place, own) {
         // By the other role, after this process was started.
         return Start::RolledBack;
@@ -139,7 +139,7 @@ fn without_trial(place: &Place, own: &Version) -> Start {
     Start::Normal
 }
 
-fn warn(own: &Version, error: &UpdateError) {
+fn warn(own: &ReleaseVersion, error: &UpdateError) {
     log::warn!(target: "updater", "the trial of version {own} cannot be written: {error}");
 }
 
@@ -147,7 +147,11 @@ fn warn(own: &Version, error: &UpdateError) {
 ///
 /// # Errors
 /// When that cannot be written: it would count as failing at a later start.
-pub(crate) async fn passed(place: &Place, role: &str, own: &Version) -> Result<(), UpdateError> {
+pub(crate) async fn passed(
+    place: &Installation,
+    role: &str,
+    own: &ReleaseVersion,
+) -> Result<(), UpdateError> {
     let _lock = place.lock().await?;
     let Some(mut trial) = Trial::of(place, own) else {
         return Ok(());
@@ -159,7 +163,7 @@ pub(crate) async fn passed(place: &Place, role: &str, own: &Version) -> Result<(
 }
 
 /// The process was told to stop and did so in order: that start was no failure.
-pub(crate) async fn stopped(place: &Place, role: &str, own: &Version) {
+pub(crate) async fn stopped(place: &Installation, role: &str, own: &ReleaseVersion) {
     let _lock = place.lock().await.map_err(|e| warn(own, &e));
     if let Some(mut trial) = Trial::of(place, own) {
         let progress = trial.role(role);
@@ -170,13 +174,13 @@ pub(crate) async fn stopped(place: &Place, role: &str, own: &Version) {
 
 /// Whether that version was taken back before.
 #[must_use]
-pub(crate) fn was_refused(place: &Place, version: &Version) -> bool {
+pub(crate) fn was_refused(place: &Installation, version: &ReleaseVersion) -> bool {
     let text = fs::read_to_string(place.beside("refused")).unwrap_or_default();
-    Version::parse(&text).as_ref() == Some(version)
+    ReleaseVersion::parse(&text).as_ref() == Some(version)
 }
 
 /// Whether this process runs a version that was taken back since it was started.
 #[must_use]
-pub(crate) fn is_taken_back(place: &Place, own: &Version) -> bool {
+pub(crate) fn is_taken_back(place: &Installation, own: &ReleaseVersion) -> bool {
     was_refused(place, own) && !place.is_current()
 }

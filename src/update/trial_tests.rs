@@ -2,21 +2,23 @@
 
 use std::fs;
 
-use super::tests::{Installed, OLD, Server, client, install_at, install_version, script, version};
+use super::tests::{
+    Installed, OLD, ReleaseServer, client, install_at, install_version, script, version,
+};
 use super::*;
 use crate::exec;
 
-fn start(place: &Place, role: &str, own: &str) -> trial::Start {
+fn start(place: &Installation, role: &str, own: &str) -> trial::Start {
     exec::block_on(trial::start(place, role, &version(own)))
 }
 
-fn pass(place: &Place, role: &str, own: &str) {
+fn pass(place: &Installation, role: &str, own: &str) {
     exec::block_on(trial::passed(place, role, &version(own))).unwrap();
 }
 
 /// An installed 2.0.0 on trial, with 1.0.0 as its backup.
-fn on_trial() -> (Server, config::Update, Installed) {
-    let (server, installed) = (Server::start(), Installed::new());
+fn on_trial() -> (ReleaseServer, config::Update, Installed) {
+    let (server, installed) = (ReleaseServer::start(), Installed::new());
     server.release("2.0.0", &script("2.0.0"));
     let settings = server.settings("");
     assert!(install_at(&installed, &settings).unwrap());
@@ -122,7 +124,7 @@ fn a_role_that_runs_the_old_version_starts_what_is_installed_and_leaves_the_back
 fn a_role_that_runs_a_version_that_was_taken_back_starts_the_old_one() {
     let (_server, settings, installed) = on_trial();
     // The other role's process, which runs the new version.
-    let other = Place::at(installed.place.exe()).unwrap();
+    let other = Installation::at(installed.place.exe()).unwrap();
     for _ in 0..4 {
         start(&installed.place, "worker", "2.0.0");
     }
@@ -170,7 +172,7 @@ fn the_backup_is_replaced_by_a_version_that_every_role_ran_well_and_by_no_other(
 
 #[test]
 fn the_trial_is_written_before_the_swap() {
-    let (server, installed) = (Server::start(), Installed::new());
+    let (server, installed) = (ReleaseServer::start(), Installed::new());
     server.release("2.0.0", &script("2.0.0"));
     // The backup cannot be written: the swap fails.
     fs::create_dir(installed.dir.join("hydraneckwebrtc.backup.new")).unwrap();
@@ -194,7 +196,7 @@ fn the_trial_is_written_before_the_swap() {
 
 #[test]
 fn one_process_at_a_time_installs() {
-    let (server, installed) = (Server::start(), Installed::new());
+    let (server, installed) = (ReleaseServer::start(), Installed::new());
     server.release("2.0.0", &script("2.0.0"));
     let settings = server.settings("");
     let staged = installed.place.stage().unwrap();

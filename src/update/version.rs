@@ -11,9 +11,9 @@ const TEXT_MAX: usize = 64;
 /// A version without its `v`. Compares part by part as numbers; what follows a dash in a part does
 /// not count, so that `1.2.3-rc1` equals `1.2.3`.
 #[derive(Clone, Debug)]
-pub(crate) struct Version(String);
+pub(crate) struct ReleaseVersion(String);
 
-impl Version {
+impl ReleaseVersion {
     /// This binary's.
     #[must_use]
     pub(crate) fn own() -> Self {
@@ -41,27 +41,27 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for ReleaseVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl PartialEq for Version {
+impl PartialEq for ReleaseVersion {
     fn eq(&self, other: &Self) -> bool {
         self.numbers() == other.numbers()
     }
 }
 
-impl Eq for Version {}
+impl Eq for ReleaseVersion {}
 
-impl PartialOrd for Version {
+impl PartialOrd for ReleaseVersion {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Version {
+impl Ord for ReleaseVersion {
     fn cmp(&self, other: &Self) -> Ordering {
         self.numbers().cmp(&other.numbers())
     }
@@ -71,8 +71,8 @@ impl Ord for Version {
 mod tests {
     use super::*;
 
-    fn version(text: &str) -> Version {
-        Version::parse(text).unwrap()
+    fn version(text: &str) -> ReleaseVersion {
+        ReleaseVersion::parse(text).unwrap()
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
             "1?x",
             &"1".repeat(65),
         ] {
-            assert!(Version::parse(bad).is_none(), "{bad}");
+            assert!(ReleaseVersion::parse(bad).is_none(), "{bad}");
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Worker;
 use super::driver::Driver;
 use super::effects::{StepContext, program_user};
-use super::session_handle::{Birth, Place, SessionHandle, SessionRequest, snippet};
+use super::session_handle::{Birth, SessionHandle, SessionRequest, SessionResources, snippet};
 use crate::body::experience::Launch;
-use crate::body::sunshine::Credentials;
+use crate::body::sunshine::SunshineCredentials;
 use crate::clock;
 use crate::http::idempotency::{self, Claim};
 use crate::http::{Call, Failure, Reply};
@@ -95,13 +95,14 @@ async fn admit(
 ) -> Result<Arc<SessionHandle>, Failure> {
     worker.refusal().map_or(Ok(()), |why| Err(refused(why)))?;
     let mut wish = wish(worker, request)?;
-    let credentials = Credentials::new(wish.user.clone(), wish.password.clone()).map_err(|e| {
-        Failure::new(
-            400,
-            "bad_request",
-            format!("sunshine_user, sunshine_pass: {e}"),
-        )
-    })?;
+    let credentials =
+        SunshineCredentials::new(wish.user.clone(), wish.password.clone()).map_err(|e| {
+            Failure::new(
+                400,
+                "bad_request",
+                format!("sunshine_user, sunshine_pass: {e}"),
+            )
+        })?;
     let body = worker
         .bodies
         .body(wish.request.body_ip, credentials)
@@ -128,7 +129,7 @@ async fn admit(
     }
     let settings = &worker.settings;
     let tag = snippet(&id, &wish, settings);
-    let place = Place::new(slot, worker.sessions_dir.of(&id));
+    let place = SessionResources::new(slot, worker.sessions_dir.of(&id));
     let (live, inbox) = SessionHandle::new(id, wish, place, program_user(), tag, Birth::now());
     let life = Lifecycle::new(clock::now(), settings.life);
     let mut driver = Driver::new(worker, &live, life, StepContext::new(Some(body.clone())));

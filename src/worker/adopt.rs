@@ -7,16 +7,16 @@ use std::sync::Arc;
 use super::admit::launch_of;
 use super::driver::Driver;
 use super::effects::{self, StepContext};
-use super::session_handle::{Birth, Place, SessionHandle, SessionRequest, snippet};
+use super::session_handle::{Birth, SessionHandle, SessionRequest, SessionResources, snippet};
 use super::{Worker, ice_servers};
 use crate::body::experience::Launch;
-use crate::body::sunshine::Credentials;
-use crate::body::{Body, CleanupRecord};
+use crate::body::sunshine::SunshineCredentials;
+use crate::body::{CleanupRecord, SessionBody};
 use crate::clock::{self, Mark};
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, EndReason};
 use crate::secret::Secret;
-use crate::session::ledger::{Entry, Listed};
+use crate::session::ledger::{LedgerEntry, Listed};
 use crate::session::lifecycle::{Lifecycle, Snapshot};
 use crate::session::workspace::Workspace;
 use crate::session::{processes, recovery, salvage};
@@ -74,7 +74,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
 
 /// Ends a session whose entry makes no sense like any other that ends, as far as it is known: its
 /// process is asked to end, then killed, the body is left and the record is made.
-async fn end(worker: &Arc<Worker>, entry: &Entry) {
+async fn end(worker: &Arc<Worker>, entry: &LedgerEntry) {
     let (seen, streamer) = (entry.clone(), worker.program.streamer.clone());
     let streams = smol::unblock(move || salvage::is_streaming(&seen, &streamer)).await;
     let mut entry = entry.clone();
@@ -109,7 +109,7 @@ fn unknown_life() -> Snapshot {
 }
 
 /// The life that the entry tells of, completed from the rest of the entry.
-fn life_of(entry: &Entry, is_alive: bool) -> Snapshot {
+fn life_of(entry: &LedgerEntry, is_alive: bool) -> Snapshot {
     let mut life: Snapshot = entry.kept("life").unwrap_or_else(unknown_life);
     life.stream_path = life.stream_path.or_else(|| entry.stream_path.clone());
     if entry.process.is_some() {
@@ -133,7 +133,7 @@ fn life_of(entry: &Entry, is_alive: bool) -> Snapshot {
 }
 
 /// The stored request; of one that cannot be read, what the rest of the entry says.
-fn request_of(entry: &Entry) -> Result<CreateSession, String> {
+fn request_of(entry: &LedgerEntry) -> Result<CreateSession, String> {
     let mut entry = entry.clone();
     let body: serde_json::Value = entry.body_ip.to_string().into();
     let known = serde_json::json!({
@@ -154,7 +154,7 @@ fn request_of(entry: &Entry) -> Result<CreateSession, String> {
 
 /// Ends a session whose process is dead like any other that ends, so that the body is left and
 /// the record is made; what its tree left is killed first.
-async fn reap(worker: &Arc<Worker>, entry: &Entry) {
+async fn reap(worker: &Arc<Worker>, entry: &LedgerEntry) {
     recovery::reap(entry, &worker.sessions_dir, worker.supervisor.cgroups()).await;
     if let Err(why) = adopt(worker, entry, false).await {
         log::warn!(target: "cleanup", "session {} is gone without a record: {why}", entry.id);
@@ -165,12 +165,12 @@ async fn reap(worker: &Arc<Worker>, entry: &Entry) {
     }
 }
 
-fn kept<T: serde::de::DeserializeOwned>(entry: &Entry, name: &str) -> Option<T> {
+fn kept<T: serde::de::DeserializeOwned>(entry: &LedgerEntry, name: &str) -> Option<T> {
     serde_json::from_value(entry.extra.get(name)?.clone()).ok()
 }
 
 /// When the session began. After a start of the machine the wall clock has to do.
-fn birth(entry: &Entry) -> Birth {
+fn birth(entry: &LedgerEntry) -> Birth {
     let at = humantime::parse_rfc3339(&entry.created_at).unwrap_or_else(|_| clock::wall());
     let is_of_today = entry.boot.is_some() && entry.boot == processes::boot();
     let mark = match entry.begun_ms.filter(|_| is_of_today) {
@@ -196,7 +196,7 @@ async fn refresh(worker: &Arc<Worker>, live: &Arc<SessionHandle>) {
     }
 }
 
-async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<(), String> {
+async fn adopt(worker: &Arc<Worker>, entry: &LedgerEntry, is_alive: bool) -> Result<(), String> {
     let snapshot = life_of(entry, is_alive);
     let request = request_of(entry)?;
     let mut traces: CleanupRecord = entry.kept("traces").unwrap_or_default();
@@ -213,7 +213,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
     };
     let workspace = Workspace::recorded(&entry.workspace, &entry.id)
         .ok_or("its ledger entry has no directory")?;
-    let place = Place {
+    let place = SessionResources {
         port: entry.port,
         udp: entry.udp.0..=entry.udp.1,
         slot,
@@ -242,9 +242,10 @@ async fn adopt(worker: &Arc<Worker>, entry: &Entry, is_alive: bool) -> Result<()
         password,
         launch: traces.launch.clone(),
     };
-    let body: Option<Body> = Credentials::new(wish.user.clone(), wish.password.clone())
-        .ok()
-        .and_then(|c| worker.bodies.body(entry.body_ip, c).ok());
+    let body: Option<SessionBody> =
+        SunshineCredentials::new(wish.user.clone(), wish.password.clone())
+            .ok()
+            .and_then(|c| worker.bodies.body(entry.body_ip, c).ok());
     let tag = snippet(&entry.id, &wish, settings);
     let run = snapshot.run;
     let (live, inbox) = SessionHandle::new(

@@ -240,7 +240,7 @@ fn starting(language: Option<&str>) -> Reply {
         .header("Refresh", "2")
 }
 
-fn asset_reply(asset: &page::Asset) -> Reply {
+fn asset_reply(asset: &page::PageFile) -> Reply {
     Reply::bytes(200, asset.content_type, asset.bytes.to_vec())
         .header("ETag", asset.etag.as_str())
         .header("Cache-Control", "no-cache")

@@ -15,7 +15,7 @@ use super::shortage::DISK_RETRY;
 use crate::exec::Stopper;
 use crate::http::sse::Event;
 use crate::protocol::{EndReason, Phase, Status};
-use crate::session::ledger::{Credentials, Entry};
+use crate::session::ledger::{LedgerEntry, StoredCredentials};
 use crate::session::lifecycle::{Action, Incarnation, Input, Lifecycle, Notice, Summary};
 use crate::{clock, exec, records};
 
@@ -255,12 +255,12 @@ impl Driver {
         Err(why)
     }
 
-    fn entry(&self, shown: &Shown) -> Entry {
+    fn entry(&self, shown: &Shown) -> LedgerEntry {
         let live = &self.live;
         let workspace = live.workspace.path().to_owned();
         let udp = live.udp.clone();
         let port = live.port;
-        let mut entry = Entry::new(
+        let mut entry = LedgerEntry::new(
             live.id.clone(),
             port,
             (*udp.start(), *udp.end()),
@@ -272,7 +272,7 @@ impl Driver {
             entry.cgroup = running.cgroup().map(Into::into);
         }
         entry.user.clone_from(&live.program_user);
-        entry.credentials = Some(Credentials {
+        entry.credentials = Some(StoredCredentials {
             user: live.wish.user.clone(),
             password: live.wish.password.clone(),
         });

@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::session_handle::SessionHandle;
 use super::{Worker, ice_servers, pairing_gc};
 use crate::body::pairing::{BodyHold, FINISH};
-use crate::body::stream_api::{Program as Api, ProgramError, USER_HEADER};
-use crate::body::{Body, Paired};
+use crate::body::stream_api::{StreamApi, StreamApiError, USER_HEADER};
+use crate::body::{Paired, SessionBody};
 use crate::session::lifecycle::{Incarnation, Input, ProbeNumber};
 use crate::session::program_config::{
-    IceServer, Reach, Seed, Settings as ProgramSettings, path_prefix,
+    ProgramSettings, Seed, StreamerAddress, StreamerIceServer, path_prefix,
 };
 use crate::session::stream_process::Exit;
 use crate::sync::Mutex;
@@ -40,7 +40,7 @@ const TAIL: u32 = 400;
 /// What the steps of one session hand on to each other.
 #[derive(Clone, Debug)]
 pub(super) struct StepContext {
-    pub(super) body: Option<Body>,
+    pub(super) body: Option<SessionBody>,
     shared: Arc<Mutex<Shared>>,
     /// Held while the session pairs.
     pairing: Arc<smol::lock::Mutex<()>>,
@@ -66,7 +66,7 @@ struct Seeded {
 }
 
 impl StepContext {
-    pub(super) fn new(body: Option<Body>) -> Self {
+    pub(super) fn new(body: Option<SessionBody>) -> Self {
         Self {
             body,
             shared: Arc::default(),
@@ -239,7 +239,7 @@ fn program_settings(worker: &Worker, live: &SessionHandle, stage: &StepContext) 
     let settings = &worker.settings;
     let direct = settings
         .public_ip
-        .map_or(Reach::Direct, Reach::PublicAddress);
+        .map_or(StreamerAddress::Direct, StreamerAddress::PublicAddress);
     ProgramSettings {
         id: live.id.clone(),
         port: live.port,
@@ -247,7 +247,7 @@ fn program_settings(worker: &Worker, live: &SessionHandle, stage: &StepContext) 
         user: live.program_user.clone(),
         ice_servers: ice_servers::servers(worker, live)
             .into_iter()
-            .map(|(urls, username, credential)| IceServer {
+            .map(|(urls, username, credential)| StreamerIceServer {
                 urls,
                 username,
                 credential,
@@ -259,7 +259,7 @@ fn program_settings(worker: &Worker, live: &SessionHandle, stage: &StepContext) 
         reach: if settings.relay_only {
             direct
         } else {
-            Reach::Direct
+            StreamerAddress::Direct
         },
         include_loopback_candidates: !settings.relay_only,
         ice_disconnected_timeout: stage
@@ -272,8 +272,8 @@ fn program_settings(worker: &Worker, live: &SessionHandle, stage: &StepContext) 
     }
 }
 
-fn api(live: &SessionHandle) -> Result<Api, String> {
-    Api::new(live.port, &path_prefix(&live.id), &live.program_user).map_err(|e| e.to_string())
+fn api(live: &SessionHandle) -> Result<StreamApi, String> {
+    StreamApi::new(live.port, &path_prefix(&live.id), &live.program_user).map_err(|e| e.to_string())
 }
 
 pub(super) async fn await_program(live: Arc<SessionHandle>, run: Incarnation) {
@@ -289,14 +289,14 @@ pub(super) async fn await_program(live: Arc<SessionHandle>, run: Incarnation) {
 }
 
 pub(super) async fn probe(live: Arc<SessionHandle>, run: Incarnation, probe: ProbeNumber) {
-    let said = match Api::new(live.port, &path_prefix(&live.id), &live.program_user) {
+    let said = match StreamApi::new(live.port, &path_prefix(&live.id), &live.program_user) {
         Ok(api) => api.ready(PROBE).await.map(drop),
         Err(error) => Err(error),
     };
     live.settle_streamers().await;
     live.report(match said {
         Ok(()) => Input::ProbeOk(run, probe),
-        Err(ProgramError::Unsent(error)) => {
+        Err(StreamApiError::Unsent(error)) => {
             descriptors::note(format!(
                 "session {} could not be probed: {error}; check LimitNOFILE, memory and ports of this machine",
                 live.id

@@ -8,7 +8,7 @@ use std::time::Duration;
 use smol::channel::{Receiver, Sender, bounded};
 
 use crate::ids::SessionId;
-use crate::session::ledger::{Entry, Ledger, LedgerError};
+use crate::session::ledger::{Ledger, LedgerEntry, LedgerError};
 use crate::{clock, exec};
 
 /// Longest time that a session waits for the disk. A sync takes milliseconds, seconds on a busy
@@ -20,7 +20,7 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is to be done with the entry.
 enum Job {
-    Write(Box<Entry>),
+    Write(Box<LedgerEntry>),
     Forget,
 }
 
@@ -68,13 +68,13 @@ impl LedgerWriter {
     }
 
     /// Has the entry on the disk, or says why not within [`WITHIN`].
-    pub(super) async fn write(&self, entry: Entry) -> Result<(), LedgerWriteError> {
+    pub(super) async fn write(&self, entry: LedgerEntry) -> Result<(), LedgerWriteError> {
         self.order(Job::Write(Box::new(entry)), WITHIN).await
     }
 
     /// Has the entry of a session that starts on the disk, or says why not within
     /// [`START_WITHIN`].
-    pub(super) async fn write_at_start(&self, entry: Entry) -> Result<(), LedgerWriteError> {
+    pub(super) async fn write_at_start(&self, entry: LedgerEntry) -> Result<(), LedgerWriteError> {
         self.order(Job::Write(Box::new(entry)), START_WITHIN).await
     }
 

@@ -17,7 +17,7 @@ const CANDIDATES: [&str; 5] = ["relay", "host", "srflx", "prflx", "other"];
 
 /// What is counted where it happens.
 #[derive(Debug)]
-pub(super) struct Counters {
+pub(super) struct WorkerCounters {
     starts: HistogramVec,
     ends: CounterVec,
     heartbeats: CounterVec,
@@ -25,7 +25,7 @@ pub(super) struct Counters {
     trips: HistogramVec,
 }
 
-impl Default for Counters {
+impl Default for WorkerCounters {
     fn default() -> Self {
         let reasons = EndReason::ALL.map(EndReason::slug);
         Self {
@@ -38,7 +38,7 @@ impl Default for Counters {
     }
 }
 
-impl Counters {
+impl WorkerCounters {
     pub(super) fn passed(&self, phase: Phase, span: Duration) {
         let name = match phase {
             Phase::Reaching => "reaching",

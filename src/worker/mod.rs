@@ -31,7 +31,7 @@ use serde_json::Value;
 
 use crate::acme::Acme;
 use crate::body::Bodies;
-use crate::body::identity::Kind;
+use crate::body::identity::ProgramKind;
 use crate::clock;
 use crate::config::Config;
 use crate::exec::{self, Stop};
@@ -48,10 +48,10 @@ use crate::records::Outbox;
 use crate::records::outbox::Destination;
 use crate::session::ledger::{Ledger, LedgerError};
 use crate::session::lifecycle::Input;
-use crate::session::ports::{PortError, Ports};
+use crate::session::ports::{PortError, SessionPorts};
 use crate::session::spawner::Spawner;
 use crate::session::state_lock::{LockError, StateLock};
-use crate::session::stream_program::{Program, ProgramError};
+use crate::session::stream_program::{StreamProgram, StreamProgramError};
 use crate::session::workspace::{SessionsDir, WorkspaceError};
 use crate::sync::Mutex;
 use crate::tls::Trust;
@@ -59,8 +59,8 @@ use crate::tls::Trust;
 pub(crate) use settings::body_rules;
 
 use session_handle::SessionHandle;
-use session_table::SessionTable;
-use settings::Settings;
+use session_table::LiveSessions;
+use settings::WorkerSettings;
 
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub enum WorkerError {
     Ports(#[source] PortError),
     /// There is no usable stream program.
     #[error("{0}")]
-    Program(#[source] ProgramError),
+    Program(#[source] StreamProgramError),
     /// The directory of the sessions cannot be used.
     #[error("{0}")]
     Workspace(#[source] WorkspaceError),
@@ -103,19 +103,19 @@ struct Drain {
 /// A worker's state.
 #[derive(Debug)]
 pub struct Worker {
-    settings: Settings,
-    roster: SessionTable,
-    ports: Ports,
+    settings: WorkerSettings,
+    roster: LiveSessions,
+    ports: SessionPorts,
     ledger: Ledger,
     _lock: StateLock,
     supervisor: Spawner,
-    program: Program,
+    program: StreamProgram,
     sessions_dir: SessionsDir,
     bodies: Bodies,
     /// Which bodies were tidied.
     tidy: pairing_gc::Tidy,
     machine: interface_cache::InterfaceCache,
-    counters: metrics::Counters,
+    counters: metrics::WorkerCounters,
     shortages: shortage::Shortages,
     /// One record for each ended session, to the NPS service.
     outbox: Outbox,
@@ -160,11 +160,11 @@ impl Worker {
             .into_iter()
             .collect();
         let machine = crate::body::interfaces::read();
-        let settings = Settings::new(config, &machine, own_ports);
+        let settings = WorkerSettings::new(config, &machine, own_ports);
         if machine.wireguard.is_empty() {
             log::warn!(target: "worker", "no WireGuard interface detected");
         }
-        let program = Program::locate(&settings.web_server)
+        let program = StreamProgram::locate(&settings.web_server)
             .await
             .map_err(WorkerError::Program)?;
         let trust = config
@@ -174,7 +174,7 @@ impl Worker {
             .map_or(Trust::WebPki, Trust::CaFile);
         let client = Client::new(&trust).map_err(WorkerError::Client)?;
         let audit = Audit::open(config.log.audit_file.as_deref()).map_err(WorkerError::Audit)?;
-        let ports = Ports::new(settings.ports.clone()).map_err(WorkerError::Ports)?;
+        let ports = SessionPorts::new(settings.ports.clone()).map_err(WorkerError::Ports)?;
         let ledger = Ledger::open(&state_dir).map_err(WorkerError::Ledger)?;
         let sessions_dir =
             SessionsDir::open(&config.sessions.dir, &state_dir).map_err(WorkerError::Workspace)?;
@@ -201,7 +201,7 @@ impl Worker {
                 }
             });
             Self {
-                roster: SessionTable::default(),
+                roster: LiveSessions::default(),
                 ports,
                 ledger,
                 _lock: lock,
@@ -211,7 +211,7 @@ impl Worker {
                 sessions_dir,
                 tidy: pairing_gc::Tidy::default(),
                 machine: interface_cache::InterfaceCache::new(machine),
-                counters: metrics::Counters::default(),
+                counters: metrics::WorkerCounters::default(),
                 shortages: shortage::Shortages::default(),
                 outbox,
                 ratings,
@@ -386,10 +386,10 @@ impl Worker {
 /// How often a shutdown looks whether the sessions are gone.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(50);
 
-fn kind_of(program: &Program) -> Kind {
+fn kind_of(program: &StreamProgram) -> ProgramKind {
     match program.is_testcard() {
-        true => Kind::TestCard,
-        false => Kind::Moonlight,
+        true => ProgramKind::TestCard,
+        false => ProgramKind::Moonlight,
     }
 }
 

@@ -2,7 +2,7 @@
 //! leaves a body, and once at the worker's start for what the process before it left there (a state
 //! directory that was lost, a body that was away, `bodies.pair_once` turned off).
 //!
-//! Clients are unpaired only while no session of this worker is on the body: see [`Body::tidy`].
+//! Clients are unpaired only while no session of this worker is on the body: see [`SessionBody::tidy`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,8 +11,8 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::Worker;
-use crate::body::sunshine::Credentials;
-use crate::body::{Body, CleanupRecord};
+use crate::body::sunshine::SunshineCredentials;
+use crate::body::{CleanupRecord, SessionBody};
 use crate::sync::Mutex;
 use crate::{clock, exec};
 
@@ -112,7 +112,7 @@ pub(super) fn at_start(worker: &Arc<Worker>) {
 /// A session has left a body: what it paired there goes, and what others left, unless another
 /// session is there; then the last one sees to it. When the body is away, a later round or the next
 /// session that leaves it does.
-pub(super) async fn left(worker: &Arc<Worker>, body: &Body, traces: &CleanupRecord) {
+pub(super) async fn left(worker: &Arc<Worker>, body: &SessionBody, traces: &CleanupRecord) {
     if traces.asked {
         worker.tidy.owe(body.ip());
     }
@@ -123,11 +123,11 @@ pub(super) async fn left(worker: &Arc<Worker>, body: &Body, traces: &CleanupReco
 }
 
 /// A kept client is no longer kept: it goes with the last session that leaves the body.
-pub(super) fn owe(worker: &Worker, body: &Body) {
+pub(super) fn owe(worker: &Worker, body: &SessionBody) {
     worker.tidy.owe(body.ip());
 }
 
-async fn owed(worker: &Arc<Worker>, body: &Body) {
+async fn owed(worker: &Arc<Worker>, body: &SessionBody) {
     for pause in &ROUNDS[1..] {
         clock::sleep(*pause).await;
         if once(worker, body).await {
@@ -136,13 +136,13 @@ async fn owed(worker: &Arc<Worker>, body: &Body) {
     }
 }
 
-fn configured(worker: &Worker) -> Option<Credentials> {
+fn configured(worker: &Worker) -> Option<SunshineCredentials> {
     let user = worker.settings.sunshine_user.clone()?;
-    Credentials::new(user, worker.settings.sunshine_password.clone()?).ok()
+    SunshineCredentials::new(user, worker.settings.sunshine_password.clone()?).ok()
 }
 
 /// Tidies a body unless that has been done. False when it must be tried again.
-async fn once(worker: &Arc<Worker>, body: &Body) -> bool {
+async fn once(worker: &Arc<Worker>, body: &SessionBody) -> bool {
     if worker.shortages.is_ledger_unread() {
         // A client that no known session uses may be that of one which runs unknown.
         return true;
@@ -160,7 +160,7 @@ async fn once(worker: &Arc<Worker>, body: &Body) -> bool {
 }
 
 /// Whether the body could be looked at, and whether nothing is left to do there.
-async fn look(worker: &Arc<Worker>, body: &Body) -> (bool, bool) {
+async fn look(worker: &Arc<Worker>, body: &SessionBody) -> (bool, bool) {
     let ip = body.ip();
     match body.tidy(|| is_vacant(worker, ip), WITHIN).await {
         Ok(Some(unpaired)) => {

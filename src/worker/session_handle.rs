@@ -53,7 +53,7 @@ pub(super) struct SessionRequest {
 
 /// What a session has of this machine.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SessionResources {
     pub(super) port: u16,
     pub(super) udp: RangeInclusive<u16>,
     /// None when its process is dead and the configured ranges have moved since.
@@ -62,7 +62,7 @@ pub(super) struct Place {
     pub(super) workspace: Workspace,
 }
 
-impl Place {
+impl SessionResources {
     pub(super) fn new(slot: Slot, workspace: Workspace) -> Self {
         Self {
             port: slot.port(),
@@ -163,7 +163,7 @@ impl SessionHandle {
     pub(super) fn new(
         id: SessionId,
         wish: SessionRequest,
-        place: Place,
+        place: SessionResources,
         program_user: String,
         snippet: Arc<str>,
         birth: Birth,
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn what_a_full_inbox_has_no_room_for_is_said_later() {
         let id = SessionId::random().unwrap();
-        let place = Place {
+        let place = SessionResources {
             port: 1,
             udp: 2..=3,
             slot: None,

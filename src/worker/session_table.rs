@@ -17,7 +17,7 @@ const REMEMBERED_MAX: usize = 256;
 
 /// All sessions that hold a slot, and the last that ended.
 #[derive(Debug, Default)]
-pub(super) struct SessionTable(Mutex<Inner>);
+pub(super) struct LiveSessions(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -26,7 +26,7 @@ struct Inner {
     remembered: VecDeque<Arc<SessionHandle>>,
 }
 
-impl SessionTable {
+impl LiveSessions {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock()
     }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::body::allowlist::{Allowed, Machine};
-use crate::body::{Ports as BodyPorts, Rules};
+use crate::body::{BodyPorts, Rules};
 use crate::config::{self, Auto, Config, WebServer};
 use crate::mic::{self, MicSettings};
 use crate::secret::Secret;
-use crate::session::cgroup::Limits as TreeLimits;
-use crate::session::lifecycle::Limits;
+use crate::session::cgroup::CgroupLimits;
+use crate::session::lifecycle::SessionLimits;
 use crate::session::ports::Plan;
-use crate::session::program_config::VideoSize;
+use crate::session::program_config::StreamSize;
 
 /// What is used to find the address that routes to the internet: TEST-NET-1 (RFC 5737), nothing
 /// is sent there.
@@ -20,7 +20,7 @@ const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
 /// A worker's settings.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct WorkerSettings {
     pub(super) worker_id: String,
     pub(super) district: String,
     pub(super) token: Secret,
@@ -32,8 +32,8 @@ pub(super) struct Settings {
     pub(super) listen_port: u16,
     pub(super) return_url: String,
     pub(super) web_server: PathBuf,
-    pub(super) life: Limits,
-    pub(super) limits: TreeLimits,
+    pub(super) life: SessionLimits,
+    pub(super) limits: CgroupLimits,
     pub(super) log_max_bytes: u64,
     pub(super) max: usize,
     pub(super) ports: Plan,
@@ -41,7 +41,7 @@ pub(super) struct Settings {
     pub(super) relay_only: bool,
     pub(super) bitrate: Option<u32>,
     pub(super) fps: Option<u32>,
-    pub(super) video_size: Option<VideoSize>,
+    pub(super) video_size: Option<StreamSize>,
     pub(super) sunshine_user: Option<String>,
     pub(super) sunshine_password: Option<Secret>,
     pub(super) rules: Rules,
@@ -63,7 +63,7 @@ pub(super) struct ControllerPeer {
     pub(super) interval: Duration,
 }
 
-impl Settings {
+impl WorkerSettings {
     pub(super) fn new(config: &Config, machine: &Machine, own_ports: &[u16]) -> Self {
         let sessions = &config.sessions;
         let urls = config.controller.urls.clone();
@@ -95,14 +95,14 @@ impl Settings {
                 WebServer::Program(path) => path.clone(),
                 WebServer::TestCard => PathBuf::from(crate::session::stream_program::TESTCARD),
             },
-            life: Limits {
+            life: SessionLimits {
                 start_timeout: sessions.start_timeout,
                 connect_timeout: sessions.connect_timeout,
                 disconnect_grace: sessions.disconnect_grace,
                 max_duration: sessions.max_duration,
                 restart_limit: sessions.restart_limit,
             },
-            limits: TreeLimits {
+            limits: CgroupLimits {
                 memory_max: sessions.memory_max,
                 pids_max: sessions.pids_max.map(u64::from),
             },
@@ -127,8 +127,8 @@ impl Settings {
                 .video_size
                 .as_ref()
                 .map(|size| match size {
-                    config::VideoSize::Named(name) => VideoSize::Named((*name).to_owned()),
-                    config::VideoSize::Custom { width, height } => VideoSize::Custom {
+                    config::VideoSize::Named(name) => StreamSize::Named((*name).to_owned()),
+                    config::VideoSize::Custom { width, height } => StreamSize::Custom {
                         width: u32::from(*width),
                         height: u32::from(*height),
                     },

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use hydraneckwebrtc::testing::clock;
-use hydraneckwebrtc::testing::demo::body::{DemoBody, Options};
+use hydraneckwebrtc::testing::demo::body::{BodyOptions, DemoBody};
 use hydraneckwebrtc::testing::exec;
 use hydraneckwebrtc::testing::secret::Secret;
 
@@ -91,9 +91,9 @@ fn start() -> Rig {
     std::fs::create_dir_all(dir.join("program/static")).unwrap();
     let record = dir.join("record");
     let web_server = wrapper(&dir, &record);
-    let body = DemoBody::start(Options {
+    let body = DemoBody::start(BodyOptions {
         password: Secret::new(PASSWORD),
-        ..Options::default()
+        ..BodyOptions::default()
     })
     .unwrap();
     let (controller, worker) = (free(), free());

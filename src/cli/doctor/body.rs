@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::Finding;
-use crate::body::identity::Kind;
-use crate::body::sunshine::Credentials;
+use crate::body::identity::ProgramKind;
+use crate::body::sunshine::SunshineCredentials;
 use crate::body::{Bodies, interfaces};
 use crate::config::Config;
 
@@ -19,13 +19,13 @@ pub(super) async fn check(config: &Config, ip: IpAddr, unpair: bool) -> Vec<Find
             "set sunshine.username and sunshine.password",
         )];
     };
-    let credentials = match Credentials::new(user, password.clone()) {
+    let credentials = match SunshineCredentials::new(user, password.clone()) {
         Ok(credentials) => credentials,
         Err(error) => return vec![Finding::fail(CHECK, error.to_string(), "")],
     };
     let rules = crate::worker::body_rules(config, &interfaces::read());
     // Which kind does not matter: identities are removed, not used.
-    let bodies = Bodies::new(rules, Kind::Moonlight);
+    let bodies = Bodies::new(rules, ProgramKind::Moonlight);
     let body = match bodies.body(ip, credentials) {
         Ok(body) => body,
         Err(forbidden) => return vec![Finding::fail(CHECK, forbidden.to_string(), "")],

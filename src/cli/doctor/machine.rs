@@ -8,7 +8,7 @@ use super::Finding;
 use crate::body::interfaces;
 use crate::config::{Config, WebServer};
 use crate::http::server::listen_address;
-use crate::session::stream_program::{Program, TESTCARD};
+use crate::session::stream_program::{StreamProgram, TESTCARD};
 use crate::{clock, descriptors};
 
 /// A peer that WireGuard has not heard for so long is gone: it shakes hands every two minutes
@@ -104,7 +104,7 @@ pub(super) async fn program(config: &Config) -> Vec<Finding> {
         WebServer::Program(path) => (path.clone(), false),
         WebServer::TestCard => (PathBuf::from(TESTCARD), true),
     };
-    let program = match Program::locate(&path).await {
+    let program = match StreamProgram::locate(&path).await {
         Ok(program) => program,
         Err(error) => return vec![Finding::fail(CHECK, error.to_string(), "")],
     };

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http_types::Method;
 use serde_json::{Value, json};
 
-use super::state::State;
+use super::state::BodyState;
 use super::{Faults, switch};
 use crate::http::auth::Bearer;
 use crate::http::server::Certificates;
@@ -14,7 +14,7 @@ use crate::http::{Call, Failure, Handler, Reply};
 
 /// Serves everything on the agent port.
 #[derive(Debug)]
-pub(super) struct HydraBody(pub(super) Arc<State>, pub(super) Certificates);
+pub(super) struct HydraBody(pub(super) Arc<BodyState>, pub(super) Certificates);
 
 #[async_trait]
 impl Handler for HydraBody {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use smol::Async;
 
 use super::DemoError;
-use super::state::State;
+use super::state::BodyState;
 use crate::clock;
 use crate::exec::{self, Stop};
 
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn open(
     at: SocketAddr,
     behind: SocketAddr,
-    state: Arc<State>,
+    state: Arc<BodyState>,
     tls: bool,
     stop: Stop,
 ) -> Result<SocketAddr, DemoError> {
@@ -50,7 +50,7 @@ pub(super) fn open(
     Ok(bound)
 }
 
-async fn relay(stream: Async<TcpStream>, behind: SocketAddr, state: &State) -> io::Result<()> {
+async fn relay(stream: Async<TcpStream>, behind: SocketAddr, state: &BodyState) -> io::Result<()> {
     let server = Async::<TcpStream>::connect(behind).await?;
     for side in [&stream, &server] {
         side.get_ref().set_nodelay(true)?;
@@ -73,12 +73,12 @@ async fn relay(stream: Async<TcpStream>, behind: SocketAddr, state: &State) -> i
 
 /// A client behind the door, until it is gone.
 struct Client<'a> {
-    state: &'a State,
+    state: &'a BodyState,
     peer: SocketAddr,
 }
 
 impl<'a> Client<'a> {
-    fn new(state: &'a State, peer: SocketAddr) -> Self {
+    fn new(state: &'a BodyState, peer: SocketAddr) -> Self {
         state.client_came(peer);
         Self { state, peer }
     }

@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use http_types::Method;
 use serde_json::Value;
 
-use super::state::State;
+use super::state::BodyState;
 use crate::clock;
 use crate::http::{Call, Failure, Handler, Reply};
 
 /// Serves what a stream program asks before it streams.
 #[derive(Debug)]
-pub(super) struct GameStream(pub(super) Arc<State>);
+pub(super) struct GameStreamApi(pub(super) Arc<BodyState>);
 
 fn xml(status: u16, says: &str, children: &str) -> Reply {
     let says = match says {
@@ -65,7 +65,7 @@ fn app_id(name: &str) -> u32 {
 }
 
 #[async_trait]
-impl Handler for GameStream {
+impl Handler for GameStreamApi {
     async fn answer(&self, call: Call) -> Result<Reply, Failure> {
         self.0.record("gamestream", &call);
         let unique_id = call.query_value("uniqueid").unwrap_or_default();
@@ -96,7 +96,7 @@ impl Handler for GameStream {
     }
 }
 
-impl GameStream {
+impl GameStreamApi {
     fn server(&self) -> String {
         let running = self.0.running();
         let (state, current) = match &running {

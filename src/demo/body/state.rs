@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use smol::channel::{self, Receiver, Sender};
 
-use super::Options;
+use super::BodyOptions;
 use super::faults::Faults;
 use crate::exec::{self, Stop, Stopper};
 use crate::http::Call;
@@ -47,8 +47,8 @@ pub struct Recorded {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) options: Options,
+pub(super) struct BodyState {
+    pub(super) options: BodyOptions,
     pub(super) pem: String,
     pub(super) unique_id: String,
     start: Instant,
@@ -64,7 +64,7 @@ struct Memory {
     pending: Vec<Pending>,
     /// Connections whose clients are there.
     there: HashSet<SocketAddr>,
-    clients: Vec<Client>,
+    clients: Vec<ClientEntry>,
     apps: Vec<Value>,
     running: Option<String>,
     /// `currentgame` is -1: an app that ended early was closed once.
@@ -79,7 +79,7 @@ struct Memory {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Client {
+pub(super) struct ClientEntry {
     pub(super) name: String,
     pub(super) uuid: String,
     unique_id: String,
@@ -95,8 +95,8 @@ struct Pending {
     waiting: Option<(Sender<bool>, SocketAddr)>,
 }
 
-impl State {
-    pub(super) fn new(options: Options, pem: String) -> Self {
+impl BodyState {
+    pub(super) fn new(options: BodyOptions, pem: String) -> Self {
         let apps = options.apps.iter().map(|title| json!({"name": title}));
         let memory = Memory {
             faults: Faults::default(),
@@ -185,7 +185,7 @@ impl State {
         }
         memory.is_stuck |= faults.stuck;
         for n in 0..faults.paired_clients.min(MANY) {
-            memory.clients.push(Client {
+            memory.clients.push(ClientEntry {
                 name: format!("somebody else {n}"),
                 uuid: ids::label(),
                 unique_id: format!("other-{n}"),
@@ -292,7 +292,7 @@ impl State {
             .is_some_and(|(waiting, _)| waiting.try_send(!fails).is_ok());
         if answered && !fails {
             memory.pending.pop();
-            memory.clients.push(Client {
+            memory.clients.push(ClientEntry {
                 name: name.to_owned(),
                 uuid: ids::label(),
                 unique_id,
@@ -319,11 +319,11 @@ impl State {
         memory.clients.iter().map(|c| c.name.clone()).collect()
     }
 
-    pub(super) fn paired(&self) -> Vec<Client> {
+    pub(super) fn paired(&self) -> Vec<ClientEntry> {
         self.memory().clients.clone()
     }
 
-    pub(super) fn unpair(&self, unwanted: impl Fn(&Client) -> bool) -> bool {
+    pub(super) fn unpair(&self, unwanted: impl Fn(&ClientEntry) -> bool) -> bool {
         let mut memory = self.memory();
         let before = memory.clients.len();
         memory.clients.retain(|c| !unwanted(c));
@@ -365,10 +365,10 @@ impl State {
 }
 
 /// Somebody reads or writes the list of certificates.
-struct InUse<'a>(&'a State, bool);
+struct InUse<'a>(&'a BodyState, bool);
 
 impl<'a> InUse<'a> {
-    fn new(state: &'a State, writes: bool) -> Self {
+    fn new(state: &'a BodyState, writes: bool) -> Self {
         let mut memory = state.memory();
         *memory.users(writes) += 1;
         if memory.readers > 0 && memory.writers > 0 {

@@ -7,12 +7,12 @@ use http_types::Method;
 use http_types::auth::BasicAuth;
 use serde_json::{Value, json};
 
-use super::state::State;
+use super::state::BodyState;
 use crate::http::{Call, Failure, Handler, Reply};
 
 /// Answers as Sunshine does: content type before credentials, its own error shape.
 #[derive(Debug)]
-pub(super) struct Rest(pub(super) Arc<State>);
+pub(super) struct SunshineRest(pub(super) Arc<BodyState>);
 
 fn wrong(status: u16, says: &str) -> Reply {
     let body = json!({"error": says, "status": false, "status_code": status});
@@ -20,7 +20,7 @@ fn wrong(status: u16, says: &str) -> Reply {
 }
 
 #[async_trait]
-impl Handler for Rest {
+impl Handler for SunshineRest {
     async fn answer(&self, call: Call) -> Result<Reply, Failure> {
         self.0.record("sunshine", &call);
         let faults = self.0.faults();
@@ -54,7 +54,7 @@ impl Handler for Rest {
     }
 }
 
-impl Rest {
+impl SunshineRest {
     fn knows(&self, call: &Call) -> bool {
         let options = &self.0.options;
         let Some(encoded) = call

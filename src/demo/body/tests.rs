@@ -9,19 +9,19 @@ mod visit;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DemoBody, Faults, Options};
+use super::{BodyOptions, DemoBody, Faults};
 use crate::body::allowlist::{Allowed, Machine};
-use crate::body::identity::{Identity, Kind};
+use crate::body::identity::{ClientIdentity, ProgramKind};
 use crate::body::pairing::PairingError;
-use crate::body::stream_api::Program;
-use crate::body::sunshine::Credentials;
-use crate::body::{Bodies, Body, CleanupRecord, Paired, Ports, Rules};
+use crate::body::stream_api::StreamApi;
+use crate::body::sunshine::SunshineCredentials;
+use crate::body::{Bodies, BodyPorts, CleanupRecord, Paired, Rules, SessionBody};
 use crate::secret::Secret;
 use crate::session::program_config::{SEED_HOST, Seed};
-use crate::session::stream_program::Generation;
+use crate::session::stream_program::ConfigFormat;
 use crate::session::testing;
 use crate::{exec, ids};
-use program::{PREFIX, StreamProgram};
+use program::{PREFIX, ProgramDouble};
 
 const LONG: Duration = Duration::from_secs(40);
 const LEAVE: Duration = Duration::from_secs(10);
@@ -42,21 +42,21 @@ impl Drop for Stage {
 
 fn stage(faults: Faults) -> Stage {
     with(
-        Options {
+        BodyOptions {
             faults,
-            ..Options::default()
+            ..BodyOptions::default()
         },
         |_| {},
     )
 }
 
-fn with(options: Options, change: impl FnOnce(&mut Rules)) -> Stage {
+fn with(options: BodyOptions, change: impl FnOnce(&mut Rules)) -> Stage {
     let dir = std::env::temp_dir().join(format!("neck-body-{}", ids::label()));
     std::fs::create_dir_all(&dir).unwrap();
     let demo = DemoBody::start(options).unwrap();
     let mut rules = Rules {
         allowed: Allowed::new(&["127.0.0.0/8".parse().unwrap()], &Machine::default()),
-        ports: Ports {
+        ports: BodyPorts {
             sunshine: demo.sunshine().port(),
             http: demo.http().port(),
             agent: demo.agent().port(),
@@ -69,19 +69,19 @@ fn with(options: Options, change: impl FnOnce(&mut Rules)) -> Stage {
     change(&mut rules);
     Stage {
         demo,
-        bodies: Bodies::new(rules.clone(), Kind::Moonlight),
+        bodies: Bodies::new(rules.clone(), ProgramKind::Moonlight),
         rules,
         dir,
     }
 }
 
 impl Stage {
-    fn body(&self) -> Body {
+    fn body(&self) -> SessionBody {
         self.body_as("sunshine", "sunshine")
     }
 
-    fn body_as(&self, user: &str, password: &str) -> Body {
-        let credentials = Credentials::new(user, Secret::new(password)).unwrap();
+    fn body_as(&self, user: &str, password: &str) -> SessionBody {
+        let credentials = SunshineCredentials::new(user, Secret::new(password)).unwrap();
         let ip = self.demo.sunshine().ip();
         self.bodies.body(ip, credentials).unwrap()
     }
@@ -89,25 +89,25 @@ impl Stage {
     /// The worker starts again with other rules.
     fn change(&mut self, change: impl FnOnce(&mut Rules)) {
         change(&mut self.rules);
-        self.bodies = Bodies::new(self.rules.clone(), Kind::Moonlight);
+        self.bodies = Bodies::new(self.rules.clone(), ProgramKind::Moonlight);
     }
 
-    fn program(&self, kept: Option<Identity>) -> (StreamProgram, Program) {
-        self.program_of(Generation::Fork, kept)
+    fn program(&self, kept: Option<ClientIdentity>) -> (ProgramDouble, StreamApi) {
+        self.program_of(ConfigFormat::Fork, kept)
     }
 
     fn program_of(
         &self,
-        generation: Generation,
-        kept: Option<Identity>,
-    ) -> (StreamProgram, Program) {
+        generation: ConfigFormat,
+        kept: Option<ClientIdentity>,
+    ) -> (ProgramDouble, StreamApi) {
         let data_json = self.dir.join(format!("{}.json", ids::label()));
         if let Some(kept) = kept {
             std::fs::write(&data_json, seeded(&kept, generation).to_string()).unwrap();
         }
-        let double = StreamProgram::start(data_json);
+        let double = ProgramDouble::start(data_json);
         let user = format!("neck-{}", ids::label());
-        let program = Program::new(double.port, PREFIX, &user).unwrap();
+        let program = StreamApi::new(double.port, PREFIX, &user).unwrap();
         (double, program)
     }
 
@@ -148,8 +148,8 @@ fn marked(traces: CleanupRecord) -> CleanupRecord {
 
 /// Recalls or pairs, as the worker does.
 async fn pair(
-    body: &Body,
-    program: &Program,
+    body: &SessionBody,
+    program: &StreamApi,
     traces: &CleanupRecord,
     seeded: Option<u32>,
     within: Duration,
@@ -170,7 +170,7 @@ async fn pair(
 }
 
 /// The `data.json` that a session starts with when an identity is kept.
-fn seeded(kept: &Identity, generation: Generation) -> serde_json::Value {
+fn seeded(kept: &ClientIdentity, generation: ConfigFormat) -> serde_json::Value {
     let mut settings = testing::settings(8_080);
     settings.seed = Some(Seed {
         client_unique_id: kept.unique_id().to_owned(),

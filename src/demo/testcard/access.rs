@@ -3,7 +3,7 @@
 //! There are no logins here, so bearer tokens and cookies are never valid; they are judged all
 //! the same, because a proxy that forwards its own `Authorization` must see the original's 400.
 
-use super::settings::WebServer;
+use super::settings::CardWebServer;
 
 /// What a request says of its sender.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Denied {
 /// # Errors
 /// When the headers name nobody.
 pub(super) fn claim<'a>(
-    server: &WebServer,
+    server: &CardWebServer,
     header: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<Claim, Denied> {
     let forwarded = server.forwarded_header.as_ref();
@@ -65,7 +65,7 @@ mod tests {
     use super::super::settings::ForwardedHeader;
     use super::*;
 
-    fn judge(server: &WebServer, headers: &[(&str, &'static str)]) -> Result<Claim, Denied> {
+    fn judge(server: &CardWebServer, headers: &[(&str, &'static str)]) -> Result<Claim, Denied> {
         claim(server, |name| {
             let found = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
             found.map(|(_, value)| *value)
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_first_matching_way_decides() {
-        let mut closed = WebServer::default();
+        let mut closed = CardWebServer::default();
         closed.forwarded_header = Some(ForwardedHeader {
             username_header: "X-Forwarded-User".to_owned(),
             auto_create_missing_user: true,
@@ -104,7 +104,7 @@ mod tests {
         ] {
             assert_eq!(judge(&closed, nobody), Err(Denied::Unauthorized));
         }
-        let mut open = WebServer::default();
+        let mut open = CardWebServer::default();
         open.default_user_id = Some(7);
         assert_eq!(judge(&open, &[]), Ok(Claim::Default(7)));
     }

@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::access::{self, Claim, Denied};
 use super::child::Streamers;
-use super::gamestream::{Body, BodyError};
+use super::gamestream::{RequestBody, RequestBodyError};
 use super::hosts;
-use super::settings::Settings;
-use super::store::{Host, Store, StoreError, User};
+use super::settings::CardSettings;
+use super::store::{CardStore, Host, StoreError, User};
 use super::{files, viewing};
 use crate::http::client::Client;
 use crate::http::server::Service;
@@ -25,21 +25,21 @@ use crate::wire::RequestHead;
 const BODY_MAX: usize = 16 * 1024;
 
 /// What all requests share.
-pub(super) struct State {
+pub(super) struct CardState {
     /// The configuration.
-    pub(super) settings: Settings,
+    pub(super) settings: CardSettings,
     /// Users and hosts.
-    pub(super) store: Store,
+    pub(super) store: CardStore,
     /// The children.
     pub(super) streamers: Arc<Streamers>,
     /// What bodies are called with.
     pub(super) client: Client,
 }
 
-impl State {
+impl CardState {
     /// The body behind a host, as `user` sees it.
-    pub(super) fn body<'a>(&'a self, host: &'a Host, user: &'a User) -> Body<'a> {
-        Body {
+    pub(super) fn body<'a>(&'a self, host: &'a Host, user: &'a User) -> RequestBody<'a> {
+        RequestBody {
             client: &self.client,
             address: &host.address,
             http_port: host.http_port,
@@ -50,7 +50,7 @@ impl State {
 
 /// Why a request is not granted; each is a status and a short sentence in plain text.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum CardRefusal {
     /// 400.
     Bad(String),
     /// 401 or 400.
@@ -60,30 +60,30 @@ pub(super) enum Refusal {
     /// 404.
     NotFound(&'static str),
     /// 500.
-    Body(BodyError),
+    Body(RequestBodyError),
     /// 500.
     Store(StoreError),
 }
 
-impl From<Denied> for Refusal {
+impl From<Denied> for CardRefusal {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied)
     }
 }
 
-impl From<BodyError> for Refusal {
-    fn from(error: BodyError) -> Self {
+impl From<RequestBodyError> for CardRefusal {
+    fn from(error: RequestBodyError) -> Self {
         Self::Body(error)
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for CardRefusal {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl Refusal {
+impl CardRefusal {
     fn reply(self) -> Reply {
         let (status, text) = match self {
             Self::Bad(why) => (400, why),
@@ -106,19 +106,20 @@ pub(super) struct Request<'a> {
 
 impl Request<'_> {
     /// The content as JSON.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, CardRefusal> {
         let kind = self.head.fields.text("content-type").unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(Refusal::Bad("Content type error".to_owned()));
+            return Err(CardRefusal::Bad("Content type error".to_owned()));
         }
         serde_json::from_slice(self.content)
-            .map_err(|error| Refusal::Bad(format!("Json deserialize error: {error}")))
+            .map_err(|error| CardRefusal::Bad(format!("Json deserialize error: {error}")))
     }
 
     /// `?host_id=`.
-    pub(super) fn host_id(&self) -> Result<u32, Refusal> {
-        let missing = || Refusal::Bad("Query deserialize error: missing field `host_id`".into());
+    pub(super) fn host_id(&self) -> Result<u32, CardRefusal> {
+        let missing =
+            || CardRefusal::Bad("Query deserialize error: missing field `host_id`".into());
         let query = self.head.query().ok_or_else(missing)?;
         let url = Url::parse(&format!("http://x/?{query}")).map_err(|_| missing())?;
         let pair = url.query_pairs().find(|(name, _)| name == "host_id");
@@ -127,10 +128,10 @@ impl Request<'_> {
 }
 
 /// The service.
-pub(super) struct Api(pub(super) Arc<State>);
+pub(super) struct CardApi(pub(super) Arc<CardState>);
 
 #[async_trait]
-impl Service for Api {
+impl Service for CardApi {
     async fn serve(&self, mut exchange: Exchange) -> Done {
         let content = match exchange.content(BODY_MAX).await {
             Ok(content) => content,
@@ -145,7 +146,7 @@ impl Service for Api {
     }
 }
 
-impl Api {
+impl CardApi {
     async fn reply(&self, request: &Request<'_>) -> Reply {
         let prefix = &self.0.settings.web_server.url_path_prefix;
         let Some(path) = below(prefix, request.head.path()) else {
@@ -164,7 +165,7 @@ impl Api {
             .header("Expires", "0")
     }
 
-    async fn route(&self, path: &str, request: &Request<'_>) -> Result<Reply, Refusal> {
+    async fn route(&self, path: &str, request: &Request<'_>) -> Result<Reply, CardRefusal> {
         let method = request.head.method.as_str();
         let Some(call) = path.strip_prefix("/api/") else {
             return self.file(method, path, request);
@@ -188,11 +189,11 @@ impl Api {
                 hosts::cancel(state, user, host_id).await
             }
             ("GET", "host/stream") => self.stream(user, request.head),
-            _ => Err(Refusal::NotFound("route")),
+            _ => Err(CardRefusal::NotFound("route")),
         }
     }
 
-    fn file(&self, method: &str, path: &str, request: &Request<'_>) -> Result<Reply, Refusal> {
+    fn file(&self, method: &str, path: &str, request: &Request<'_>) -> Result<Reply, CardRefusal> {
         let reply = if path == "/config.js" {
             Some(self.config())
         } else {
@@ -201,7 +202,7 @@ impl Api {
         match (reply, method) {
             (Some(reply), "GET" | "HEAD") => Ok(reply),
             (Some(_), _) => Ok(Reply::empty(405).header("Allow", "GET, HEAD")),
-            (None, _) => Err(Refusal::NotFound("file")),
+            (None, _) => Err(CardRefusal::NotFound("file")),
         }
     }
 
@@ -214,7 +215,7 @@ impl Api {
     }
 
     /// Who calls; a user that does not exist yet is made where that is allowed.
-    async fn caller(&self, head: &RequestHead) -> Result<u32, Refusal> {
+    async fn caller(&self, head: &RequestHead) -> Result<u32, CardRefusal> {
         let server = &self.0.settings.web_server;
         // Of several headers the first one counts. What is not ASCII must reach the judge too.
         let header = |name: &str| {
@@ -241,8 +242,8 @@ impl Api {
         }
     }
 
-    fn user(&self, id: u32) -> Result<Reply, Refusal> {
-        let user = self.0.store.user(id).ok_or(Refusal::NotFound("user"))?;
+    fn user(&self, id: u32) -> Result<Reply, CardRefusal> {
+        let user = self.0.store.user(id).ok_or(CardRefusal::NotFound("user"))?;
         let is_default_user = self.0.settings.web_server.default_user_id == Some(id);
         Ok(Reply::json(
             200,
@@ -253,10 +254,10 @@ impl Api {
         ))
     }
 
-    fn stream(&self, user: u32, head: &RequestHead) -> Result<Reply, Refusal> {
+    fn stream(&self, user: u32, head: &RequestHead) -> Result<Reply, CardRefusal> {
         let key = head.fields.get("sec-websocket-key");
         let (true, Some(key)) = (head.is_upgrade, key) else {
-            return Err(Refusal::Bad("no WebSocket upgrade".to_owned()));
+            return Err(CardRefusal::Bad("no WebSocket upgrade".to_owned()));
         };
         let (accept, state) = (derive_accept_key(key), self.0.clone());
         Ok(

@@ -23,7 +23,7 @@ const PIN_WAIT: Duration = Duration::from_secs(180);
 const APPS_MAX: usize = 256;
 
 /// A body, as one user sees it.
-pub(super) struct Body<'a> {
+pub(super) struct RequestBody<'a> {
     /// What calls are made with.
     pub(super) client: &'a Client,
     /// Address or name.
@@ -36,7 +36,7 @@ pub(super) struct Body<'a> {
 
 /// A body did not do what it was asked.
 #[derive(Debug)]
-pub(super) enum BodyError {
+pub(super) enum RequestBodyError {
     /// Nobody answers there.
     Unreachable(ClientError),
     /// It answered with something else than GameStream's XML.
@@ -45,7 +45,7 @@ pub(super) enum BodyError {
     Refused(u16, String),
 }
 
-impl fmt::Display for BodyError {
+impl fmt::Display for RequestBodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => write!(f, "body does not answer: {error}"),
@@ -74,15 +74,15 @@ pub(super) struct ServerInfo {
     pub(super) is_busy: bool,
 }
 
-impl Body<'_> {
+impl RequestBody<'_> {
     /// Who the body is and what it does.
-    pub(super) async fn server_info(&self) -> Result<ServerInfo, BodyError> {
+    pub(super) async fn server_info(&self) -> Result<ServerInfo, RequestBodyError> {
         server_info(&self.ask("serverinfo", "", ANSWER_WAIT).await?)
     }
 
     /// Asks to be paired; the body answers when the PIN was entered there. The PIN itself never
     /// travels: it is the salt that a real body would mix it with.
-    pub(super) async fn pair(&self) -> Result<bool, BodyError> {
+    pub(super) async fn pair(&self) -> Result<bool, RequestBodyError> {
         let salt = format!("{}{}", crate::ids::label(), crate::ids::label());
         // "test card" in hexadecimal, where the PEM of a certificate would be.
         let query = format!(
@@ -93,12 +93,12 @@ impl Body<'_> {
     }
 
     /// The apps that can be streamed.
-    pub(super) async fn apps(&self) -> Result<Vec<App>, BodyError> {
+    pub(super) async fn apps(&self) -> Result<Vec<App>, RequestBodyError> {
         apps(&self.ask("applist", "", ANSWER_WAIT).await?)
     }
 
     /// Starts the app, or joins whatever runs: the original does not look which app that is.
-    pub(super) async fn start(&self, app_id: u32, mode: &str) -> Result<bool, BodyError> {
+    pub(super) async fn start(&self, app_id: u32, mode: &str) -> Result<bool, RequestBodyError> {
         let (call, verdict) = match self.server_info().await?.current_game {
             0 => ("launch", "gamesession"),
             _ => ("resume", "resume"),
@@ -111,19 +111,25 @@ impl Body<'_> {
     }
 
     /// Quits whatever runs.
-    pub(super) async fn cancel(&self) -> Result<bool, BodyError> {
+    pub(super) async fn cancel(&self) -> Result<bool, RequestBodyError> {
         let xml = self.ask("cancel", "", ANSWER_WAIT).await?;
         Ok(tag(&xml, "cancel").as_deref() == Some("1"))
     }
 
-    async fn ask(&self, path: &str, query: &str, within: Duration) -> Result<String, BodyError> {
+    async fn ask(
+        &self,
+        path: &str,
+        query: &str,
+        within: Duration,
+    ) -> Result<String, RequestBodyError> {
         let url = self.url(path, query);
         let answer = self
             .client
             .send(Outgoing::new(Method::Get, url).within(within))
             .await
-            .map_err(BodyError::Unreachable)?;
-        let xml = String::from_utf8(answer.body).map_err(|_| BodyError::NotGameStream("text"))?;
+            .map_err(RequestBodyError::Unreachable)?;
+        let xml =
+            String::from_utf8(answer.body).map_err(|_| RequestBodyError::NotGameStream("text"))?;
         verdict(&xml)?;
         Ok(xml)
     }
@@ -159,17 +165,19 @@ fn encoded(text: &str) -> String {
 }
 
 /// The verdict is an attribute of the root; the HTTP status is always 200.
-fn verdict(xml: &str) -> Result<(), BodyError> {
-    let start = xml.find("<root").ok_or(BodyError::NotGameStream("root"))?;
+fn verdict(xml: &str) -> Result<(), RequestBodyError> {
+    let start = xml
+        .find("<root")
+        .ok_or(RequestBodyError::NotGameStream("root"))?;
     let root = xml[start..].split('>').next().unwrap_or_default();
     let code: u16 = attribute(root, "status_code")
         .and_then(|code| code.parse().ok())
-        .ok_or(BodyError::NotGameStream("status_code"))?;
+        .ok_or(RequestBodyError::NotGameStream("status_code"))?;
     if code / 100 == 2 {
         return Ok(());
     }
     let message = attribute(root, "status_message").unwrap_or_default();
-    Err(BodyError::Refused(code, message.to_owned()))
+    Err(RequestBodyError::Refused(code, message.to_owned()))
 }
 
 fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
@@ -186,23 +194,23 @@ fn tag(xml: &str, name: &str) -> Option<String> {
     Some(text.replace("&amp;", "&"))
 }
 
-fn number<T: std::str::FromStr>(xml: &str, name: &'static str) -> Result<T, BodyError> {
+fn number<T: std::str::FromStr>(xml: &str, name: &'static str) -> Result<T, RequestBodyError> {
     tag(xml, name)
         .and_then(|text| text.parse().ok())
-        .ok_or(BodyError::NotGameStream(name))
+        .ok_or(RequestBodyError::NotGameStream(name))
 }
 
 fn checked(
     xml: &str,
     name: &'static str,
     is_valid: impl Fn(&str) -> bool,
-) -> Result<String, BodyError> {
+) -> Result<String, RequestBodyError> {
     tag(xml, name)
         .filter(|text| is_valid(text))
-        .ok_or(BodyError::NotGameStream(name))
+        .ok_or(RequestBodyError::NotGameStream(name))
 }
 
-fn server_info(xml: &str) -> Result<ServerInfo, BodyError> {
+fn server_info(xml: &str) -> Result<ServerInfo, RequestBodyError> {
     let _: u32 = number(xml, "PairStatus")?;
     let state = checked(xml, "state", |s| s.ends_with("FREE") || s.ends_with("BUSY"))?;
     Ok(ServerInfo {
@@ -233,7 +241,7 @@ fn is_uuid(text: &str) -> bool {
     lengths == [8, 4, 4, 4, 12] && text.bytes().all(hex)
 }
 
-fn apps(xml: &str) -> Result<Vec<App>, BodyError> {
+fn apps(xml: &str) -> Result<Vec<App>, RequestBodyError> {
     xml.split("<App>")
         .skip(1)
         .take(APPS_MAX)
@@ -282,9 +290,14 @@ mod tests {
     fn the_verdict_is_the_roots_attribute() {
         assert!(verdict(INFO).is_ok());
         let refused = verdict(r#"<root status_code="401" status_message="not authorized">"#);
-        assert!(matches!(refused, Err(BodyError::Refused(401, why)) if why == "not authorized"));
+        assert!(
+            matches!(refused, Err(RequestBodyError::Refused(401, why)) if why == "not authorized")
+        );
         for other in ["<html>", "<root>", r#"<root status_code="ok">"#, ""] {
-            assert!(matches!(verdict(other), Err(BodyError::NotGameStream(_))));
+            assert!(matches!(
+                verdict(other),
+                Err(RequestBodyError::NotGameStream(_))
+            ));
         }
     }
 
@@ -308,7 +321,7 @@ mod tests {
     #[test]
     fn urls_are_built_so_that_nothing_escapes_its_place() {
         let client = Client::new(&crate::tls::Trust::Pinned(None)).unwrap();
-        let body = Body {
+        let body = RequestBody {
             client: &client,
             address: "fd00::1",
             http_port: 47989,

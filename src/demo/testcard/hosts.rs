@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::api::{Refusal, State};
-use super::gamestream::{BodyError, ServerInfo, is_host};
+use super::api::{CardRefusal, CardState};
+use super::gamestream::{RequestBodyError, ServerInfo, is_host};
 use super::store::{Host, HostCache, User};
 use super::{ndjson, say};
 use crate::exec;
@@ -85,20 +85,26 @@ fn state_of(info: &ServerInfo) -> &'static str {
 }
 
 /// The host if `user` may use it, and the user.
-fn find(state: &State, user: u32, id: u32) -> Result<(Host, User), Refusal> {
-    let host = state.store.host(id).ok_or(Refusal::NotFound("host"))?;
+fn find(state: &CardState, user: u32, id: u32) -> Result<(Host, User), CardRefusal> {
+    let host = state.store.host(id).ok_or(CardRefusal::NotFound("host"))?;
     if !host.is_for(user) {
-        return Err(Refusal::Forbidden("the host belongs to somebody else"));
+        return Err(CardRefusal::Forbidden("the host belongs to somebody else"));
     }
-    let user = state.store.user(user).ok_or(Refusal::NotFound("user"))?;
+    let user = state
+        .store
+        .user(user)
+        .ok_or(CardRefusal::NotFound("user"))?;
     Ok((host, user))
 }
 
 /// All hosts at once as they are remembered, then each again as its body answers.
-pub(super) fn list(state: &Arc<State>, user: u32) -> Result<Reply, Refusal> {
+pub(super) fn list(state: &Arc<CardState>, user: u32) -> Result<Reply, CardRefusal> {
     let (reply, lines) = ndjson::reply();
     let state = state.clone();
-    let caller = state.store.user(user).ok_or(Refusal::NotFound("user"))?;
+    let caller = state
+        .store
+        .user(user)
+        .ok_or(CardRefusal::NotFound("user"))?;
     exec::spawn(async move {
         let known = state.store.hosts_of(user);
         let cached: Vec<_> = known
@@ -118,7 +124,7 @@ pub(super) fn list(state: &Arc<State>, user: u32) -> Result<Reply, Refusal> {
 }
 
 /// One host with what its body says.
-pub(super) async fn show(state: &State, user: u32, id: u32) -> Result<Reply, Refusal> {
+pub(super) async fn show(state: &CardState, user: u32, id: u32) -> Result<Reply, CardRefusal> {
     let (host, user) = find(state, user, id)?;
     let info = state.body(&host, &user).server_info().await?;
     let host = Detailed::new(id, &host, info);
@@ -126,11 +132,20 @@ pub(super) async fn show(state: &State, user: u32, id: u32) -> Result<Reply, Ref
 }
 
 /// Asks a body who it is and keeps it. The same body may be added twice.
-pub(super) async fn add(state: &State, user_id: u32, new: NewHost) -> Result<Reply, Refusal> {
+pub(super) async fn add(
+    state: &CardState,
+    user_id: u32,
+    new: NewHost,
+) -> Result<Reply, CardRefusal> {
     if !is_host(&new.address) {
-        return Err(Refusal::Bad("address is no IP address or name".to_owned()));
+        return Err(CardRefusal::Bad(
+            "address is no IP address or name".to_owned(),
+        ));
     }
-    let user = state.store.user(user_id).ok_or(Refusal::NotFound("user"))?;
+    let user = state
+        .store
+        .user(user_id)
+        .ok_or(CardRefusal::NotFound("user"))?;
     let default_port = state.settings.moonlight.default_http_port;
     let mut host = Host {
         owner: Some(user_id),
@@ -144,9 +159,9 @@ pub(super) async fn add(state: &State, user_id: u32, new: NewHost) -> Result<Rep
     };
     let info = match state.body(&host, &user).server_info().await {
         Ok(info) => info,
-        Err(BodyError::Unreachable(
+        Err(RequestBodyError::Unreachable(
             ClientError::Connect(..) | ClientError::Resolve(..) | ClientError::Timeout(_),
-        )) => return Err(Refusal::NotFound("host")),
+        )) => return Err(CardRefusal::NotFound("host")),
         Err(error) => return Err(error.into()),
     };
     host.cache = HostCache {
@@ -159,17 +174,17 @@ pub(super) async fn add(state: &State, user_id: u32, new: NewHost) -> Result<Rep
 }
 
 /// Forgets a host.
-pub(super) async fn remove(state: &State, user: u32, id: u32) -> Result<Reply, Refusal> {
+pub(super) async fn remove(state: &CardState, user: u32, id: u32) -> Result<Reply, CardRefusal> {
     find(state, user, id)?;
     state.store.remove_host(id).await;
     Ok(Reply::empty(200))
 }
 
 /// The PIN at once, then whether the pairing succeeded. It goes on when the caller leaves.
-pub(super) fn pair(state: &Arc<State>, user: u32, id: u32) -> Result<Reply, Refusal> {
+pub(super) fn pair(state: &Arc<CardState>, user: u32, id: u32) -> Result<Reply, CardRefusal> {
     let (host, user) = find(state, user, id)?;
-    let place = Place::take().ok_or(Refusal::Forbidden("too many pairings wait already"))?;
-    let random = getrandom::u32().map_err(|e| Refusal::Bad(e.to_string()))?;
+    let place = Place::take().ok_or(CardRefusal::Forbidden("too many pairings wait already"))?;
+    let random = getrandom::u32().map_err(|e| CardRefusal::Bad(e.to_string()))?;
     let pin = format!("{:04}", random % 10_000);
     let (reply, lines) = ndjson::reply();
     let state = state.clone();
@@ -192,7 +207,7 @@ pub(super) fn pair(state: &Arc<State>, user: u32, id: u32) -> Result<Reply, Refu
     Ok(reply)
 }
 
-async fn paired(state: &State, id: u32, host: &Host, user: &User) -> Result<Detailed, String> {
+async fn paired(state: &CardState, id: u32, host: &Host, user: &User) -> Result<Detailed, String> {
     if host.pair_info.is_some() {
         return Err("already paired".to_owned());
     }
@@ -231,10 +246,10 @@ impl Drop for Place {
 }
 
 /// The apps of a paired host.
-pub(super) async fn apps(state: &State, user: u32, id: u32) -> Result<Reply, Refusal> {
+pub(super) async fn apps(state: &CardState, user: u32, id: u32) -> Result<Reply, CardRefusal> {
     let (host, user) = find(state, user, id)?;
     if host.pair_info.is_none() {
-        let unpaired = BodyError::Refused(401, "unauthenticated".to_owned());
+        let unpaired = RequestBodyError::Refused(401, "unauthenticated".to_owned());
         return Err(unpaired.into());
     }
     let apps = state.body(&host, &user).apps().await?;
@@ -242,10 +257,10 @@ pub(super) async fn apps(state: &State, user: u32, id: u32) -> Result<Reply, Ref
 }
 
 /// Quits what runs on a paired host.
-pub(super) async fn cancel(state: &State, user: u32, id: u32) -> Result<Reply, Refusal> {
+pub(super) async fn cancel(state: &CardState, user: u32, id: u32) -> Result<Reply, CardRefusal> {
     let (host, user) = find(state, user, id)?;
     if host.pair_info.is_none() {
-        return Err(Refusal::Forbidden("host not paired"));
+        return Err(CardRefusal::Forbidden("host not paired"));
     }
     let success = state.body(&host, &user).cancel().await?;
     Ok(Reply::json(200, &json!({ "success": success })))

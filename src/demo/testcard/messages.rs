@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{IceServer, WebRtc};
+use super::settings::{CardIceServer, WebRtc};
 
 /// From the page, over the signalling WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ pub(super) enum ServerMessage {
     /// How the page shall reach the streamer.
     Setup {
         /// As configured.
-        ice_servers: Vec<IceServer>,
+        ice_servers: Vec<CardIceServer>,
     },
     /// One step of the negotiation.
     WebRtc(Signal),

@@ -41,12 +41,12 @@ mod tests;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use self::options::{Mode, Options};
+use self::options::{CardOptions, Mode};
 
 /// Runs the test card with the arguments that follow `testcard`.
 #[must_use]
 pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
-    match Options::read(args) {
+    match CardOptions::read(args) {
         Ok(options) if options.mode == Some(Mode::Streamer) => streamer::run(),
         Ok(options) => serve::run(&options),
         Err(error) => {

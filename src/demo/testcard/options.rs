@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-use super::settings::{ForwardedHeader, PortRange, Settings};
+use super::settings::{CardSettings, ForwardedHeader, PortRange};
 
 /// The original's version, since programs that start it ask for that, and who speaks.
 const VERSION: &str = concat!(
@@ -23,7 +23,7 @@ const VERSION: &str = concat!(
 /// A stream program with moonlight-web-stream's process contract and a test picture.
 #[derive(Debug, Parser)]
 #[command(name = "web-server", version = VERSION, no_binary_name = true)]
-pub(super) struct Options {
+pub(super) struct CardOptions {
     /// Configuration file, written with defaults when missing
     #[arg(short, long, default_value = "./server/config.json")]
     pub(super) config_path: PathBuf,
@@ -56,7 +56,7 @@ pub(super) enum Mode {
     Streamer,
 }
 
-impl Options {
+impl CardOptions {
     /// Reads arguments (without the program's name) and environment.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Options {
     }
 
     /// Puts what was given here over what the file says.
-    pub(super) fn apply(&self, settings: &mut Settings) {
+    pub(super) fn apply(&self, settings: &mut CardSettings) {
         let server = &mut settings.web_server;
         if let Some(address) = self.bind_address {
             server.bind_address = address;
@@ -118,8 +118,8 @@ impl FromStr for PortRange {
 mod tests {
     use super::*;
 
-    fn read(args: &[&str]) -> Result<Options, clap::Error> {
-        Options::read(args.iter().map(OsString::from).collect())
+    fn read(args: &[&str]) -> Result<CardOptions, clap::Error> {
+        CardOptions::read(args.iter().map(OsString::from).collect())
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
             "run",
         ]);
         let options = options.unwrap();
-        let mut settings = Settings::default();
+        let mut settings = CardSettings::default();
         options.apply(&mut settings);
         assert_eq!(settings.web_server.bind_address.port(), 9);
         assert_eq!(settings.web_server.url_path_prefix, "/session/x");
@@ -151,9 +151,9 @@ mod tests {
     #[test]
     fn nothing_given_changes_nothing() {
         let options = read(&[]).unwrap();
-        let mut settings = Settings::default();
+        let mut settings = CardSettings::default();
         options.apply(&mut settings);
-        assert_eq!(settings, Settings::default());
+        assert_eq!(settings, CardSettings::default());
         assert_eq!(options.config_path, PathBuf::from("./server/config.json"));
         assert_eq!(options.mode, None);
     }

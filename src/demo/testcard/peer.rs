@@ -68,7 +68,7 @@ pub(super) enum PeerEvent {
 
 /// The connection cannot be made or continued.
 #[derive(Debug)]
-pub(super) enum PeerError {
+pub(super) enum CardPeerError {
     /// The built-in clip cannot be played.
     Clip(ClipError),
     /// No random bytes.
@@ -83,7 +83,7 @@ pub(super) enum PeerError {
     Stack(StackError),
 }
 
-impl fmt::Display for PeerError {
+impl fmt::Display for CardPeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Clip(error) => error.fmt(f),
@@ -101,14 +101,14 @@ impl fmt::Display for PeerError {
     }
 }
 
-impl From<StackError> for PeerError {
+impl From<StackError> for CardPeerError {
     fn from(error: StackError) -> Self {
         Self::Stack(error)
     }
 }
 
 /// One connection to one browser.
-pub(super) struct Peer {
+pub(super) struct CardPeer {
     connection: Arc<dyn PeerConnection>,
     events: Sender<PeerEvent>,
     general: Option<Arc<dyn DataChannel>>,
@@ -122,14 +122,16 @@ struct Video {
     ssrc: u32,
 }
 
-impl Peer {
+impl CardPeer {
     /// A connection that waits for the browser's offer, and where its events come out.
     ///
     /// # Errors
     /// When the configuration cannot work, no port is free, or the stack refuses.
-    pub(super) async fn open(webrtc: &WebRtc) -> Result<(Self, Receiver<PeerEvent>), PeerError> {
+    pub(super) async fn open(
+        webrtc: &WebRtc,
+    ) -> Result<(Self, Receiver<PeerEvent>), CardPeerError> {
         if ice::is_contradiction(webrtc) {
-            return Err(PeerError::Contradiction);
+            return Err(CardPeerError::Contradiction);
         }
         let start = random()?;
         let port = match (
@@ -137,7 +139,7 @@ impl Peer {
             webrtc.port_range,
         ) {
             (Some(port), _) => port,
-            (None, Some(range)) => return Err(PeerError::Ports(range)),
+            (None, Some(range)) => return Err(CardPeerError::Ports(range)),
             (None, None) => 0,
         };
         let mut media = MediaEngine::default();
@@ -185,7 +187,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the offer makes no sense.
-    pub(super) async fn answer(&mut self, offer: String) -> Result<Signal, PeerError> {
+    pub(super) async fn answer(&mut self, offer: String) -> Result<Signal, CardPeerError> {
         let offer = RTCSessionDescription::offer(offer)?;
         self.connection.set_remote_description(offer).await?;
         if self.general.is_none() {
@@ -209,7 +211,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the stack refuses.
-    pub(super) async fn offer_video(&mut self) -> Result<Signal, PeerError> {
+    pub(super) async fn offer_video(&mut self) -> Result<Signal, CardPeerError> {
         let ssrc = random()?;
         let coding = RTCRtpEncodingParameters {
             rtp_coding_parameters: RTCRtpCodingParameters {
@@ -248,7 +250,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the answer makes no sense, takes no VP8, or the clip cannot be played.
-    pub(super) async fn play(&mut self, answer: String) -> Result<(), PeerError> {
+    pub(super) async fn play(&mut self, answer: String) -> Result<(), CardPeerError> {
         let answer = RTCSessionDescription::answer(answer)?;
         self.connection.set_remote_description(answer).await?;
         let Some(video) = &self.video else {
@@ -256,8 +258,8 @@ impl Peer {
         };
         let parameters = video.sender.get_parameters().await?;
         let codec = parameters.rtp_parameters.codecs.first();
-        let payload_type = codec.ok_or(PeerError::NoCodec)?.payload_type;
-        let clip = Clip::built_in().map_err(PeerError::Clip)?;
+        let payload_type = codec.ok_or(CardPeerError::NoCodec)?.payload_type;
+        let clip = Clip::built_in().map_err(CardPeerError::Clip)?;
         let track = video.track.clone();
         self.player = Some(Player::start(clip, track, video.ssrc, payload_type));
         Ok(())
@@ -267,7 +269,7 @@ impl Peer {
     ///
     /// # Errors
     /// When it cannot be used, as a name that only the browser's own network knows.
-    pub(super) async fn add_candidate(&self, signal: Signal) -> Result<(), PeerError> {
+    pub(super) async fn add_candidate(&self, signal: Signal) -> Result<(), CardPeerError> {
         let Signal::AddIceCandidate {
             candidate,
             sdp_mid,
@@ -303,8 +305,8 @@ impl Peer {
 }
 
 /// Four random bytes.
-fn random() -> Result<u32, PeerError> {
-    getrandom::u32().map_err(PeerError::Random)
+fn random() -> Result<u32, CardPeerError> {
+    getrandom::u32().map_err(CardPeerError::Random)
 }
 
 fn vp8() -> RTCRtpCodec {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_process::{Command, Stdio};
 
 use super::say;
-use super::settings::{IceServer, WebRtc};
+use super::settings::{CardIceServer, WebRtc};
 use crate::clock;
 
 /// How long the program may take. The original waits for ever.
@@ -13,7 +13,7 @@ const WAIT: Duration = Duration::from_secs(10);
 
 /// What the program prints: a JSON array. As in the original, one that fails or prints something
 /// else is only a line in the log.
-pub(super) async fn servers(webrtc: &WebRtc) -> Vec<IceServer> {
+pub(super) async fn servers(webrtc: &WebRtc) -> Vec<CardIceServer> {
     let Some(script) = &webrtc.ice_server_script else {
         return Vec::new();
     };

@@ -10,11 +10,11 @@ use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use smol::Async;
 use smol::io::AsyncReadExt as _;
 
-use super::api::{Api, State};
-use super::options::{Mode, Options};
+use super::api::{CardApi, CardState};
+use super::options::{CardOptions, Mode};
 use super::say;
-use super::settings::{self, Settings, SettingsError};
-use super::store::Store;
+use super::settings::{self, CardSettings, SettingsError};
+use super::store::CardStore;
 use crate::exec;
 use crate::http::client::Client;
 use crate::http::server::{ConnectionLimits, Listener, ServerError};
@@ -30,7 +30,7 @@ const PANIC: u8 = 101;
 /// Runs the server.
 ///
 /// As with the original an exit code of 0 is no sign of success: it also follows a taken port.
-pub(super) fn run(options: &Options) -> ExitCode {
+pub(super) fn run(options: &CardOptions) -> ExitCode {
     let mut settings = match settings::load(&options.config_path) {
         Ok(settings) => settings,
         Err(error) => {
@@ -53,18 +53,18 @@ pub(super) fn run(options: &Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn print(settings: &Settings) -> ExitCode {
+fn print(settings: &CardSettings) -> ExitCode {
     use std::io::Write as _;
     let text = serde_json::to_string_pretty(settings).unwrap_or_default();
     let _ = writeln!(io::stdout().lock(), "{text}");
     ExitCode::SUCCESS
 }
 
-async fn serve(settings: Settings) -> Result<(), String> {
+async fn serve(settings: CardSettings) -> Result<(), String> {
     let address = settings.web_server.bind_address;
     let path = settings.data_storage.path.clone();
-    let state = Arc::new(State {
-        store: Store::open(path).map_err(|error| error.to_string())?,
+    let state = Arc::new(CardState {
+        store: CardStore::open(path).map_err(|error| error.to_string())?,
         settings,
         streamers: Arc::default(),
         // Only plain HTTP is spoken, so nobody has to be trusted.
@@ -81,7 +81,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
         total: CONNECTIONS_MAX,
         per_address: CONNECTIONS_MAX,
     };
-    let service = Arc::new(Api(state.clone()));
+    let service = Arc::new(CardApi(state.clone()));
     let serving = exec::spawn(listener.serve(service, admission, stop, GRACE));
     let what = format_args!("starting service: \"testcard-{bound}\", listening on: {bound}");
     say::line("INFO", "testcard", what);

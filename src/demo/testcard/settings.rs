@@ -17,7 +17,7 @@ pub(super) const FILE_MAX: u64 = 1024 * 1024;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Settings {
+pub(super) struct CardSettings {
     /// Where users and hosts are kept.
     #[serde(default)]
     pub(super) data_storage: DataStorage,
@@ -26,7 +26,7 @@ pub(super) struct Settings {
     pub(super) webrtc: WebRtc,
     /// HTTP.
     #[serde(default)]
-    pub(super) web_server: WebServer,
+    pub(super) web_server: CardWebServer,
     /// Bodies.
     #[serde(default)]
     pub(super) moonlight: Moonlight,
@@ -79,7 +79,7 @@ struct Span {
 #[serde(default)]
 pub(super) struct WebRtc {
     /// STUN and TURN servers, for the streamer and verbatim for the browser.
-    pub(super) ice_servers: Vec<IceServer>,
+    pub(super) ice_servers: Vec<CardIceServer>,
     /// Program that prints more of them, for each stream.
     pub(super) ice_server_script: Option<PathBuf>,
     /// UDP ports of the streamers; any when absent.
@@ -120,7 +120,7 @@ impl WebRtc {
 
 /// One STUN or TURN server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct IceServer {
+pub(super) struct CardIceServer {
     /// `stun:` or `turn:` addresses.
     pub(super) urls: Vec<String>,
     /// TURN user.
@@ -175,7 +175,7 @@ pub(super) enum NetworkType {
 
 /// `web_server`: the two `first_login` keys have no default when the object is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct WebServer {
+pub(super) struct CardWebServer {
     /// Where to listen.
     #[serde(default = "everywhere")]
     pub(super) bind_address: SocketAddr,
@@ -196,7 +196,7 @@ fn everywhere() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 8080))
 }
 
-impl Default for WebServer {
+impl Default for CardWebServer {
     fn default() -> Self {
         Self {
             bind_address: everywhere(),
@@ -270,7 +270,7 @@ impl fmt::Display for SettingsError {
 ///
 /// # Errors
 /// When it cannot be read or is invalid.
-pub(super) fn load(path: &Path) -> Result<Settings, SettingsError> {
+pub(super) fn load(path: &Path) -> Result<CardSettings, SettingsError> {
     let unreadable = |error| SettingsError::Unreadable(path.to_owned(), error);
     match std::fs::metadata(path) {
         Ok(meta) if meta.len() > FILE_MAX => {
@@ -282,7 +282,7 @@ pub(super) fn load(path: &Path) -> Result<Settings, SettingsError> {
                 .map_err(|error| SettingsError::Invalid(path.to_owned(), error))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let settings = Settings::default();
+            let settings = CardSettings::default();
             write_defaults(path, &settings).map_err(unreadable)?;
             Ok(settings)
         }
@@ -290,7 +290,7 @@ pub(super) fn load(path: &Path) -> Result<Settings, SettingsError> {
     }
 }
 
-fn write_defaults(path: &Path, settings: &Settings) -> std::io::Result<()> {
+fn write_defaults(path: &Path, settings: &CardSettings) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_a_worker_writes_is_understood() {
-        let settings = serde_json::from_str::<Settings>(FULL).unwrap();
+        let settings = serde_json::from_str::<CardSettings>(FULL).unwrap();
         assert_eq!(settings.web_server.url_path_prefix, "/session/abc");
         let header = settings.web_server.forwarded_header.unwrap();
         assert!(header.auto_create_missing_user);
@@ -344,10 +344,10 @@ mod tests {
                 "session_expiration",
             ),
         ] {
-            let refused = serde_json::from_str::<Settings>(json).unwrap_err();
+            let refused = serde_json::from_str::<CardSettings>(json).unwrap_err();
             assert!(refused.to_string().contains(missing), "{refused}");
         }
-        assert!(serde_json::from_str::<Settings>("{}").is_ok());
+        assert!(serde_json::from_str::<CardSettings>("{}").is_ok());
     }
 
     #[test]

@@ -33,7 +33,7 @@ struct Records {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct User {
     /// What the user may do.
-    pub(super) role: Role,
+    pub(super) role: UserRole,
     /// Name, compared exactly.
     pub(super) name: String,
     /// Never set here: the forwarded header is the only way in.
@@ -45,7 +45,7 @@ pub(super) struct User {
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Role {
+pub(super) enum UserRole {
     /// Everything.
     Admin,
     /// Everything with the user's own hosts.
@@ -126,14 +126,14 @@ impl fmt::Display for StoreError {
 }
 
 /// All users and hosts.
-pub(super) struct Store {
+pub(super) struct CardStore {
     path: PathBuf,
     records: Mutex<Records>,
     /// One writer at a time, so that the last state is the one that stays.
     writing: smol::lock::Mutex<()>,
 }
 
-impl Store {
+impl CardStore {
     /// Reads the file; an absent one is an empty store.
     ///
     /// # Errors
@@ -178,7 +178,7 @@ impl Store {
     /// Makes a user of role User.
     pub(super) async fn add_user(&self, name: &str) -> Result<u32, StoreError> {
         let user = User {
-            role: Role::User,
+            role: UserRole::User,
             name: name.to_owned(),
             password: None,
             client_unique_id: name.to_owned(),
@@ -331,18 +331,18 @@ mod tests {
     fn what_is_kept_is_there_after_a_restart() {
         let dir = Dir::new();
         smol::block_on(async {
-            let store = Store::open(dir.file()).unwrap();
+            let store = CardStore::open(dir.file()).unwrap();
             let user = store.add_user("neck-1").await.unwrap();
             assert_eq!(store.add_user("neck-1").await.unwrap(), user);
             let id = store.add_host(host(Some(user))).await.unwrap();
             store.mark_paired(id).await;
-            let again = Store::open(dir.file()).unwrap();
+            let again = CardStore::open(dir.file()).unwrap();
             assert_eq!(again.user_named("neck-1"), Some(user));
             assert_eq!(again.user_named("Neck-1"), None);
-            assert_eq!(again.user(user).unwrap().role, Role::User);
+            assert_eq!(again.user(user).unwrap().role, UserRole::User);
             assert!(again.host(id).unwrap().pair_info.is_some());
             again.remove_host(id).await;
-            assert_eq!(Store::open(dir.file()).unwrap().host(id), None);
+            assert_eq!(CardStore::open(dir.file()).unwrap().host(id), None);
         });
     }
 
@@ -350,7 +350,7 @@ mod tests {
     fn a_user_sees_own_hosts_and_everybodys() {
         let dir = Dir::new();
         smol::block_on(async {
-            let store = Store::open(dir.file()).unwrap();
+            let store = CardStore::open(dir.file()).unwrap();
             for owner in [Some(1), Some(2), None] {
                 store.add_host(host(owner)).await.unwrap();
             }
@@ -366,11 +366,11 @@ mod tests {
             "hosts":{"9":{"owner":7,"address":"10.0.1.50","http_port":47989,"pair_info":{"client_private_key":"k",
             "client_certificate":"c","server_certificate":"s"},"cache":{"name":"n","mac":null}}}}"#;
         std::fs::write(dir.file(), text).unwrap();
-        let store = Store::open(dir.file()).unwrap();
+        let store = CardStore::open(dir.file()).unwrap();
         assert!(store.host(9).unwrap().pair_info.is_some());
         for corrupt in ["{", "[]", &text.replace("\"2\"", "\"3\"")] {
             std::fs::write(dir.file(), corrupt).unwrap();
-            assert!(Store::open(dir.file()).is_err());
+            assert!(CardStore::open(dir.file()).is_err());
         }
     }
 

@@ -14,14 +14,14 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::io::BufReader;
 
 use super::clip::{HEIGHT, RATE, WIDTH};
-use super::gamestream::Body;
+use super::gamestream::RequestBody;
 use super::life::{End, Life, PeerChange};
 use super::lines;
 use super::messages::{
     Assignment, Capabilities, ClientMessage, FromStreamer, ServerMessage, Severity, Signal,
     StreamSettings, ToStreamer, Transport,
 };
-use super::peer::{Peer, PeerError, PeerEvent};
+use super::peer::{CardPeer, CardPeerError, PeerEvent};
 use super::{ice, say, script};
 use crate::http::client::Client;
 use crate::tls::Trust;
@@ -83,7 +83,7 @@ struct Streamer {
     assignment: Assignment,
     /// `None` once the parent is gone.
     orders: Option<Receiver<ToStreamer>>,
-    peer: Option<(Peer, Receiver<PeerEvent>)>,
+    peer: Option<(CardPeer, Receiver<PeerEvent>)>,
 }
 
 enum Event {
@@ -157,12 +157,12 @@ impl Streamer {
         }
     }
 
-    async fn obey(&mut self, message: ClientMessage) -> Result<(), PeerError> {
+    async fn obey(&mut self, message: ClientMessage) -> Result<(), CardPeerError> {
         match message {
             ClientMessage::Init { .. } => {}
             ClientMessage::SetTransport(Transport::WebRTC) => {
                 if self.peer.is_none() {
-                    self.peer = Some(Peer::open(&self.assignment.config.webrtc).await?);
+                    self.peer = Some(CardPeer::open(&self.assignment.config.webrtc).await?);
                 }
             }
             ClientMessage::SetTransport(Transport::WebSocket) => {
@@ -177,7 +177,7 @@ impl Streamer {
         Ok(())
     }
 
-    async fn negotiate(&mut self, signal: Signal) -> Result<(), PeerError> {
+    async fn negotiate(&mut self, signal: Signal) -> Result<(), CardPeerError> {
         let Some((peer, _)) = &mut self.peer else {
             return Ok(());
         };
@@ -202,7 +202,7 @@ impl Streamer {
         Ok(())
     }
 
-    async fn start(&mut self, wish: &StreamSettings) -> Result<(), PeerError> {
+    async fn start(&mut self, wish: &StreamSettings) -> Result<(), CardPeerError> {
         if self.peer.as_ref().is_none_or(|(peer, _)| peer.has_video()) {
             return Ok(()); // asked too early, or twice
         }
@@ -226,7 +226,7 @@ impl Streamer {
     /// Lets the body start the app. The picture is our own all the same.
     async fn launch(&self, mode: &str) -> Result<(), String> {
         let client = Client::new(&Trust::Pinned(None)).map_err(|e| e.to_string())?;
-        let body = Body {
+        let body = RequestBody {
             client: &client,
             address: &self.assignment.host_address,
             http_port: self.assignment.host_http_port,

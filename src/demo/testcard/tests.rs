@@ -9,10 +9,10 @@ use http_types::Method;
 use serde_json::{Value, json};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::api::{Api, State};
-use super::gamestream::Body;
-use super::settings::Settings;
-use super::store::Store;
+use super::api::{CardApi, CardState};
+use super::gamestream::RequestBody;
+use super::settings::CardSettings;
+use super::store::CardStore;
 use crate::exec::{self, Stopper};
 use crate::http::client::{Answer, Client, Outgoing};
 use crate::http::server::{self, ConnectionLimits, Listener, Service};
@@ -81,7 +81,7 @@ fn listen(service: Arc<dyn Service>) -> (u16, Stopper) {
 fn start() -> Running {
     let dir = std::env::temp_dir().join(format!("testcard-{}", crate::ids::label()));
     std::fs::create_dir_all(&dir).unwrap();
-    let settings: Settings = serde_json::from_value(json!({
+    let settings: CardSettings = serde_json::from_value(json!({
         "web_server": {
             "url_path_prefix": PREFIX,
             "first_login_create_admin": false, "first_login_assign_global_hosts": false,
@@ -91,13 +91,13 @@ fn start() -> Running {
     }))
     .unwrap();
     let client = Client::new(&Trust::Pinned(None)).unwrap();
-    let state = Arc::new(State {
+    let state = Arc::new(CardState {
         settings,
-        store: Store::open(dir.join("data.json")).unwrap(),
+        store: CardStore::open(dir.join("data.json")).unwrap(),
         streamers: Arc::default(),
         client: client.clone(),
     });
-    let (port, api) = listen(Arc::new(Api(state)));
+    let (port, api) = listen(Arc::new(CardApi(state)));
     let (body_port, body) = listen(Arc::new(server::Api(ScriptedBody)));
     Running {
         url: format!("http://127.0.0.1:{port}"),
@@ -169,7 +169,7 @@ fn an_app_is_started_or_the_running_one_joined() {
     let card = start();
     smol::block_on(async {
         for unique_id in ["neck-1", "busy-1"] {
-            let body = Body {
+            let body = RequestBody {
                 client: &card.client,
                 address: "127.0.0.1",
                 http_port: card.body_port,

@@ -17,7 +17,7 @@ use smol::io::BufReader;
 use smol::lock::Mutex;
 use smol::stream::StreamExt as _;
 
-use super::api::State;
+use super::api::CardState;
 use super::child::Streamer;
 use super::messages::{
     App, Assignment, AssignmentConfig, ClientMessage, FromStreamer, ServerMessage, ToStreamer,
@@ -44,7 +44,7 @@ type Page = WebSocketSender<Upgraded>;
 type Frames = WebSocketReceiver<Upgraded>;
 
 /// Serves a page until the streamer behind it is gone.
-pub(super) async fn serve(state: Arc<State>, user: u32, upgraded: Upgraded) {
+pub(super) async fn serve(state: Arc<CardState>, user: u32, upgraded: Upgraded) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_MAX))
         .max_frame_size(Some(MESSAGE_MAX))
@@ -82,7 +82,12 @@ struct Wanted {
     app: App,
 }
 
-async fn prepare(state: &State, user_id: u32, host_id: u32, app_id: u32) -> Result<Wanted, String> {
+async fn prepare(
+    state: &CardState,
+    user_id: u32,
+    host_id: u32,
+    app_id: u32,
+) -> Result<Wanted, String> {
     let user = state.store.user(user_id).ok_or("the user is gone")?;
     let host = state.store.host(host_id);
     let host = host
@@ -99,7 +104,7 @@ async fn prepare(state: &State, user_id: u32, host_id: u32, app_id: u32) -> Resu
 }
 
 /// Starts the streamer and carries messages both ways until it ends.
-async fn view(state: &State, wanted: Wanted, mut page: Page, frames: Frames) {
+async fn view(state: &CardState, wanted: Wanted, mut page: Page, frames: Frames) {
     let app_id = wanted.app.app_id;
     tell(&mut page, &ServerMessage::UpdateApp { app: wanted.app }).await;
     tell(&mut page, &ServerMessage::log("Launching streamer")).await;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::ids::SessionId;
 use crate::protocol::reading::{self, LeftOut, Reading};
 use crate::secret::Secret;
-use crate::session::processes::{self, Identity};
+use crate::session::processes::{self, ProcessIdentity};
 use crate::session::workspace::Workspace;
 
 /// Format of the files. Later ones are read as far as they are understood.
@@ -24,7 +24,7 @@ const CLOSINGS: [&str; 4] = ["}", "}}", "}}}", "]}"];
 
 /// A session, as far as the next worker must know it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct LedgerEntry {
     /// Format of the entry.
     #[serde(default)]
     pub version: u32,
@@ -35,7 +35,7 @@ pub(crate) struct Entry {
     pub is_process_unknown: bool,
     /// The stream process; none before it was started.
     #[serde(default)]
-    pub process: Option<Identity>,
+    pub process: Option<ProcessIdentity>,
     /// Its cgroup, when it has one.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
@@ -56,7 +56,7 @@ pub(crate) struct Entry {
     pub body_ip: IpAddr,
     /// For unpairing and closing the app after a crash.
     #[serde(default)]
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<StoredCredentials>,
     /// Name of the pairing on the body, once made.
     #[serde(default)]
     pub pairing_name: Option<String>,
@@ -92,7 +92,7 @@ fn nowhere() -> IpAddr {
 
 /// User and password of the body's Sunshine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Credentials {
+pub(crate) struct StoredCredentials {
     /// User.
     pub user: String,
     /// Password.
@@ -108,7 +108,7 @@ fn enclose<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret, D::Error
     String::deserialize(from).map(Secret::new)
 }
 
-impl Entry {
+impl LedgerEntry {
     /// Reads the entry of that session, of whatever version.
     ///
     /// # Errors
@@ -239,7 +239,7 @@ mod tests {
     /// What is read of an entry, with what its `extra` means.
     fn read(text: &[u8]) -> Result<Value, String> {
         let id: SessionId = recorded("/ledger/id").as_str().unwrap().parse().unwrap();
-        let entry = Entry::read(text, &id)?;
+        let entry = LedgerEntry::read(text, &id)?;
         let mut shown = serde_json::to_value(&entry).unwrap();
         shown["extra"] = serde_json::json!({
             "life": entry.kept::<Snapshot>("life"),
@@ -269,7 +269,7 @@ mod tests {
                 Some(process) => fields.insert("process".to_owned(), process),
                 None => fields.remove("process"),
             };
-            let entry = Entry::read(entry.to_string().as_bytes(), &id).unwrap();
+            let entry = LedgerEntry::read(entry.to_string().as_bytes(), &id).unwrap();
             (entry.process.is_some(), entry.is_process_unknown)
         };
         assert_eq!(unknown(Some(Value::Null)), (false, false));
@@ -285,7 +285,7 @@ mod tests {
         let id: SessionId = recorded("/ledger/id").as_str().unwrap().parse().unwrap();
         let whole = serde_json::to_vec_pretty(&recorded("/ledger")).unwrap();
         for length in 0..=whole.len() {
-            let torn = Entry::salvaged(&whole[..length], &id);
+            let torn = LedgerEntry::salvaged(&whole[..length], &id);
             assert_eq!(torn.id, id);
             let is_past = |field: &str| {
                 let text = String::from_utf8_lossy(&whole[..length]).into_owned();
@@ -297,6 +297,10 @@ mod tests {
             assert_eq!(torn.pairing_name.is_some(), is_past("pairing_name"));
         }
         let other = SessionId::random().unwrap();
-        assert_eq!(Entry::salvaged(&whole, &other).port, 0, "another's entry");
+        assert_eq!(
+            LedgerEntry::salvaged(&whole, &other).port,
+            0,
+            "another's entry"
+        );
     }
 }

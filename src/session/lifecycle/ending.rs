@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::EndReason;
 
-use super::io::{Action, Failure, Input, Notice, Summary};
+use super::io::{Action, Input, Notice, SessionFailure, Summary};
 use super::{Lifecycle, RETRY_INTERVAL, Stage, later};
 
 /// Longest wait for the body to be left in order: an end takes 5 s, and a dead body never answers.
@@ -14,7 +14,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Ending {
     reason: EndReason,
-    failure: Option<Failure>,
+    failure: Option<SessionFailure>,
     since: Instant,
     /// Set until the body was left or given up.
     body_until: Option<Instant>,
@@ -25,7 +25,7 @@ impl Ending {
         self.reason
     }
 
-    pub(super) fn failure(&self) -> Option<&Failure> {
+    pub(super) fn failure(&self) -> Option<&SessionFailure> {
         self.failure.as_ref()
     }
 
@@ -40,7 +40,7 @@ impl Ending {
 
 impl Lifecycle {
     /// Ends the session. The first reason stands.
-    pub(super) fn end(&mut self, now: Instant, reason: EndReason, failure: Option<Failure>) {
+    pub(super) fn end(&mut self, now: Instant, reason: EndReason, failure: Option<SessionFailure>) {
         if self.ending.is_some() {
             return;
         }

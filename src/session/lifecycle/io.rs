@@ -8,7 +8,7 @@ use crate::protocol::{EndReason, Phase};
 
 /// The configured windows of a session (`sessions.*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct SessionLimits {
     /// From admission to ready, and from the death of a stream process to its successor's readiness.
     pub start_timeout: Duration,
     /// From ready to the first viewer.
@@ -138,7 +138,7 @@ pub(crate) enum Notice {
 
 /// What went wrong, when the end reason alone does not say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum SessionFailure {
     /// The body did not answer.
     BodyUnreachable(String),
     /// The ledger could not be written.
@@ -153,7 +153,7 @@ pub(crate) enum Failure {
     TimedOut(Phase),
 }
 
-impl Failure {
+impl SessionFailure {
     /// The stable slug of an error answer.
     #[must_use]
     pub(crate) fn slug(&self) -> &'static str {
@@ -168,7 +168,7 @@ impl Failure {
     }
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for SessionFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::BodyUnreachable(why) => write!(f, "body unreachable: {why}"),
@@ -196,7 +196,7 @@ pub(crate) struct Summary {
     /// Why it ended.
     pub reason: EndReason,
     /// What went wrong, if something did.
-    pub failure: Option<Failure>,
+    pub failure: Option<SessionFailure>,
     /// From admission to the end's request.
     pub duration: Duration,
     /// How often the last viewer went away.

@@ -83,7 +83,7 @@ fn a_history() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
+fn limits() -> impl Strategy<Value = SessionLimits> {
     (
         1..60_u64,
         1..300_u64,
@@ -91,20 +91,22 @@ fn limits() -> impl Strategy<Value = Limits> {
         prop::option::of(1..600_u64),
         0..4_u32,
     )
-        .prop_map(|(start, connect, grace, max, restart_limit)| Limits {
-            start_timeout: Duration::from_secs(start),
-            connect_timeout: Duration::from_secs(connect),
-            disconnect_grace: Duration::from_secs(grace),
-            max_duration: max.map(Duration::from_secs),
-            restart_limit,
-        })
+        .prop_map(
+            |(start, connect, grace, max, restart_limit)| SessionLimits {
+                start_timeout: Duration::from_secs(start),
+                connect_timeout: Duration::from_secs(connect),
+                disconnect_grace: Duration::from_secs(grace),
+                max_duration: max.map(Duration::from_secs),
+                restart_limit,
+            },
+        )
 }
 
 /// A shell that keeps the contract of [`Action`], in any order and at any pace, and a witness.
 struct World {
     now: Instant,
     life: Lifecycle,
-    limits: Limits,
+    limits: SessionLimits,
     asked: Vec<Action>,
     live: Vec<Incarnation>,
     files: bool,
@@ -119,7 +121,7 @@ struct World {
 }
 
 impl World {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: SessionLimits) -> Self {
         let now = clock::now();
         let (life, actions) = Lifecycle::new(now, limits);
         let mut world = Self {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::protocol::{EndReason, Phase};
 
-use super::io::{Action, Failure, Incarnation, Input, Notice};
+use super::io::{Action, Incarnation, Input, Notice, SessionFailure};
 use super::{HANG_PROBES, Lifecycle, PROBE_INTERVAL, RETRY_INTERVAL, Stage, later};
 
 impl Lifecycle {
@@ -16,10 +16,10 @@ impl Lifecycle {
                 self.spawn();
             }
             (Stage::Reaching, Input::ReachFailed(why)) => {
-                self.fail(now, Failure::BodyUnreachable(why));
+                self.fail(now, SessionFailure::BodyUnreachable(why));
             }
             (Stage::Reaching, Input::BodyRefused(why)) => {
-                self.fail(now, Failure::Pairing(why));
+                self.fail(now, SessionFailure::Pairing(why));
             }
             (Stage::Spawning, Input::Seeded(run)) if run == self.run => self.seeded = Some(run),
             (Stage::Spawning, Input::Spawned(run)) if run == self.run => {
@@ -28,7 +28,7 @@ impl Lifecycle {
             }
             (Stage::Spawning, Input::SpawnFailed(run, why)) if run == self.run => {
                 self.tree_stands = false;
-                self.fail(now, Failure::Spawn(why));
+                self.fail(now, SessionFailure::Spawn(why));
             }
             (Stage::Awaiting, Input::ProgramReady(run)) if run == self.run => {
                 self.stage = Stage::Pairing;
@@ -51,7 +51,7 @@ impl Lifecycle {
             (Stage::Pairing | Stage::Launching, Input::PairingFailed(run, why))
                 if run == self.run =>
             {
-                self.fail(now, Failure::Pairing(why));
+                self.fail(now, SessionFailure::Pairing(why));
             }
             (Stage::Up, Input::ProbeOk(run, probe)) if run == self.run => {
                 self.probes.answered(probe);
@@ -119,7 +119,7 @@ impl Lifecycle {
 
     /// The stream process is of no more use: restarted in place while someone watches.
     fn run_died(&mut self, now: Instant, why: String) {
-        let failure = Failure::Program(why);
+        let failure = SessionFailure::Program(why);
         if !self.is_ready_once && self.seeded.take_if(|run| *run == self.run).is_some() {
             self.stage = Stage::Clearing;
             return self.clear(now);
@@ -145,7 +145,7 @@ impl Lifecycle {
     }
 
     /// The start or restart came to nothing, and trying again would not help.
-    fn fail(&mut self, now: Instant, failure: Failure) {
+    fn fail(&mut self, now: Instant, failure: SessionFailure) {
         let reason = if self.is_ready_once {
             EndReason::ProcessExited
         } else {
@@ -159,7 +159,7 @@ impl Lifecycle {
             return self.clear(now);
         }
         let phase = self.phase().unwrap_or(Phase::Spawning);
-        self.fail(now, Failure::TimedOut(phase));
+        self.fail(now, SessionFailure::TimedOut(phase));
     }
 
     /// Whether `run` is the current one and may have processes.

@@ -6,7 +6,7 @@ mod running;
 use super::*;
 use crate::clock;
 
-const LIMITS: Limits = Limits {
+const LIMITS: SessionLimits = SessionLimits {
     start_timeout: Duration::from_secs(45),
     connect_timeout: Duration::from_secs(300),
     disconnect_grace: Duration::from_secs(30),
@@ -23,7 +23,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn starting(limits: Limits) -> Self {
+    fn starting(limits: SessionLimits) -> Self {
         let now = clock::now();
         let (life, last) = Lifecycle::new(now, limits);
         let all = last.clone();
@@ -35,7 +35,7 @@ impl Rig {
         }
     }
 
-    fn ready(limits: Limits) -> Self {
+    fn ready(limits: SessionLimits) -> Self {
         let mut rig = Self::starting(limits);
         rig.feed(Input::BodyReached);
         rig.feed(Input::Spawned(1));
@@ -45,7 +45,7 @@ impl Rig {
         rig
     }
 
-    fn connected(limits: Limits) -> Self {
+    fn connected(limits: SessionLimits) -> Self {
         let mut rig = Self::ready(limits);
         rig.feed(Input::ViewerJoined(1));
         assert_eq!(rig.life.status(), Status::Connected);
@@ -202,7 +202,7 @@ fn a_dead_body_is_reported_within_five_seconds() {
     rig.pass(secs(5));
     assert_eq!(
         rig.life.failure(),
-        Some(&Failure::TimedOut(Phase::Reaching))
+        Some(&SessionFailure::TimedOut(Phase::Reaching))
     );
     assert_eq!(rig.life.status(), Status::Ended);
 }
@@ -214,7 +214,10 @@ fn a_start_that_stalls_ends_at_the_start_timeout() {
     rig.feed(Input::ProgramReady(1)).pass(secs(44));
     assert_eq!(rig.life.phase(), Some(Phase::Pairing));
     rig.pass(secs(1));
-    assert_eq!(rig.life.failure(), Some(&Failure::TimedOut(Phase::Pairing)));
+    assert_eq!(
+        rig.life.failure(),
+        Some(&SessionFailure::TimedOut(Phase::Pairing))
+    );
 }
 
 #[test]
@@ -249,7 +252,7 @@ fn only_the_last_viewer_to_leave_counts() {
 
 #[test]
 fn the_whole_life_is_bounded_when_configured() {
-    let mut rig = Rig::connected(Limits {
+    let mut rig = Rig::connected(SessionLimits {
         max_duration: Some(secs(600)),
         ..LIMITS
     });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{EndReason, Status};
 
-use super::io::{Limits, ViewerId};
+use super::io::{SessionLimits, ViewerId};
 use super::{RETURN_GRACE, later};
 
 /// Most viewers counted: far more than one visitor's tabs; the proxy bounds connections anyway.
@@ -40,7 +40,7 @@ impl ViewerTracker {
     }
 
     /// The stream can be watched for the first time.
-    pub(super) fn become_ready(&mut self, now: Instant, limits: &Limits) {
+    pub(super) fn become_ready(&mut self, now: Instant, limits: &SessionLimits) {
         if self.ready {
             return;
         }
@@ -53,7 +53,7 @@ impl ViewerTracker {
     }
 
     /// The session comes from an earlier worker process: its page is about to reconnect.
-    pub(super) fn adopt(&mut self, now: Instant, limits: &Limits) {
+    pub(super) fn adopt(&mut self, now: Instant, limits: &SessionLimits) {
         let window = if self.was_connected {
             limits.disconnect_grace.max(RETURN_GRACE)
         } else {
@@ -64,7 +64,7 @@ impl ViewerTracker {
 
     /// The worker was away for `paused`. Who had left could not come back meanwhile, and has the
     /// whole window from now; who had yet to come has what was left of theirs.
-    pub(super) fn wake(&mut self, now: Instant, paused: Duration, limits: &Limits) {
+    pub(super) fn wake(&mut self, now: Instant, paused: Duration, limits: &SessionLimits) {
         let Some(at) = self.away_until else { return };
         let window = if self.was_connected {
             limits.disconnect_grace.max(RETURN_GRACE)
@@ -83,7 +83,7 @@ impl ViewerTracker {
         self.was_connected |= self.ready;
     }
 
-    pub(super) fn leave(&mut self, now: Instant, viewer: ViewerId, limits: &Limits) {
+    pub(super) fn leave(&mut self, now: Instant, viewer: ViewerId, limits: &SessionLimits) {
         if !self.viewers.remove(&viewer) || !self.viewers.is_empty() || !self.ready {
             return;
         }

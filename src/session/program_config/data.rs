@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{SEED_HOST, Seed, Settings};
+use super::{ProgramSettings, SEED_HOST, Seed};
 
 /// Ids of the seeded records; the program draws its own at random from 32 bits.
 const ADMIN_ROLE: u32 = 0;
 pub(super) const USER_ROLE: u32 = 1;
 const SEED_USER: u32 = 1;
 
-impl Settings {
+impl ProgramSettings {
     pub(super) fn data_without_roles(&self, seed: &Seed) -> Value {
         json!({
             "version": "2",

@@ -256,7 +256,7 @@ impl Own {
             end_reason: shown.end_reason,
             ice_servers: servers
                 .into_iter()
-                .map(|(urls, username, credential)| page::IceServer {
+                .map(|(urls, username, credential)| page::BrowserIceServer {
                     urls,
                     username: (!username.is_empty()).then_some(username),
                     credential: (!credential.is_empty()).then(|| credential.expose().to_owned()),

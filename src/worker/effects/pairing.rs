@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::leaving::is_streaming;
 use super::{DATA, Seeded, StepContext, api};
 use crate::body::pairing::PairingError;
-use crate::body::stream_api::Program as Api;
-use crate::body::{Body, Paired, StreamTarget};
+use crate::body::stream_api::StreamApi;
+use crate::body::{Paired, SessionBody, StreamTarget};
 use crate::clock;
 use crate::exec::{self, Stop};
 use crate::session::lifecycle::{Incarnation, Input};
@@ -79,8 +79,8 @@ async fn pair_and_target(
 
 /// The pairing that the stream program has already: from its run before, or by a kept identity.
 async fn known(
-    body: &Body,
-    api: &Api,
+    body: &SessionBody,
+    api: &StreamApi,
     live: &Arc<SessionHandle>,
     stage: &StepContext,
 ) -> Option<Paired> {
@@ -111,8 +111,8 @@ async fn pair_anew(
     worker: &Arc<Worker>,
     live: &Arc<SessionHandle>,
     stage: &StepContext,
-    body: &Body,
-    api: &Api,
+    body: &SessionBody,
+    api: &StreamApi,
     stop: &Stop,
 ) -> Result<Paired, PairingError> {
     let deadline = clock::now() + PAIR;
@@ -152,8 +152,8 @@ async fn launch_and_target(
     worker: &Arc<Worker>,
     live: &Arc<SessionHandle>,
     run: Incarnation,
-    body: &Body,
-    api: &Api,
+    body: &SessionBody,
+    api: &StreamApi,
     paired: &Paired,
 ) -> Result<StreamTarget, String> {
     let launch = live.wish.launch.as_ref();
@@ -173,7 +173,7 @@ async fn launch_and_target(
 
 /// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream
 /// does not wait for that.
-fn keep(worker: &Arc<Worker>, live: &Arc<SessionHandle>, body: Body, paired: Paired) {
+fn keep(worker: &Arc<Worker>, live: &Arc<SessionHandle>, body: SessionBody, paired: Paired) {
     let data = live.workspace.path().join(DATA);
     let (traces, worker) = (live.traces(), Arc::clone(worker));
     exec::spawn(async move {

@@ -12,7 +12,7 @@ use crate::ids::SessionId;
 use crate::protocol::EndReason;
 use crate::proxy::{self, Pass};
 use crate::session::lifecycle::{Input, ViewerId};
-use crate::worker::settings::Settings;
+use crate::worker::settings::WorkerSettings;
 use crate::{clock, page};
 
 /// Page event streams of one session: a few tabs and their reconnects.
@@ -140,7 +140,7 @@ impl Drop for Presence {
 pub(in crate::worker) fn snippet(
     id: &SessionId,
     wish: &SessionRequest,
-    settings: &Settings,
+    settings: &WorkerSettings,
 ) -> Arc<str> {
     let wished = wish.request.district.as_deref();
     let own = settings.district.as_str();

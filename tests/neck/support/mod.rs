@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use hydraneckwebrtc::testing::clock;
-use hydraneckwebrtc::testing::demo::body::{DemoBody, Options};
+use hydraneckwebrtc::testing::demo::body::{BodyOptions, DemoBody};
 use hydraneckwebrtc::testing::ids;
 use hydraneckwebrtc::testing::secret::Secret;
 use serde_json::{Value, json};
@@ -117,10 +117,10 @@ impl Bench {
         let name = format!("neck-test-{}-{}", std::process::id(), ids::label());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
-        let body = DemoBody::start(Options {
+        let body = DemoBody::start(BodyOptions {
             password: Secret::new("sunshine"),
             token: Some(Secret::new(TOKEN)),
-            ..Options::default()
+            ..BodyOptions::default()
         });
         Self {
             body: body.unwrap(),

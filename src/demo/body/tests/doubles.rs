@@ -5,10 +5,10 @@ use std::time::Duration;
 use http_types::Method;
 use serde_json::{Value, json};
 
-use super::super::{DemoBody, Faults, Options};
+use super::super::{BodyOptions, DemoBody, Faults};
 use super::program::PREFIX;
 use super::{LONG, stage};
-use crate::body::stream_api::{Program, ProgramError};
+use crate::body::stream_api::{StreamApi, StreamApiError};
 use crate::exec;
 use crate::http::client::{Client, Outgoing};
 use crate::secret::Secret;
@@ -20,34 +20,37 @@ fn a_stranger_on_the_programs_port_is_recognised() {
     let short = Duration::from_secs(1);
     exec::block_on(async {
         let (double, _) = stage.program(None);
-        let other = Program::new(double.port, "/session/4567", "u").unwrap();
+        let other = StreamApi::new(double.port, "/session/4567", "u").unwrap();
         let error = other.ready(LONG).await.unwrap_err();
-        assert!(matches!(error, ProgramError::Stranger(..)), "{error}");
-        let agent = Program::new(stage.demo.agent().port(), PREFIX, "u").unwrap();
+        assert!(matches!(error, StreamApiError::Stranger(..)), "{error}");
+        let agent = StreamApi::new(stage.demo.agent().port(), PREFIX, "u").unwrap();
         assert!(matches!(
             agent.ready(LONG).await,
-            Err(ProgramError::Stranger(..))
+            Err(StreamApiError::Stranger(..))
         ));
-        let tls = Program::new(stage.demo.sunshine().port(), PREFIX, "u").unwrap();
+        let tls = StreamApi::new(stage.demo.sunshine().port(), PREFIX, "u").unwrap();
         assert!(matches!(
             tls.ready(short).await,
-            Err(ProgramError::Stranger(..))
+            Err(StreamApiError::Stranger(..))
         ));
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = closed.local_addr().unwrap().port();
         drop(closed);
-        let program = Program::new(port, PREFIX, "u").unwrap();
+        let program = StreamApi::new(port, PREFIX, "u").unwrap();
         let gone = program.ready(short).await;
-        assert!(matches!(gone, Err(ProgramError::NotReady(..))), "{gone:?}");
+        assert!(
+            matches!(gone, Err(StreamApiError::NotReady(..))),
+            "{gone:?}"
+        );
     });
 }
 
 #[test]
 fn ratings_are_kept_for_whoever_has_the_token_and_faults_are_switched_over_http() {
     let token = Secret::new("nps");
-    let demo = DemoBody::start(Options {
+    let demo = DemoBody::start(BodyOptions {
         token: Some(token.clone()),
-        ..Options::default()
+        ..BodyOptions::default()
     })
     .unwrap();
     let at = |path: &str| format!("http://{}{path}", demo.agent());
@@ -79,9 +82,9 @@ fn a_kept_certificate_survives_a_restart_of_the_demo_body() {
     let stage = stage(Faults::default());
     let file = stage.dir.join("body.pem");
     let start = || {
-        DemoBody::start(Options {
+        DemoBody::start(BodyOptions {
             identity_file: Some(file.clone()),
-            ..Options::default()
+            ..BodyOptions::default()
         })
     };
     let seen = |demo: &DemoBody| {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::{Answers, Faults, Options};
-use super::{Generation, LONG, SEED_HOST, marked, pair, stage, with};
+use super::super::{Answers, BodyOptions, Faults};
+use super::{ConfigFormat, LONG, SEED_HOST, marked, pair, stage, with};
 use crate::body::pairing::PairingError;
 use crate::body::sunshine::SunshineError;
 use crate::{clock, exec};
@@ -193,7 +193,7 @@ fn among_a_hundred_clients_only_ours_are_unpaired() {
 
 #[test]
 fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
-    let stage = with(Options::default(), |rules| rules.pair_once = true);
+    let stage = with(BodyOptions::default(), |rules| rules.pair_once = true);
     exec::block_on(async {
         let body = stage.body();
         assert_eq!(body.kept().await, None);
@@ -203,7 +203,7 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
         assert!(body.keep(&first, &paired, &double.data_json, LONG).await);
         assert_eq!(stage.pins(), 1);
 
-        for generation in [Generation::Fork, Generation::Roles] {
+        for generation in [ConfigFormat::Fork, ConfigFormat::Roles] {
             let (_double, program) = stage.program_of(generation, body.kept().await);
             let second = marked(body.traces(None));
             let seeded = Some(SEED_HOST);
@@ -223,7 +223,7 @@ fn paired_once_later_sessions_need_no_pin_and_one_named_client_stays() {
 
 #[test]
 fn a_kept_client_that_is_no_longer_wanted_goes_when_no_session_is_there() {
-    let mut stage = with(Options::default(), |rules| rules.pair_once = true);
+    let mut stage = with(BodyOptions::default(), |rules| rules.pair_once = true);
     exec::block_on(async {
         let body = stage.body();
         let (double, program) = stage.program(None);
@@ -244,7 +244,7 @@ fn a_kept_client_that_is_no_longer_wanted_goes_when_no_session_is_there() {
 
 #[test]
 fn a_body_that_forgot_us_is_paired_with_anew() {
-    let stage = with(Options::default(), |rules| rules.pair_once = true);
+    let stage = with(BodyOptions::default(), |rules| rules.pair_once = true);
     exec::block_on(async {
         let body = stage.body();
         let (double, program) = stage.program(None);

@@ -23,7 +23,7 @@ use crate::tls::Trust;
 
 pub(super) const PREFIX: &str = "/session/0123";
 
-pub(super) struct StreamProgram {
+pub(super) struct ProgramDouble {
     pub(super) port: u16,
     pub(super) data_json: PathBuf,
     _stopper: Stopper,
@@ -40,7 +40,7 @@ struct Host {
     unique_id: String,
 }
 
-impl StreamProgram {
+impl ProgramDouble {
     /// Starts with the `data.json` that stands at the path, if one does.
     pub(super) fn start(data_json: PathBuf) -> Self {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();

@@ -1,10 +1,10 @@
 //! Bodies that cannot be used, told apart.
 
-use super::super::{Answers, Faults, Options};
+use super::super::{Answers, BodyOptions, Faults};
 use super::{Stage, stage, with};
 use crate::body::allowlist::{Allowed, Machine};
 use crate::body::reachability::Unreachable;
-use crate::body::sunshine::Credentials;
+use crate::body::sunshine::SunshineCredentials;
 use crate::exec;
 use crate::secret::Secret;
 
@@ -92,9 +92,9 @@ fn a_port_where_nothing_listens_or_no_tls_is_spoken_is_told_apart() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
-    let stage1 = with(Options::default(), |rules| rules.ports.sunshine = port);
+    let stage1 = with(BodyOptions::default(), |rules| rules.ports.sunshine = port);
     assert!(matches!(reach(&stage1), Err(Unreachable::Refused(_))));
-    let stage2 = with(Options::default(), |rules| {
+    let stage2 = with(BodyOptions::default(), |rules| {
         rules.ports.sunshine = rules.ports.agent
     });
     assert!(matches!(reach(&stage2), Err(Unreachable::Tls(..))));
@@ -102,10 +102,10 @@ fn a_port_where_nothing_listens_or_no_tls_is_spoken_is_told_apart() {
 
 #[test]
 fn nothing_is_sent_to_a_forbidden_address() {
-    let stage = with(Options::default(), |rules| {
+    let stage = with(BodyOptions::default(), |rules| {
         rules.allowed = Allowed::new(&[], &Machine::default());
     });
-    let credentials = Credentials::new("u", Secret::new("p")).unwrap();
+    let credentials = SunshineCredentials::new("u", Secret::new("p")).unwrap();
     let refused = stage
         .bodies
         .body("::ffff:127.0.0.1".parse().unwrap(), credentials);
@@ -151,10 +151,10 @@ fn the_first_certificate_is_held_to_and_a_changed_one_names_the_file_to_delete()
 fn credentials_pass_as_data() {
     let (user, password) = ("zoë \"q\"", "p:ä$(x)'€");
     let stage = with(
-        Options {
+        BodyOptions {
             user: user.into(),
             password: Secret::new(password),
-            ..Options::default()
+            ..BodyOptions::default()
         },
         |_| {},
     );

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::super::{Faults, Options};
+use super::super::{BodyOptions, Faults};
 use super::{LEAVE, LONG, marked, pair, stage, with};
 use crate::body::SiblingSessions;
 use crate::body::experience::Launch;
@@ -249,9 +249,9 @@ fn a_foreign_app_is_closed_when_configured() {
         ..Faults::default()
     };
     let stage = with(
-        Options {
+        BodyOptions {
             faults,
-            ..Options::default()
+            ..BodyOptions::default()
         },
         |rules| rules.close_foreign_app = true,
     );

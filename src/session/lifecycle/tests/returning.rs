@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_late_tick_finds_the_reason_that_came_first() {
-    let mut rig = Rig::connected(Limits {
+    let mut rig = Rig::connected(SessionLimits {
         max_duration: Some(secs(31)),
         ..LIMITS
     });
@@ -59,7 +59,7 @@ fn a_pause_moves_no_deadline_that_people_were_told_of() {
 
 #[test]
 fn an_adopted_session_waits_for_its_viewer_and_keeps_its_age() {
-    let limits = Limits {
+    let limits = SessionLimits {
         max_duration: Some(secs(3_600)),
         ..LIMITS
     };

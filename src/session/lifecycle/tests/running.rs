@@ -29,7 +29,7 @@ fn a_launch_that_hangs_is_told_as_a_launch() {
     rig.feed(Input::ProgramReady(1)).feed(Input::Launching(1));
     rig.pass(LIMITS.start_timeout);
     let failure = rig.life.failure().unwrap();
-    assert_eq!(*failure, Failure::TimedOut(Phase::Launching));
+    assert_eq!(*failure, SessionFailure::TimedOut(Phase::Launching));
     assert!(failure.to_string().contains("launching"), "{failure}");
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hydraneckwebrtc::testing::demo::body::{DemoBody, Options};
+use hydraneckwebrtc::testing::demo::body::{BodyOptions, DemoBody};
 use hydraneckwebrtc::testing::secret::Secret;
 use hydraneckwebrtc::testing::{clock, ids};
 use serde_json::{Value, json};
@@ -32,9 +32,9 @@ pub(super) struct Machine {
 impl Machine {
     /// Starts the program beside this one; bodies hear microphones at `sink`.
     pub(super) fn start(sessions: u16, sink: u16) -> Outcome<Self> {
-        let body = DemoBody::start(Options {
+        let body = DemoBody::start(BodyOptions {
             password: Secret::new("sunshine"),
-            ..Options::default()
+            ..BodyOptions::default()
         })?;
         let dir = std::env::temp_dir().join(format!("neck-mic-bench-{}", ids::label()));
         fs::create_dir(&dir)?;
