@@ -25,6 +25,12 @@ pub(super) struct PendingReservation {
     unconfirmed: Option<Unconfirmed>,
 }
 
+impl PendingReservation {
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
+}
+
 /// A slot reserved on one worker. Return it with the create's outcome
 /// ([`super::Fleet::created`], [`super::Fleet::refused`], [`super::Fleet::outcome_unknown`]); dropped, its
 /// outcome counts as unknown, because the worker may have made the session.
@@ -77,55 +83,46 @@ impl WorkerEntry {
 
     /// Frees the slot: the create made no session.
     pub(super) fn release(&mut self, number: u64) {
-        self.reservations
-            .retain(|reservation| reservation.number != number);
+        self.reservations.retain(|r| r.number != number);
     }
 
     /// Ends a reservation whose create made a session; `is_known`: a heartbeat has listed it already.
     pub(super) fn fulfil(&mut self, number: u64, is_known: bool) {
-        let Some(at) = self
-            .reservations
-            .iter()
-            .position(|reservation| reservation.number == number)
-        else {
+        let Some(at) = self.reservations.iter().position(|r| r.number == number) else {
             return;
         };
         let reservation = self.reservations.swap_remove(at);
-        if !is_known || reservation.is_matched {
-            return;
-        }
-        // The heartbeat had matched this session to another reservation for the same body.
-        let mut matched = self
-            .reservations
-            .iter_mut()
-            .filter(|other| other.is_matched);
-        if let Some(other) = matched.find(|other| other.body_ip == reservation.body_ip) {
-            other.is_matched = false;
+        if is_known && !reservation.is_matched {
+            self.unmatch(reservation.body_ip);
         }
     }
 
     /// Matches a session that a heartbeat lists for the first time to a reservation for its body.
+    /// Abandoned ones come last, as a match ends them: they may still stand for another session. Of
+    /// these the oldest comes first, as the others have more time left to be confirmed.
     pub(super) fn match_reservation(&mut self, view: &SessionView) {
-        let mut open = self
-            .reservations
-            .iter_mut()
-            .filter(|reservation| !reservation.is_matched);
-        if let Some(reservation) =
-            open.find(|reservation| Some(reservation.body_ip) == view.body_ip)
-        {
-            reservation.is_matched = true;
+        let open = self.reservations.iter_mut();
+        let open = open.filter(|r| !r.is_matched && Some(r.body_ip) == view.body_ip);
+        let since = |r: &PendingReservation| r.unconfirmed.map(|unconfirmed| unconfirmed.since);
+        if let Some(first) = open.min_by_key(|r| (r.is_abandoned(), since(r))) {
+            first.is_matched = true;
+        }
+    }
+
+    /// A match turned out to be that of another reservation, which has ended: the slot counts again.
+    fn unmatch(&mut self, body_ip: IpAddr) {
+        let mut matched = self.reservations.iter_mut().filter(|r| r.is_matched);
+        if let Some(other) = matched.find(|r| r.body_ip == body_ip) {
+            other.is_matched = false;
         }
     }
 
     /// Starts waiting for the confirmation of abandoned reservations.
     pub(super) fn mark_abandoned(&mut self, now: Instant) {
         let beats = self.beats;
-        for reservation in &mut self.reservations {
-            if reservation.is_abandoned.load(Ordering::Relaxed) {
-                reservation
-                    .unconfirmed
-                    .get_or_insert(Unconfirmed { since: now, beats });
-            }
+        for r in self.reservations.iter_mut().filter(|r| r.is_abandoned()) {
+            let since = Unconfirmed { since: now, beats };
+            r.unconfirmed.get_or_insert(since);
         }
     }
 
@@ -134,12 +131,21 @@ impl WorkerEntry {
     pub(super) fn resolve_abandoned(&mut self, now: Instant, grace: Duration) {
         self.mark_abandoned(now);
         let beats = self.beats;
-        self.reservations
-            .retain(|reservation| match reservation.unconfirmed {
-                Some(unconfirmed) => {
-                    !reservation.is_matched && !unconfirmed.has_expired(now, beats, grace)
+        let mut expired = Vec::new();
+        self.reservations.retain(|r| {
+            let is_over = |u: Unconfirmed| u.has_expired(now, beats, grace);
+            match r.unconfirmed {
+                Some(_) if r.is_matched => false,
+                Some(unconfirmed) if is_over(unconfirmed) => {
+                    expired.push(r.body_ip);
+                    false
                 }
-                None => true,
-            });
+                _ => true,
+            }
+        });
+        // Its session may have been matched to a create in progress: both slots are needed then.
+        expired
+            .into_iter()
+            .for_each(|body_ip| self.unmatch(body_ip));
     }
 }

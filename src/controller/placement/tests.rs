@@ -238,6 +238,32 @@ fn creates_for_one_body_do_not_use_each_others_slots() {
     drop(slow);
 }
 
+#[test]
+fn a_listed_session_is_that_of_a_create_in_progress_before_one_with_an_unknown_outcome() {
+    let now = clock::now();
+    let mut fleet = fleet(now, [beat("w", 2)]);
+    let (lost, quick) = (
+        place(&mut fleet, now, 1).unwrap(),
+        place(&mut fleet, now, 1).unwrap(),
+    );
+    fleet.outcome_unknown(now, lost);
+    // The worker composed this before it made the session of the lost create.
+    let id = SessionId::random().unwrap();
+    let shown = showing(2, 1, &[&id]);
+    fleet.heartbeat(now, clock::wall(), shown).unwrap();
+    let answer = Created {
+        session_id: id,
+        stream_url: String::new(),
+        worker_id: "w".to_owned(),
+        status: Status::Ready,
+    };
+    let _ = fleet.created(now, clock::wall(), quick, &request(None), &answer);
+    assert!(
+        place(&mut fleet, now, 1).is_err(),
+        "the lost one has its slot"
+    );
+}
+
 /// Prints, for `--nocapture`; never fails for being slow.
 #[test]
 fn pace_of_placements_and_heartbeats() {
