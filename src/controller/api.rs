@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_types::Method;
+use http_types::Method::{Delete, Get, Post};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
     let router = Router::new(bearer).audit(Arc::clone(&controller.audit));
     let router = common(router, controller)
         .secured(
-            Method::Post,
+            Post,
             "/api/v1/workers/heartbeat",
             bind(controller, heartbeat),
         )
@@ -43,64 +43,34 @@ pub(super) fn router(controller: &Arc<Controller>) -> Router {
 
 /// The dashboard: the operators' routes again, with the cookie as their authentication.
 pub(super) fn desk(controller: &Arc<Controller>) -> Desk {
-    let router = controller.dashboard.router().secured(
-        Method::Get,
-        "/api/v1/board",
-        bind(controller, board),
-    );
+    let router = controller.dashboard.router();
+    let router = router.secured(Get, "/api/v1/board", bind(controller, board));
     Desk(operate(router, controller))
 }
 
 /// Adds the operators' routes.
-fn operate(router: Router, controller: &Arc<Controller>) -> Router {
+fn operate(router: Router, c: &Arc<Controller>) -> Router {
     router
-        .secured(
-            Method::Get,
-            "/api/v1/workers",
-            bind(controller, |c, _| async move {
-                Ok(Reply::json(200, &c.fleet().workers(clock::now())))
-            }),
-        )
-        .secured(
-            Method::Post,
-            "/api/v1/workers/:id/drain",
-            bind(controller, drain),
-        )
-        .secured(
-            Method::Delete,
-            "/api/v1/workers/:id/drain",
-            bind(controller, undrain),
-        )
-        .secured(
-            Method::Post,
-            "/api/v1/sessions",
-            bind(controller, create::create),
-        )
-        .secured(
-            Method::Get,
-            "/api/v1/sessions",
-            bind(controller, |c, _| async move {
-                Ok(Reply::json(200, &c.fleet().sessions()))
-            }),
-        )
-        .secured(
-            Method::Get,
-            "/api/v1/sessions/:id",
-            bind(controller, session),
-        )
-        .secured(
-            Method::Delete,
-            "/api/v1/sessions/:id",
-            bind(controller, delete),
-        )
-        .secured(
-            Method::Get,
-            "/api/v1/events",
-            bind(
-                controller,
-                |c, call| async move { c.event_bus.listen(&call) },
-            ),
-        )
+        .secured(Get, "/api/v1/workers", bind(c, workers))
+        .secured(Post, "/api/v1/workers/:id/drain", bind(c, drain))
+        .secured(Delete, "/api/v1/workers/:id/drain", bind(c, undrain))
+        .secured(Post, "/api/v1/sessions", bind(c, create::create))
+        .secured(Get, "/api/v1/sessions", bind(c, sessions))
+        .secured(Get, "/api/v1/sessions/:id", bind(c, session))
+        .secured(Delete, "/api/v1/sessions/:id", bind(c, delete))
+        .secured(Get, "/api/v1/events", bind(c, events))
+}
+
+async fn workers(controller: Arc<Controller>, _: Call) -> Result<Reply, Failure> {
+    Ok(Reply::json(200, &controller.fleet().workers(clock::now())))
+}
+
+async fn sessions(controller: Arc<Controller>, _: Call) -> Result<Reply, Failure> {
+    Ok(Reply::json(200, &controller.fleet().sessions()))
+}
+
+async fn events(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
+    controller.event_bus.listen(&call)
 }
 
 /// What the dashboard shows.
@@ -303,13 +273,10 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
     let Some(route) = route else {
         return Err(unknown_session(&controller, &id));
     };
-    let order = Outgoing::new(
-        Method::Delete,
-        format!("{}/api/v1/sessions/{id}", route.url),
-    )
-    .bearer(&controller.settings.token)
-    .header("x-request-id", call.request_id.as_str())
-    .within(DELETE_WITHIN);
+    let order = Outgoing::new(Delete, format!("{}/api/v1/sessions/{id}", route.url))
+        .bearer(&controller.settings.token)
+        .header("x-request-id", call.request_id.as_str())
+        .within(DELETE_WITHIN);
     let answer = controller.client.send(order).await.map_err(|error| {
         log::warn!(target: "controller", "cannot end session={id} worker={}: {error} request_id={}",
             route.worker_id, call.request_id);

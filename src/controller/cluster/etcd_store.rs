@@ -282,23 +282,17 @@ impl FleetStore for Arc<EtcdStore> {
         let is_there = f64::from(u8::from(self.health.is_there()));
         let lag = self.health.lag().as_secs_f64();
         let controllers = self.replica().controllers() as f64;
+        let lag_help = "Time from a write until the watch shows it, last measured";
+        let lost_help = "Events given up while the store was away";
         vec![
             ("store_up", "Whether the shared store is there", is_there),
-            (
-                "store_lag_seconds",
-                "Time from a write until the watch shows it, last measured",
-                lag,
-            ),
+            ("store_lag_seconds", lag_help, lag),
             (
                 "store_waiting",
                 "Workers and requests to be written",
                 waiting,
             ),
-            (
-                "store_events_lost",
-                "Events given up while the store was away",
-                lost,
-            ),
+            ("store_events_lost", lost_help, lost),
             (
                 "store_controllers",
                 "Controllers that share the store",

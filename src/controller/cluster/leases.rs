@@ -16,7 +16,7 @@ const EVENTS: (Duration, Duration) = (Duration::from_secs(15 * 60), Duration::fr
 const KEYS: (Duration, Duration) = (Duration::from_secs(25 * 3_600), Duration::from_secs(3_600));
 
 /// What a lease is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum LeaseKind {
     /// Events: not kept alive, replaced when it is some minutes old.
     Events,
@@ -35,37 +35,27 @@ struct LeaseSlot {
     lease: Mutex<Option<(Lease, Instant)>>,
 }
 
-/// One lease of each kind.
+/// One lease of each kind, in the order of [`LeaseKind`].
 #[derive(Debug)]
-pub(super) struct Leases {
-    events: LeaseSlot,
-    hearing: LeaseSlot,
-    keys: LeaseSlot,
-    presence: LeaseSlot,
-}
+pub(super) struct Leases([LeaseSlot; 4]);
 
 impl Leases {
     pub(super) fn new(heartbeat_timeout: Duration) -> Self {
-        let slot = |ttl, renew| LeaseSlot {
+        let kinds = [
+            (EVENTS.0, Some(EVENTS.1)),
+            (heartbeat_timeout.max(PRESENCE), None),
+            (KEYS.0, Some(KEYS.1)),
+            (PRESENCE, None),
+        ];
+        Self(kinds.map(|(ttl, renew)| LeaseSlot {
             ttl,
             renew,
             lease: Mutex::new(None),
-        };
-        Self {
-            events: slot(EVENTS.0, Some(EVENTS.1)),
-            hearing: slot(heartbeat_timeout.max(PRESENCE), None),
-            keys: slot(KEYS.0, Some(KEYS.1)),
-            presence: slot(PRESENCE, None),
-        }
+        }))
     }
 
     fn of(&self, kind: LeaseKind) -> &LeaseSlot {
-        match kind {
-            LeaseKind::Events => &self.events,
-            LeaseKind::Hearing => &self.hearing,
-            LeaseKind::Keys => &self.keys,
-            LeaseKind::Presence => &self.presence,
-        }
+        &self.0[kind as usize]
     }
 
     /// The lease; a new one if there is none or it is too old.
@@ -96,13 +86,8 @@ impl Leases {
 
     /// Forgets all leases, so that new ones are granted.
     pub(super) async fn forget(&self) {
-        for kind in [
-            LeaseKind::Events,
-            LeaseKind::Hearing,
-            LeaseKind::Keys,
-            LeaseKind::Presence,
-        ] {
-            *self.of(kind).lease.lock().await = None;
+        for slot in &self.0 {
+            *slot.lease.lock().await = None;
         }
     }
 
