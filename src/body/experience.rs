@@ -2,8 +2,8 @@
 //!
 //! Nothing here is fatal to a session: what fails is a warning. hydrabody starts the executable;
 //! Sunshine's entry only gives the stream its title and tells hydrabody when the stream starts, by
-//! a command whose failure Sunshine only logs. The entry carries the executable itself only when
-//! hydrabody did not take it, so that it is never started twice; then hydrabody is told nothing.
+//! a command whose failure Sunshine only logs. The entry contains the executable only when
+//! hydrabody refused it, so that it is never started twice; then hydrabody gets no notification.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Pairing: the stream program shows a PIN, Sunshine is told it, they shake hands.
+//! Pairing: the stream program prints a PIN, we post it to Sunshine, they complete the handshake.
 //!
 //! Sunshine gives a PIN to one of its pending pairings, in practice to the newest, and keeps those
 //! whose client is gone. A second PIN for a pairing that already took one makes Sunshine write to
@@ -47,7 +47,7 @@ const VERDICT: Duration = Duration::from_secs(60);
 pub(crate) enum PairingError {
     /// Another session of ours pairs with this body and does not come to an end.
     Busy(IpAddr, Duration),
-    /// The session was told to end.
+    /// The session is to end.
     GivenUp,
     /// The whole took too long.
     Late(Duration),
@@ -207,11 +207,11 @@ async fn hand_over(
         let failed = match sunshine.post_pin(digits, name).await {
             Ok(true) => break,
             Ok(false) => None,
-            // A Sunshine that restarts, which was not told the PIN.
+            // Sunshine restarts and has not got the PIN.
             Err(SunshineError::Call(error @ (ClientError::Connect(..) | ClientError::Tls(..)))) => {
                 Some(error)
             }
-            // It may have heard the PIN: it is not told again.
+            // Sunshine may have the PIN: it is not posted again.
             Err(SunshineError::Call(ClientError::Io(_) | ClientError::Timeout(_))) => break,
             Err(error) => return PairingError::Sunshine(error),
         };

@@ -11,9 +11,9 @@ use super::tofu_pins::PinError;
 use crate::clock;
 use crate::http::client::{self, ClientError};
 
-/// Time for the whole probe: whoever asked for a session hears within 5 s that the body is gone.
+/// Time for the whole probe: a create is refused within 5 s when the body does not answer.
 const PROBE: Duration = Duration::from_millis(4_500);
-/// TCP connects that are timed; the median of three shrugs off one lost packet.
+/// TCP connects that are timed; the median of three is not changed by one lost packet.
 const CONNECTS: usize = 3;
 
 /// Round trips below this leave a 10 s ICE timeout enough (the runbook's practice).

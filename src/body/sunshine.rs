@@ -184,7 +184,7 @@ impl Sunshine {
                 continue;
             }
             let body = json!({"uuid": client.uuid});
-            // `false` says that there is no such client any more: somebody else was faster.
+            // `false` says that there is no such client any more: another caller removed it first.
             self.order("POST /api/clients/unpair", "/api/clients/unpair", body)
                 .await?;
             gone.push(client.name);
@@ -227,7 +227,7 @@ impl Sunshine {
         judge(call, &answer)?;
         let value =
             serde_json::from_slice(&answer.body).map_err(|e| garbled(call, &e.to_string()))?;
-        // Pinned only now: a stranger on the port would not have known our credentials, nor JSON.
+        // Pinned only now: another program on the port would not accept our credentials and answer JSON.
         if let (None, Some(seen)) = (pin, answer.fingerprint) {
             self.pins.keep(ip, seen).await.map_err(SunshineError::Pin)?;
             log::info!(target: "pairing", body:% = ip; "first meeting, pinned certificate {seen}");

@@ -39,10 +39,10 @@ pub(crate) struct CleanupRecord {
     /// The kept client that its stream program uses, when it did not pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrowed: Option<String>,
-    /// What hydrabody was told to launch.
+    /// The launch that was sent to hydrabody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch: Option<Launch>,
-    /// Whether hydrabody may have been told. Ledgers of 0.1.0 do not say.
+    /// Whether hydrabody may have received it. Ledgers of 0.1.0 do not contain this.
     #[serde(default = "unknown")]
     pub launched: bool,
     /// Whether a page began to signal, so that an app may run because of it. Ledgers of 0.1.0

@@ -50,7 +50,7 @@ impl<'t> Reader<'t> {
             other => self.wrong_kind(&[], "a mapping of keys", other, "write `key: value` lines"),
         };
         let top = self.section(Vec::new(), entries);
-        self.report.judge_unknown(&self.entries);
+        self.report.add_unknown(&self.entries);
         top
     }
 

@@ -183,7 +183,7 @@ impl<'t> Report<'t> {
     }
 
     /// Reports the unknown keys, each with the most similar known one.
-    pub(super) fn judge_unknown(&mut self, known: &[Entry]) {
+    pub(super) fn add_unknown(&mut self, known: &[Entry]) {
         for path in std::mem::take(&mut self.unknown) {
             let remedy = nearest(&path, known);
             self.error_at(&path, document::key_at, "is not a known key", &remedy);

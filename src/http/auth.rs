@@ -12,7 +12,7 @@ pub trait Gate: fmt::Debug + Send + Sync + 'static {
     /// Who asks, as the audit names it.
     ///
     /// # Errors
-    /// What the client is told whose request may not pass.
+    /// The answer to a request that is refused.
     fn identify(&self, asking: &Asking<'_>) -> Result<&'static str, Failure>;
 }
 

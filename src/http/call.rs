@@ -71,7 +71,7 @@ impl Call {
         if self.body.trim_ascii_start().starts_with(b"[") {
             return Err(bad_json("a list, send an object"));
         }
-        // Keeping track of the place costs more than reading: only who is refused is told of it.
+        // Tracking the path costs more than reading: it is only done for a request that is refused.
         serde_json::from_slice(&self.body).or_else(|_| self.json_with_place())
     }
 
@@ -118,7 +118,7 @@ pub trait Handler: Send + Sync + 'static {
     /// make us hold it.
     ///
     /// # Errors
-    /// What the client is told in place of an answer.
+    /// The error that the client gets.
     fn admit(&self, exchange: &Exchange) -> Result<(), Failure> {
         let _ = exchange;
         Ok(())

@@ -92,7 +92,7 @@ pub(super) async fn serve(
         if conn.unread().is_empty() {
             conn.release_buffer();
         } else {
-            // Whoever sends many requests at once waits in line for each.
+            // A client that pipelines requests must not starve the other connections.
             smol::future::yield_now().await;
         }
     }
@@ -110,9 +110,9 @@ async fn next_head(
     conn.read_request(&HeadLimits::REQUEST, HEAD).await
 }
 
-/// Waits for the first byte of a request; `false` when the connection is better closed. One that
-/// waits ends with the server, and gives way to others, when all connections are roused: waiting
-/// for either itself would cost every connection a registration for every request.
+/// Waits for the first byte of a request; `false` when the connection is better closed. Idle
+/// connections notice a shutdown or an overload when `wake_all` fires: subscribing each of them would
+/// cost one registration per request.
 async fn begins(conn: &mut Conn, stop: &Stop, place: &Permit) -> bool {
     let since = clock::now();
     conn.deadline().set(IDLE);

@@ -87,7 +87,7 @@ impl Exchange {
     /// Reads the whole content, sending `100 Continue` first where the client waits for it.
     ///
     /// # Errors
-    /// What the client is to be told.
+    /// The answer to the client.
     pub async fn content(&mut self, max: usize) -> Result<Vec<u8>, Failure> {
         if matches!(self.head.framing, Framing::Length(n) if n > max as u64) {
             return Err(content_failure(&BodyError::TooLarge));
@@ -287,7 +287,7 @@ impl Exchange {
     }
 }
 
-/// What a client is told whose content could not be read.
+/// The answer to a request whose content could not be read.
 #[must_use]
 pub(crate) fn content_failure(error: &BodyError) -> Failure {
     match error {

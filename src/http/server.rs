@@ -22,7 +22,7 @@ use crate::{clock, descriptors, wire};
 
 /// Connections accepted in a row before other tasks of the thread run.
 const YIELD_AFTER: u32 = 32;
-/// How often idle connections are told that others wait for their places.
+/// How often idle connections are woken because other clients wait for a place.
 const ROUSE_PAUSE: Duration = Duration::from_secs(1);
 /// How often they are told after somebody was turned away: those who came in the same second have
 /// been idle for long enough only at the second time.

@@ -71,7 +71,7 @@ impl Feed {
         })
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the listener has gone.
     #[must_use]
     pub(crate) fn is_gone(&self) -> bool {
         self.0.is_closed()

@@ -74,8 +74,8 @@ fn is_named_by_connection(fields: &Fields, name: &[u8]) -> bool {
             .any(|m| m.eq_ignore_ascii_case(name))
 }
 
-/// The fields to ask for names that `Connection` adds to the usual ones: none nearly always, so
-/// that not every field is compared with every other.
+/// `Some(fields)` only if `Connection` lists other names than the standard ones: this skips a
+/// comparison for each field.
 #[must_use]
 pub(crate) fn limited_by_connection(fields: &Fields) -> Option<&Fields> {
     const USUAL: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];

@@ -1,7 +1,7 @@
-//! How a stream process comes into being: leader of its own process group, with a clean environment,
-//! in its session's directory, and inside its cgroup before its first instruction, or what it forks
-//! early would stay outside. So a shell starts in its place, waits for a word on stdin that it gets
-//! once it has been moved, and then becomes the program.
+//! Starts a stream process: leader of its own process group, with a clean environment, in its
+//! session's directory, and inside its cgroup before its first instruction, so that even its first
+//! fork is inside. A shell starts first; it is moved into the cgroup, gets a line on stdin, and then
+//! executes the program.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,8 +15,8 @@ use super::cgroup::Cgroup;
 use super::stream_program::{self, StreamProgram};
 use crate::descriptors;
 
-/// Reads the word, then becomes `env -i NAME=VALUE... PROGRAM ARGUMENT...` (a shell may add to the
-/// environment). Without the word, because the worker died or gave up, it just ends.
+/// Reads the line, then executes `env -i NAME=VALUE... PROGRAM ARGUMENT...` (a shell may add to the
+/// environment). Without the line, because the worker died or cancelled the start, it ends.
 const GATE: &str =
     r#"read -r go && [ "$go" = go ] && exec /usr/bin/env -i "$@" </dev/null; exit 125"#;
 const SHELL: &str = "/bin/sh";

@@ -100,11 +100,11 @@ impl Ledger {
         &self.dir
     }
 
-    /// All entries. A copy of what makes no sense is kept as `*.bad`, with a warning. Blocking.
+    /// All entries. A copy of an invalid file is kept as `*.bad`, with a warning. Blocking.
     ///
     /// # Errors
-    /// When the directory or one of its files cannot be read: then nobody knows whose the processes
-    /// and directories are that no other entry names.
+    /// When the directory or one of its files cannot be read: then processes and directories without
+    /// an entry may belong to a session whose entry was not read.
     pub(crate) fn entries(&self) -> Result<Listed, LedgerError> {
         let unread = |path: &Path, error| LedgerError::Unread {
             path: path.to_owned(),

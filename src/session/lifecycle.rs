@@ -1,4 +1,4 @@
-//! A session's life as a state machine: told what happened, it says what to do.
+//! A session's life as a state machine: it takes what happened and returns what to do.
 //!
 //! Pure: the caller brings the time, feeds one [`Input`] after another from a bounded inbox,
 //! carries out the [`Action`]s in order and calls again with [`Input::Tick`] at
@@ -180,8 +180,8 @@ impl Lifecycle {
         self.settle()
     }
 
-    /// A caller that comes long after its deadline was away, and so were the ears of this worker:
-    /// absence, silence and slowness count only while somebody listens.
+    /// A very late call means that this process was suspended. All deadlines move by the pause, so
+    /// that no viewer, page or start times out for it.
     fn notice_pause(&mut self, now: Instant) {
         let due = self.next_deadline().map_or(now, |at| at.max(self.observed));
         let late = now.saturating_duration_since(due);

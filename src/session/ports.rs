@@ -81,7 +81,7 @@ pub(crate) struct SessionPorts {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     is_claimed: bool,
-    /// A stranger was found and warned of.
+    /// Another program holds the port, and a warning was logged.
     is_held: bool,
 }
 
@@ -220,7 +220,7 @@ impl Drop for Slot {
 }
 
 /// Whether `port` could be listened on now. The listener sets SO_REUSEADDR as stream programs do,
-/// so closed connections of an earlier session don't count as a stranger.
+/// so closed connections of an earlier session do not count as another program.
 fn probe(port: u16) -> io::Result<()> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)
 }

@@ -73,7 +73,7 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// What a session's stream program is told.
+/// The settings of a session's stream program.
 #[derive(Clone, Debug)]
 pub(crate) struct ProgramSettings {
     /// The session; names the path prefix.

@@ -49,7 +49,7 @@ pub(crate) fn is_streaming(entry: &LedgerEntry, streamer: &Path) -> bool {
     !tree.streamers(streamer).is_empty()
 }
 
-/// The program was told its ports.
+/// The ports are in the configuration that the worker wrote for the program.
 fn complete_ports(entry: &mut LedgerEntry) {
     let config = json_of(&entry.workspace.join("server/config.json"));
     let address = config["web_server"]["bind_address"].as_str();

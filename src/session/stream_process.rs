@@ -124,7 +124,7 @@ impl StreamProcess {
     }
 
     /// Ends the streamers that run now: when a page signals anew, those of the page before would
-    /// encode for nobody until they notice. Answers how many there were.
+    /// encode without a viewer until they notice. Answers how many there were.
     pub(crate) async fn end_streamers(&self, streamer: &Path) -> usize {
         let (tree, streamer) = (self.tree.clone(), streamer.to_owned());
         smol::unblock(move || {

@@ -157,7 +157,7 @@ impl Driver {
             Action::ReachBody => self.step(effects::reach(worker, live, self.stage.clone())),
             Action::Spawn(run) => {
                 self.step = None;
-                // Nothing cancels a start half-way: whoever ends it waits for it.
+                // A start is not cancelled half-way: an end waits for it.
                 exec::spawn(effects::spawn(worker, live, self.stage.clone(), run)).detach();
             }
             Action::AwaitProgram(run) => self.step(effects::await_program(live, run)),
@@ -219,7 +219,7 @@ impl Driver {
 
     async fn publish(&mut self) -> Result<(), String> {
         let shown = self.live.look(&self.life);
-        // First, so that nobody is told of what the next process of this worker would not know.
+        // Before any report, so that the next process of this worker knows what was reported.
         let written = self.write_ledger(&shown).await;
         let before = self.live.show(shown.clone());
         self.announce(&before, &shown);

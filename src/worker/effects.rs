@@ -26,7 +26,7 @@ pub(super) use pairing::pair;
 const READY: Duration = Duration::from_secs(15);
 /// Wait for a probe's answer.
 const PROBE: Duration = Duration::from_secs(5);
-/// Wait for a pairing that was told to end: a call to Sunshine under way, and its handshake.
+/// Wait for a pairing that is being cancelled: a call to Sunshine under way, and its handshake.
 const PAIRING_ENDS: Duration = FINISH.saturating_add(Duration::from_secs(1));
 /// Time for ending every process of a session: SIGINT, 2 s, SIGKILL, and the kernel's work.
 const KILL: Duration = Duration::from_secs(6);
@@ -37,7 +37,7 @@ const DATA: &str = "server/data.json";
 /// How much of the stream program's output explains a failed start.
 const TAIL: u32 = 400;
 
-/// What the steps of one session hand on to each other.
+/// What one step of a session needs from the steps before it.
 #[derive(Clone, Debug)]
 pub(super) struct StepContext {
     pub(super) body: Option<SessionBody>,

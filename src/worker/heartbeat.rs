@@ -1,6 +1,6 @@
 //! Telling the controller: on a beat, and at once when a session changes.
 //!
-//! Of several controllers one is told, the same as long as it answers: they share what they hear.
+//! Heartbeats go to one of several controllers, the same as long as it answers: they share them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -42,7 +42,7 @@ pub(super) fn start(worker: &Arc<Worker>, kicked: Receiver<()>, stop: Stop) {
     .detach();
 }
 
-/// The last word of a process that stops: no more sessions here, and what has just ended.
+/// The last heartbeat of a process that stops: no more sessions here, and what has just ended.
 pub(super) async fn last_word(worker: &Arc<Worker>) {
     if let Some(peer) = &worker.settings.controller {
         let mut way = Way::of(worker, peer);
@@ -52,7 +52,7 @@ pub(super) async fn last_word(worker: &Arc<Worker>) {
     }
 }
 
-/// Which of the controllers is told.
+/// The controller that gets the heartbeats.
 #[derive(Debug)]
 struct Way(usize);
 

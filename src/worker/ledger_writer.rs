@@ -32,7 +32,7 @@ type Order = (Job, Sender<Result<(), LedgerError>>);
 #[derive(Debug)]
 pub(super) struct LedgerWriter {
     orders: Sender<Order>,
-    /// The disk has not answered the job under way: nobody waits for it a second time.
+    /// The disk has not completed the current job: other callers do not wait for it.
     is_slow: Arc<AtomicBool>,
 }
 

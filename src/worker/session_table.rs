@@ -43,7 +43,7 @@ impl LiveSessions {
         self.lock().live.len()
     }
 
-    /// Takes an ended session off; its end waits to be told. Then its slot is free.
+    /// Takes an ended session off; its end waits to be reported. Then its slot is free.
     pub(super) fn remove(&self, live: &Arc<SessionHandle>) {
         let view = live.view();
         self.take_off(live, view);
@@ -85,12 +85,12 @@ impl LiveSessions {
         self.all().iter().map(|live| live.view()).collect()
     }
 
-    /// Ended sessions whose end was not told yet.
+    /// Ended sessions whose end is not reported yet.
     pub(super) fn untold(&self) -> Vec<SessionView> {
         self.lock().untold.iter().cloned().collect()
     }
 
-    /// These ends were told.
+    /// These ends were reported.
     pub(super) fn told(&self, views: &[SessionView]) {
         self.lock()
             .untold

@@ -90,7 +90,7 @@ section! {
     pub struct Update(key) {
         /// Check for new releases and install them. `hydraneckwebrtc update` works in both cases.
         enabled: bool = key.default(flag(), true),
-        // The release server bears a look every 5 s of a fleet that waits for a fix.
+        // 5 s is for a fleet that waits for a fix: the release server can serve that many requests.
         /// How often to check.
         interval: std::time::Duration =
             key.default(duration(secs(5)..=30 * super::DAY), secs(6 * 60 * 60)),

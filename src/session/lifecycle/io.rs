@@ -1,4 +1,4 @@
-//! The words of a lifecycle: what it is told, what it asks for.
+//! The inputs and actions of a lifecycle.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ pub(crate) type ProbeNumber = u32;
 /// Names one open viewer: a signalling WebSocket or a page's event stream. Never reused.
 pub(crate) type ViewerId = u64;
 
-/// What a lifecycle is told.
+/// An input of a lifecycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     /// The body answered.
@@ -125,7 +125,7 @@ pub(crate) enum Action {
     Spawn(Incarnation),
 }
 
-/// What the visitor's page is told.
+/// A notice for the visitor's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// The worker drains; the session ends at the deadline.

@@ -1,4 +1,4 @@
-//! A session's viewers: signalling tunnels and event streams of pages, and what they are told.
+//! A session's viewers: signalling tunnels and event streams of pages, and the notices that they get.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -50,8 +50,8 @@ impl SessionHandle {
                 told.tunnels.insert(viewer, stopper);
             }
         }
-        // Made before it is told, so that a tunnel that is given up here is told to have left; told
-        // before it is handed out, so that its coming is never heard after its leaving.
+        // Create the guard before the report: if this future is dropped, its drop reports ViewerLeft.
+        // Report before returning it, so that ViewerJoined always precedes ViewerLeft.
         let live = Arc::downgrade(&self);
         let keep = Box::new(Presence { live, viewer });
         self.report(Input::ViewerJoined(viewer)).await;
