@@ -15,8 +15,10 @@ use crate::secret::Secret;
 use crate::worker::{Worker, WorkerError};
 use crate::{clock, ids};
 
-/// Sessions of the demo's worker.
+/// Sessions of the demo's worker, and its bodies: each belongs to one session at a time.
 const SESSIONS: u16 = 4;
+/// Tries to find ports that are free at the address of every body.
+const TRIES: u32 = 10;
 /// Wait for the worker's registration.
 const REGISTERED: Duration = Duration::from_secs(10);
 /// Time for ending the sessions.
@@ -61,7 +63,7 @@ pub(super) struct Chain {
     pub(super) controller_url: String,
     pub(super) worker_url: String,
     pub(super) token: Secret,
-    body: DemoBody,
+    bodies: Vec<DemoBody>,
     worker: Arc<Worker>,
     stopper: Stopper,
     dir: PathBuf,
@@ -75,16 +77,7 @@ impl Chain {
         let password = Secret::new(ids::label());
         let dir = std::env::temp_dir().join(format!("hydraneckwebrtc-demo-{}", ids::label()));
         std::fs::create_dir(&dir).map_err(ChainError::Directory)?;
-        let body = DemoBody::start(BodyOptions {
-            address: Ipv4Addr::LOCALHOST.into(),
-            sunshine_port: 0,
-            http_port: 0,
-            agent_port: 0,
-            user: "sunshine".into(),
-            password: password.clone(),
-            token: Some(token.clone()),
-            ..BodyOptions::default()
-        })?;
+        let bodies = start_bodies(&password, &token)?;
         let front = bind(port)?;
         let back = bind(0)?;
         let controller_url = url_of(&front)?;
@@ -95,7 +88,7 @@ impl Chain {
             controller_url: &controller_url,
             worker_url: &worker_url,
             dir: &dir,
-            body: &body,
+            bodies: &bodies,
             first_port: free_range()?,
             udp_start: 30_000 + (u16::try_from(std::process::id() % 400).unwrap_or(0)) * UDP_PORTS,
         });
@@ -121,7 +114,7 @@ impl Chain {
             controller_url,
             worker_url,
             token,
-            body,
+            bodies,
             worker,
             stopper,
             dir,
@@ -136,8 +129,9 @@ impl Chain {
         Ok(chain)
     }
 
-    pub(super) fn body_ip(&self) -> IpAddr {
-        self.body.sunshine().ip()
+    /// The address of each body.
+    pub(super) fn bodies(&self) -> impl Iterator<Item = IpAddr> {
+        self.bodies.iter().map(|body| body.sunshine().ip())
     }
 
     /// Ends every session and removes every file.
@@ -146,6 +140,40 @@ impl Chain {
         drop(self.stopper);
         if let Err(error) = std::fs::remove_dir_all(&self.dir) {
             log::warn!(target: "cleanup", "cannot remove {}: {error}", self.dir.display());
+        }
+    }
+}
+
+/// Starts the bodies, at 127.0.0.1 and the addresses after it, with the same ports.
+fn start_bodies(password: &Secret, token: &Secret) -> Result<Vec<DemoBody>, ChainError> {
+    let start = |n: u16, ports: (u16, u16, u16)| {
+        DemoBody::start(BodyOptions {
+            address: IpAddr::from(Ipv4Addr::from_bits(
+                Ipv4Addr::LOCALHOST.to_bits() + u32::from(n),
+            )),
+            sunshine_port: ports.0,
+            http_port: ports.1,
+            agent_port: ports.2,
+            user: "sunshine".into(),
+            password: password.clone(),
+            token: Some(token.clone()),
+            ..BodyOptions::default()
+        })
+    };
+    let mut tries = 1;
+    loop {
+        let first = start(0, (0, 0, 0))?;
+        let ports = (
+            first.sunshine().port(),
+            first.http().port(),
+            first.agent().port(),
+        );
+        let others: Result<Vec<_>, _> = (1..SESSIONS).map(|n| start(n, ports)).collect();
+        match others {
+            Ok(others) => return Ok(std::iter::once(first).chain(others).collect()),
+            Err(error) if tries == TRIES => return Err(error.into()),
+            // Another program has one of the ports at another address.
+            Err(_) => tries += 1,
         }
     }
 }
@@ -195,14 +223,20 @@ struct Names<'a> {
     controller_url: &'a str,
     worker_url: &'a str,
     dir: &'a std::path::Path,
-    body: &'a DemoBody,
+    bodies: &'a [DemoBody],
     first_port: u16,
     udp_start: u16,
 }
 
 /// The demo's configuration, as an operator would write it.
 fn configuration(names: &Names<'_>) -> String {
-    let (body, ip) = (names.body, names.body.sunshine().ip());
+    let body = &names.bodies[0];
+    let networks: Vec<String> = names
+        .bodies
+        .iter()
+        .map(|body| format!("{}/32", body.sunshine().ip()))
+        .collect();
+    let networks = networks.join(", ");
     format!(
         r#"
 district: demo
@@ -233,7 +267,7 @@ sunshine:
   port: {sunshine_port}
   http_port: {http_port}
 bodies:
-  allowed_networks: ["{ip}/32"]
+  allowed_networks: [{networks}]
   agent_port: {agent_port}
 mic:
   bind: "127.0.0.1"

@@ -135,7 +135,7 @@ fn is_hangup_ignored() -> bool {
 
 async fn first_session(chain: &Chain) -> Result<Created, String> {
     let client = Client::new(&Trust::WebPki).map_err(|e| e.to_string())?;
-    let request = json!({"body_ip": chain.body_ip(), "experience": "Test card"});
+    let request = json!({"body_ip": chain.bodies().next(), "experience": "Test card"});
     let call = Outgoing::new(
         Method::Post,
         format!("{}/api/v1/sessions", chain.controller_url),
@@ -158,18 +158,23 @@ async fn first_session(chain: &Chain) -> Result<Created, String> {
 }
 
 fn say(options: &Options, chain: &Chain, created: &Created) {
-    let (url, worker, token, body) = (
+    let (url, worker, token) = (
         &chain.controller_url,
         &chain.worker_url,
         chain.token.expose(),
-        chain.body_ip(),
     );
+    let mut bodies = chain.bodies();
+    // The first one has the session that was just made.
+    let (Some(body), Some(free)) = (bodies.next(), bodies.next()) else {
+        return;
+    };
     let text = if options.json {
         let line = json!({
             "controller_url": url,
             "worker_url": worker,
             "token": token,
             "body_ip": body,
+            "free_body_ip": free,
             "session_id": created.session_id,
             "stream_url": created.stream_url,
         });
@@ -191,7 +196,7 @@ fn say(options: &Options, chain: &Chain, created: &Created) {
       curl -s -H 'Authorization: Bearer {token}' {url}/api/v1/workers | jq .
       curl -s -H 'Authorization: Bearer {token}' {url}/api/v1/sessions | jq .
       curl -s -X POST -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\
-           -d '{{\"body_ip\":\"{body}\"}}' {url}/api/v1/sessions | jq .
+           -d '{{\"body_ip\":\"{free}\"}}' {url}/api/v1/sessions | jq .
       curl -s -X DELETE -H 'Authorization: Bearer {token}' {url}/api/v1/sessions/{id}
 
   The worker answers the same at {worker}. Ctrl-C ends everything.
