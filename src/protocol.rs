@@ -20,6 +20,7 @@ pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerView};
 pub use health::Health;
 pub(crate) use health::Standing;
 pub use session::{CreateSession, Created, PageStats, SessionView};
+pub(crate) use session::{Owner, Yield};
 pub use state::{EndReason, Phase, Status};
 
 /// The `service` of every health answer.
@@ -45,4 +46,11 @@ pub struct ErrorBody {
     /// Finds the log lines of this request.
     #[serde(default)]
     pub request_id: String,
+    /// Who has the body, when the reason is `body_busy`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "reading::optional"
+    )]
+    pub owner: Option<Owner>,
 }

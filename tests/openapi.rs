@@ -185,6 +185,13 @@ fn holds<T: Serialize + DeserializeOwned>(name: &str, full: Value, beside: &[&st
     }
 }
 
+fn owner() -> Value {
+    json!({
+        "session_id": "0123456789abcdef0123456789abcdef", "worker_id": "w", "status": "ready",
+        "since": "t", "connected": true,
+    })
+}
+
 fn session() -> Value {
     json!({
         "id": "0123456789abcdef0123456789abcdef", "status": "starting", "phase": "pairing",
@@ -241,7 +248,7 @@ fn the_shapes_have_the_fields_of_the_structs() {
         "CreateSession",
         json!({
             "body_ip": "10.0.0.1", "sunshine_user": "u", "sunshine_pass": "p", "experience": "e",
-            "exe_path": "x", "district": "d", "app": "a", "wait": true,
+            "exe_path": "x", "district": "d", "app": "a", "wait": true, "takeover": true,
         }),
         &[],
     );
@@ -292,7 +299,8 @@ fn the_shapes_have_the_fields_of_the_structs() {
     holds::<Health>("Health", health(), &[]);
     holds::<ErrorBody>(
         "Error",
-        json!({"error": "e", "code": 404, "detail": "d", "reason": "r", "request_id": "i"}),
+        json!({"error": "e", "code": 404, "detail": "d", "reason": "r", "request_id": "i",
+            "owner": owner()}),
         &[],
     );
 }

@@ -204,6 +204,9 @@ pub(super) struct CreateOptions {
     /// Answer at once, not when the stream is ready
     #[arg(long)]
     pub(super) no_wait: bool,
+    /// End the session that has the body, if there is one
+    #[arg(long)]
+    pub(super) takeover: bool,
     /// The same key gets the same session for 24 hours
     #[arg(long, value_name = "KEY")]
     pub(super) idempotency_key: Option<String>,

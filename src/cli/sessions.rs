@@ -174,6 +174,7 @@ async fn create(
         district: wish.district,
         app: wish.app,
         wait: !wish.no_wait,
+        takeover: wish.takeover,
     };
     let mut call = peer.call(Method::Post, "/api/v1/sessions").json(&request);
     if let Some(key) = key {

@@ -288,16 +288,13 @@ async fn delete(controller: Arc<Controller>, call: Call) -> Result<Reply, Failur
         .detail(error.to_string())
     })?;
     match answer.status {
-        204 | 404 => {
-            let reason = (answer.status == 204).then_some(EndReason::Deleted);
-            let events = controller.fleet().session_gone(&id, reason);
-            controller.announce(events);
+        204 => {
+            // Its worker tells when its body is left, too.
+            controller
+                .fleet()
+                .session_ending(&id, Some(EndReason::Deleted));
             controller.store.session_ended(&id);
-            if answer.status == 204 {
-                Ok(Reply::empty(204))
-            } else {
-                Err(Failure::not_found("session"))
-            }
+            Ok(Reply::empty(204))
         }
         _ => Err(worker_failure(&answer)),
     }
@@ -321,6 +318,11 @@ pub(super) fn unknown(controller: &Controller) -> Failure {
     if controller.fleet().is_warm(clock::now()) {
         return Failure::not_found("session");
     }
+    starting(controller)
+}
+
+/// 503: the controller has just started, and has not heard from its workers yet.
+pub(super) fn starting(controller: &Controller) -> Failure {
     Failure::new(
         503,
         "starting",
@@ -335,6 +337,7 @@ pub(super) fn worker_failure(answer: &crate::http::client::Answer) -> Failure {
         Ok(body) if (400..600).contains(&answer.status) => {
             let mut failure = Failure::new(answer.status, body.reason, body.error);
             failure.detail = body.detail;
+            failure.owner = body.owner.map(Box::new);
             failure.retry_after = answer
                 .fields
                 .text("retry-after")

@@ -6,36 +6,44 @@ use std::time::Duration;
 use http_types::{Method, Url};
 
 use super::api::worker_failure;
+use super::body_owners::Claimant;
 use super::fleet::FleetEvent;
-use super::placement::Placement;
+use super::placement::{NoPlace, Placement};
 use super::{Controller, api};
 use crate::http::client::{Answer, ClientError, Outgoing};
 use crate::http::idempotency::{self, Claim, ClaimGuard};
 use crate::http::{Call, Failure, Reply};
-use crate::protocol::{CreateSession, Created};
-use crate::{clock, ids};
+use crate::protocol::{CreateSession, Created, Status};
+use crate::{clock, exec, ids};
 
 /// Time a worker has until a session is ready: `sessions.start_timeout` and cleaning up.
 const CREATE_WITHIN: Duration = Duration::from_secs(75);
-/// Time a request waits for other creates on the same body.
-const BODY_LOCK_WITHIN: Duration = Duration::from_secs(60);
+/// Time a request waits for its body: for other creates and for a session that leaves it.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// When a client may try again that got no slot.
 const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// `POST /api/v1/sessions`.
 pub(super) async fn create(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
-    let request: CreateSession = call.json()?;
+    let mut request: CreateSession = call.json()?;
+    let wish = request.clone();
+    let claimant = Claimant::new(&controller, &call, &wish, BODY_WITHIN);
     let claim = match idempotency::claim(controller.store.keys(), &call).await? {
         Claim::Answered(created) => return Ok(answer(&created)),
         Claim::Granted(claim) => claim,
     };
-    let deadline = clock::now() + BODY_LOCK_WITHIN;
-    let lock = controller.store.lock_body(request.body_ip, deadline).await;
-    let _lock = lock.map_err(|_| {
-        let what = format!("other sessions are being made on body {}", request.body_ip);
-        Failure::new(503, "body_busy", what).retry_after(FULL_RETRY)
-    })?;
+    // A worker that may have made the session already judges by the key.
+    let lock = match claim.attempted() {
+        Some(_) => None,
+        None => Some(claimant.acquire().await?),
+    };
+    // The worker need not end anybody: the body is free.
+    request.takeover = false;
     let created = place(&controller, &call, &request, claim).await?;
+    if let (Status::Starting, Some(lock)) = (created.status, lock) {
+        let id = created.session_id.clone();
+        exec::spawn(async move { controller.hold_while_pairing(&id, lock).await }).detach();
+    }
     Ok(answer(&created))
 }
 
@@ -65,9 +73,7 @@ async fn place(
         let reservation = placed.map_err(|none| {
             controller.counters.placement(none.reason.slug());
             log::warn!(target: "controller", request_id = call.request_id.as_str(); "no place for a session: {none}");
-            Failure::new(503, none.reason.slug(), "no worker takes the session")
-                .detail(none.to_string())
-                .retry_after(FULL_RETRY)
+            no_place(&none)
         })?;
         let worker_id = reservation.worker_id().to_owned();
         log::info!(target: "controller", request_id = call.request_id.as_str();
@@ -129,6 +135,13 @@ async fn place(
         controller.counters.placement("refused");
         placement.refused(&mut controller.fleet(), reservation, refusal);
     }
+}
+
+/// The refusal when no worker takes a session.
+pub(super) fn no_place(none: &NoPlace) -> Failure {
+    Failure::new(503, none.reason.slug(), "no worker takes the session")
+        .detail(none.to_string())
+        .retry_after(FULL_RETRY)
 }
 
 /// A seed that differs between requests; it need not be random.

@@ -182,7 +182,8 @@ impl Fleet {
         worker.push_state_changes(&mut events);
         let name = Arc::clone(&worker.id);
         for (view, mine) in sessions.into_iter().zip(mine) {
-            if view.status != Status::Ended {
+            // One that is ending has given its slot back, or soon will.
+            if !matches!(view.status, Status::Ending | Status::Ended) {
                 worker.count_slot();
             }
             if !mine || worker.has_ended(&view.id) {

@@ -5,6 +5,7 @@
 //! theirs, and answers the fleet's API. Several that share a store ([`cluster`]) are one fleet's.
 
 mod api;
+mod body_owners;
 mod cluster;
 mod create;
 mod ended_sessions;
@@ -102,6 +103,10 @@ struct ControllerSettings {
     token: Secret,
     metrics_public: bool,
     pace: HeartbeatTiming,
+    /// `bodies.sessions_max`.
+    body_sessions: usize,
+    /// `sessions.disconnect_grace`.
+    disconnect_grace: Duration,
 }
 
 impl Controller {
@@ -152,6 +157,8 @@ impl Controller {
                 token: config.server.admin_token.clone(),
                 metrics_public: config.metrics.public,
                 pace,
+                body_sessions: usize::from(config.bodies.sessions_max),
+                disconnect_grace: config.sessions.disconnect_grace,
             },
             process_id,
             started: clock::now(),

@@ -204,6 +204,12 @@ impl DemoBody {
         switch(&self.state, &self.certificates, faults)
     }
 
+    /// From now on a client that is removed during a stream program's call does no harm, unlike in
+    /// Sunshine: for workers that share the body and do not know of each other.
+    pub fn lock_certificates(&self) {
+        self.state.lock_certificates();
+    }
+
     /// Drops every connection, forgets pending pairings and is away for a moment.
     pub fn restart(&self) {
         self.state.restart();

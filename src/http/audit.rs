@@ -126,7 +126,7 @@ impl Audit {
     pub fn note(&self, who: &str, caller: &Caller, outcome: &Result<Reply, Failure>) {
         let (status, result, made) = match outcome {
             Ok(reply) => (reply.status(), "ok", reply.field("location")),
-            Err(failure) => (failure.status, failure.reason.as_str(), None),
+            Err(failure) => (failure.status, &*failure.reason, None),
         };
         let line = Line {
             time: clock::rfc3339(clock::wall()),

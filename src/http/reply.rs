@@ -12,7 +12,7 @@ use smol::io::{AsyncRead, AsyncWrite};
 
 use crate::clock;
 use crate::ids::RequestId;
-use crate::protocol::ErrorBody;
+use crate::protocol::{ErrorBody, Owner};
 use crate::wire::Socket;
 
 /// A streamed answer's source.
@@ -175,7 +175,7 @@ pub struct Failure {
     /// HTTP status, 400 to 599.
     pub status: u16,
     /// Stable slug.
-    pub reason: String,
+    pub reason: Box<str>,
     /// One sentence for people.
     pub error: String,
     /// More, where there is more.
@@ -184,13 +184,15 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Further fields of the answer.
     pub fields: Vec<(&'static str, String)>,
+    /// Who has the body that was asked for.
+    pub owner: Option<Box<Owner>>,
 }
 
 impl Failure {
     /// A failure with that status, slug and sentence.
     #[must_use]
     pub fn new(status: u16, reason: impl Into<String>, error: impl Into<String>) -> Self {
-        let (reason, error) = (reason.into(), error.into());
+        let (reason, error) = (reason.into().into_boxed_str(), error.into());
         Self {
             status,
             reason,
@@ -198,6 +200,20 @@ impl Failure {
             detail: None,
             retry_after: None,
             fields: Vec::new(),
+            owner: None,
+        }
+    }
+
+    /// 409: that session has the body.
+    #[must_use]
+    pub fn busy(owner: Owner) -> Self {
+        let what = format!(
+            "session {} has the body; ask with \"takeover\": true to end it first",
+            owner.session_id
+        );
+        Self {
+            owner: Some(Box::new(owner)),
+            ..Self::new(409, "body_busy", what)
         }
     }
 
@@ -235,8 +251,9 @@ impl Failure {
             error: self.error,
             code: self.status,
             detail: self.detail,
-            reason: self.reason,
+            reason: self.reason.into(),
             request_id: request_id.to_string(),
+            owner: self.owner.map(|owner| *owner),
         };
         let mut reply = Reply::json(self.status, &body);
         if let Some(wait) = self.retry_after {

@@ -34,10 +34,44 @@ pub struct CreateSession {
     /// Whether to answer only when the stream is ready (default) or at once.
     #[serde(default = "yes")]
     pub wait: bool,
+    /// Whether to end the session that has the body, if there is one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub takeover: bool,
 }
 
 fn yes() -> bool {
     true
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The session that has a body, in a refusal with the reason `body_busy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The session's id.
+    pub session_id: SessionId,
+    /// The worker that serves it.
+    #[serde(default)]
+    pub worker_id: String,
+    /// Where it is in its life.
+    #[serde(default = "Status::untold")]
+    pub status: Status,
+    /// RFC 3339 time of its admission.
+    #[serde(default)]
+    pub since: String,
+    /// Whether a visitor is there.
+    #[serde(default)]
+    pub connected: bool,
+}
+
+/// `POST /api/v1/sessions/<id>/yield` on a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Yield {
+    /// Whether the session is ended even when a visitor is there.
+    pub takeover: bool,
 }
 
 /// Answer to a successful create, 201.

@@ -72,6 +72,8 @@ pub enum EndReason {
     Quit,
     /// The session never became ready.
     StartFailed,
+    /// Another session took its body over.
+    TakenOver,
     /// The worker was stopped for good.
     WorkerShutdown,
     /// What another version says.
@@ -81,7 +83,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason of this version.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Deleted,
         Self::Disconnected,
         Self::Drained,
@@ -90,6 +92,7 @@ impl EndReason {
         Self::ProcessExited,
         Self::Quit,
         Self::StartFailed,
+        Self::TakenOver,
         Self::WorkerShutdown,
     ];
 
@@ -105,6 +108,7 @@ impl EndReason {
             Self::ProcessExited => "process_exited",
             Self::Quit => "quit",
             Self::StartFailed => "start_failed",
+            Self::TakenOver => "taken_over",
             Self::WorkerShutdown => "worker_shutdown",
             Self::Other(_) => "unknown",
         }

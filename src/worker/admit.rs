@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Worker;
 use super::driver::Driver;
 use super::effects::{StepContext, program_user};
 use super::session_handle::{Birth, SessionHandle, SessionRequest, SessionResources, snippet};
+use super::{Worker, body_owners};
 use crate::body::experience::Launch;
 use crate::body::sunshine::SunshineCredentials;
 use crate::clock;
@@ -19,7 +19,7 @@ use crate::session::lifecycle::Lifecycle;
 use crate::session::ports::PortError;
 
 /// Advice to a client when there is no room.
-const FULL_RETRY: Duration = Duration::from_secs(5);
+pub(super) const FULL_RETRY: Duration = Duration::from_secs(5);
 /// Longest free text of a request: an executable's path on Windows has up to 32,767 characters,
 /// names and credentials are short.
 const TEXT_MAX: usize = 1_024;
@@ -110,19 +110,21 @@ async fn admit(
     wish.request.body_ip = body.ip();
     // Before anything is begun that a restart would have to find.
     worker.check_disk().await.map_err(disk_full)?;
-    let slot = worker.ports.claim().map_err(|error| {
-        let what = match &error {
-            PortError::Full { .. } => format!("all {} slots are taken", worker.settings.max),
-            other => other.to_string(),
-        };
-        Failure::new(503, "no_capacity", what).retry_after(FULL_RETRY)
-    })?;
     let id = SessionId::random().map_err(|e| {
         Failure::new(
             503,
             "no_randomness",
             format!("the kernel gives no random bytes: {e}"),
         )
+    })?;
+    let takeover = std::mem::take(&mut wish.request.takeover);
+    let claim = body_owners::claim(worker, call, body.ip(), &id, takeover).await?;
+    let slot = worker.ports.claim().map_err(|error| {
+        let what = match &error {
+            PortError::Full { .. } => format!("all {} slots are taken", worker.settings.max),
+            other => other.to_string(),
+        };
+        Failure::new(503, "no_capacity", what).retry_after(FULL_RETRY)
     })?;
     if let Some(launch) = &mut wish.launch {
         launch.session_id = id.to_string();
@@ -132,7 +134,12 @@ async fn admit(
     let place = SessionResources::new(slot, worker.sessions_dir.of(&id));
     let (live, inbox) = SessionHandle::new(id, wish, place, program_user(), tag, Birth::now());
     let life = Lifecycle::new(clock::now(), settings.life);
-    let mut driver = Driver::new(worker, &live, life, StepContext::new(Some(body.clone())));
+    let mut driver = Driver::new(
+        worker,
+        &live,
+        life,
+        StepContext::new(Some(body.clone()), claim),
+    );
     driver
         .begin_ledger()
         .await

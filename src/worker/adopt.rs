@@ -284,6 +284,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &LedgerEntry, is_alive: bool) -> Res
     // Nobody is to see it start again.
     live.show(live.look(&life.0));
     worker.roster.add(&live);
-    Driver::new(worker, &live, life, StepContext::new(body)).start(inbox);
+    let claim = worker.owners.add(entry.body_ip, &live.id);
+    Driver::new(worker, &live, life, StepContext::new(body, claim)).start(inbox);
     Ok(())
 }

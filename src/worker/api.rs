@@ -6,17 +6,20 @@ use std::time::Duration;
 use http_types::Method;
 use serde::Deserialize;
 
-use super::{Worker, admit, health, metrics};
+use super::session_handle::SessionHandle;
+use super::{Worker, admit, body_owners, health, metrics};
 use crate::clock;
 use crate::http::auth::Bearer;
 use crate::http::common_routes::{Role, bind, common};
 use crate::http::router::Router;
 use crate::http::{Call, Failure, Reply};
-use crate::protocol::{EndReason, Health};
+use crate::protocol::{EndReason, Health, Yield};
 use crate::session::lifecycle::Input;
 
-/// Wait for a deleted session to be gone: two rounds of killing and leaving the body.
+/// Wait for the processes and files of a deleted session to be gone: two rounds of killing.
 const DELETE_WITHIN: Duration = Duration::from_secs(14);
+/// Wait for a session whose body is taken over to have left it: closing its app takes 15 s.
+const YIELD_WITHIN: Duration = Duration::from_secs(40);
 
 /// Every route of the API. The controller comes with its own token, which is this worker's
 /// `controller.token`.
@@ -45,6 +48,11 @@ pub(super) fn router(worker: &Arc<Worker>) -> Router {
         )
         .secured(Method::Get, "/api/v1/sessions/:id", bind(worker, session))
         .secured(Method::Delete, "/api/v1/sessions/:id", bind(worker, delete))
+        .secured(
+            Method::Post,
+            "/api/v1/sessions/:id/yield",
+            bind(worker, yield_body),
+        )
         .secured(Method::Post, "/api/v1/drain", bind(worker, drain))
         .secured(
             Method::Delete,
@@ -80,34 +88,53 @@ impl Role for Worker {
 }
 
 async fn session(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
-    let id = call.param("id").parse().ok();
-    match id.and_then(|id| worker.roster.find(&id)) {
-        Some(live) => Ok(Reply::json(200, &live.view())),
-        None => Err(Failure::not_found("session")),
-    }
+    Ok(Reply::json(200, &found(&worker, &call)?.view()))
 }
 
-/// Ends a session and answers when nothing of it is left.
+/// Ends a session and answers when no process and no file of it is left; the clean-up of its body may
+/// go on.
 async fn delete(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
-    let id = call.param("id").parse().ok();
-    let live = id
-        .and_then(|id| worker.roster.find(&id))
-        .ok_or_else(|| Failure::not_found("session"))?;
-    if live.shown().end_reason.is_some() {
-        // It is ending already: whoever ended it has its answer.
+    let live = found(&worker, &call)?;
+    let shown = live.shown();
+    if shown.is_slot_free {
+        // Whoever ended it has its answer.
         return Err(Failure::not_found("session"));
     }
-    log::info!(target: "worker", session = live.id.as_str(), request_id = call.request_id.as_str(); "delete");
-    live.report(Input::EndRequested(EndReason::Deleted)).await;
-    let gone = live.wait(|s| s.is_gone);
-    match clock::by(clock::now() + DELETE_WITHIN, gone).await {
-        Ok(_) => Ok(Reply::empty(204)),
-        Err(_) => Err(Failure::new(
-            504,
-            "timeout",
-            "the session is ending, but something of it is still there",
-        )),
+    if shown.end_reason.is_none() {
+        log::info!(target: "worker", session = live.id.as_str(), request_id = call.request_id.as_str(); "delete");
+        live.report(Input::EndRequested(EndReason::Deleted)).await;
     }
+    let gone = async { drop(live.wait(|s| s.is_slot_free || s.is_gone).await) };
+    ended(DELETE_WITHIN, gone).await
+}
+
+/// Ends a session so that another one gets its body, and answers when the body is free. Without
+/// `takeover` only a session that gives way is ended.
+async fn yield_body(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
+    let Yield { takeover } = call.json()?;
+    let live = found(&worker, &call)?;
+    if live.shown().end_reason.is_none() {
+        if !takeover && !body_owners::gives_way(&worker, &live) {
+            return Err(body_owners::busy(&worker, &live.id));
+        }
+        body_owners::take_over(&worker, &call, &live).await;
+    }
+    ended(YIELD_WITHIN, worker.owners.given_back(&live.id)).await
+}
+
+fn found(worker: &Worker, call: &Call) -> Result<Arc<SessionHandle>, Failure> {
+    let id = call.param("id").parse().ok();
+    id.and_then(|id| worker.roster.find(&id))
+        .ok_or_else(|| Failure::not_found("session"))
+}
+
+async fn ended(within: Duration, end: impl Future<Output = ()>) -> Result<Reply, Failure> {
+    let done = clock::by(clock::now() + within, end).await;
+    done.map(|()| Reply::empty(204)).map_err(|_| {
+        let within = clock::human(within);
+        let what = format!("the session is ending, but has not ended within {within}");
+        Failure::new(504, "timeout", what)
+    })
 }
 
 #[derive(Default, Deserialize)]

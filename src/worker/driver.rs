@@ -182,6 +182,7 @@ impl Driver {
             }
             Action::NotifyPage(notice) => self.notify(notice),
             Action::Record(summary) => self.record(&summary).await,
+            Action::FreeSlot => live.free_slot(),
             Action::Forget => {}
         }
         Ok(())

@@ -6,6 +6,7 @@ mod pairing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::body_owners::Claim;
 use super::session_handle::SessionHandle;
 use super::{Worker, ice_servers, pairing_gc};
 use crate::body::pairing::{BodyHold, FINISH};
@@ -44,6 +45,8 @@ pub(super) struct StepContext {
     shared: Arc<Mutex<Shared>>,
     /// Held while the session pairs.
     pairing: Arc<smol::lock::Mutex<()>>,
+    /// Until the session is gone and has left the body.
+    _claim: Arc<Claim>,
 }
 
 #[derive(Debug, Default)]
@@ -66,11 +69,12 @@ struct Seeded {
 }
 
 impl StepContext {
-    pub(super) fn new(body: Option<SessionBody>) -> Self {
+    pub(super) fn new(body: Option<SessionBody>, claim: Claim) -> Self {
         Self {
             body,
             shared: Arc::default(),
             pairing: Arc::default(),
+            _claim: Arc::new(claim),
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) fn health(worker: &Worker) -> Health {
         district: &worker.settings.district,
         process_id: &worker.process_id,
         wireguard: has_wireguard(worker),
-        active_sessions: worker.roster.len(),
+        active_sessions: worker.roster.slots(),
         max_sessions: worker.settings.max,
     };
     let uptime = clock::now().saturating_duration_since(worker.started);
@@ -40,7 +40,7 @@ pub(super) fn ready(worker: &Worker) -> Result<Reply, Failure> {
     if let Some(why) = worker.refusal() {
         return Err(Failure::new(503, "draining", why));
     }
-    if worker.roster.len() >= worker.settings.max {
+    if worker.roster.slots() >= worker.settings.max {
         return Err(Failure::new(
             503,
             "no_capacity",

@@ -8,6 +8,7 @@
 mod admit;
 mod adopt;
 mod api;
+mod body_owners;
 mod browser;
 mod driver;
 mod effects;
@@ -112,6 +113,8 @@ pub struct Worker {
     program: StreamProgram,
     sessions_dir: SessionsDir,
     bodies: Bodies,
+    /// Which sessions have which bodies.
+    owners: Arc<body_owners::BodyOwners>,
     /// Which bodies were tidied.
     tidy: pairing_gc::Tidy,
     machine: interface_cache::InterfaceCache,
@@ -207,6 +210,7 @@ impl Worker {
                 _lock: lock,
                 supervisor: Spawner::new(settings.limits, settings.log_max_bytes),
                 bodies: Bodies::new(settings.rules.clone(), kind_of(&program)),
+                owners: Arc::default(),
                 program,
                 sessions_dir,
                 tidy: pairing_gc::Tidy::default(),
@@ -263,7 +267,7 @@ impl Worker {
     /// Sessions that hold a slot.
     #[must_use]
     pub fn active_sessions(&self) -> usize {
-        self.roster.len()
+        self.roster.slots()
     }
 
     /// Stops taking sessions; those that run live until `deadline`, or until they end by

@@ -43,14 +43,17 @@ impl LiveSessions {
         self.lock().live.len()
     }
 
-    /// Takes an ended session off; its end waits to be reported. Then its slot is free.
-    pub(super) fn remove(&self, live: &Arc<SessionHandle>) {
-        let view = live.view();
-        self.take_off(live, view);
-        live.release_slot();
+    /// How many hold a slot; one whose body is being cleaned up holds none.
+    pub(super) fn slots(&self) -> usize {
+        self.all()
+            .iter()
+            .filter(|live| !live.shown().is_slot_free)
+            .count()
     }
 
-    fn take_off(&self, live: &Arc<SessionHandle>, view: SessionView) {
+    /// Takes an ended session off; its end waits to be reported.
+    pub(super) fn remove(&self, live: &Arc<SessionHandle>) {
+        let view = live.view();
         let mut inner = self.lock();
         inner.live.remove(&live.id);
         if inner.remembered.len() == REMEMBERED_MAX {
@@ -71,6 +74,11 @@ impl LiveSessions {
             .rev()
             .find(|live| live.id == *id)
             .cloned()
+    }
+
+    /// A session that is there, or was until lately.
+    pub(super) fn known(&self, id: &SessionId) -> Option<Arc<SessionHandle>> {
+        self.find(id).or_else(|| self.ended(id))
     }
 
     /// Every session, oldest first.

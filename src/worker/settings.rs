@@ -45,6 +45,8 @@ pub(super) struct WorkerSettings {
     pub(super) sunshine_user: Option<String>,
     pub(super) sunshine_password: Option<Secret>,
     pub(super) rules: Rules,
+    /// Sessions that a body may have at a time.
+    pub(super) body_sessions: usize,
     pub(super) mic: MicSettings,
     pub(super) mic_enabled: bool,
     pub(super) mic_port: u16,
@@ -136,6 +138,7 @@ impl WorkerSettings {
             sunshine_user: config.sunshine.username.clone(),
             sunshine_password: config.sunshine.password.clone(),
             rules: body_rules(config, machine),
+            body_sessions: usize::from(config.bodies.sessions_max),
             mic: mic_settings(config),
             mic_enabled: config.mic.enabled,
             mic_port: config.bodies.mic_port,

@@ -27,7 +27,7 @@ async function startDemo() {
   return {
     info, call, log: () => err,
     create: async () => {
-      const answer = await call('POST', '/api/v1/sessions', { body_ip: info.body_ip, experience: 'Chain' });
+      const answer = await call('POST', '/api/v1/sessions', { body_ip: info.free_body_ip, takeover: true, experience: 'Chain' });
       assert.equal(answer.status, 201, await answer.clone().text());
       return answer.json();
     },

@@ -234,6 +234,9 @@ test('a session is created, looked at and ended, on a chain that runs', async ()
     await form.getByText('More', { exact: true }).click();
     await form.getByLabel('Answer when the stream is ready').check();
     await form.getByRole('button', { name: 'Create session' }).click();
+    await form.getByRole('alert').filter({ hasText: 'A session has this body.' }).waitFor();
+    await form.getByLabel(/^End session [0-9a-f]{8} \(\w+\) on demo-worker first$/).check();
+    await form.getByRole('button', { name: 'Create session' }).click();
     const made = page.getByRole('dialog', { name: 'Session created' });
     await made.waitFor({ timeout: 30000 });
     const address = await made.getByLabel('Stream address').inputValue();
@@ -253,7 +256,8 @@ test('a session is created, looked at and ended, on a chain that runs', async ()
     await row(page, 'Made by hand').waitFor({ state: 'detached', timeout: 20000 });
     // The row may go before the answer to its end is here.
     await until(async () => (await page.getByRole('dialog').count()) === 0, 'both dialogs are closed', 20000);
-    assert.equal((await fetch(`${demo.controller_url}/api/v1/sessions/${id}`, { headers: { authorization: `Bearer ${demo.token}` } })).status, 404);
+    const look = () => fetch(`${demo.controller_url}/api/v1/sessions/${id}`, { headers: { authorization: `Bearer ${demo.token}` } });
+    await until(async () => (await look()).status === 404, 'its body is left, too', 20000);
     await context.close();
   } finally {
     child.kill('SIGINT');

@@ -52,6 +52,7 @@ impl Fleet {
 }
 
 pub fn controller(bench: &Bench, name: &str, store: &Value) -> Node {
+    bench.body.lock_certificates();
     let port = ports(1);
     let config = json!({
         "mode": "controller",
@@ -59,6 +60,7 @@ pub fn controller(bench: &Bench, name: &str, store: &Value) -> Node {
         "server": {"listen": format!("127.0.0.1:{port}"), "admin_token": TOKEN},
         "controller": {"heartbeat_interval": "200ms"},
         "workers": {"heartbeat_timeout": "5s"},
+        "bodies": {"sessions_max": 1000},
         "store": store["store"],
     });
     Node::start("controller", bench.dir.join(name), port, config)

@@ -151,6 +151,7 @@ fn a_drain_ordered_at_the_controller_moves_new_sessions_and_ends_old_ones_at_its
     let other = bench.worker("w2", Some(&controller), json!({}));
     becomes(&controller, "w1", "healthy");
     becomes(&controller, "w2", "healthy");
+    controller.is_warm();
     let id = drained.session();
     let page = drained.page(&id);
     drained.becomes(&id, "connected");

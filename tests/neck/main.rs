@@ -27,6 +27,7 @@ mod floods;
 mod lifecycle;
 mod logs;
 mod long;
+mod owners;
 mod pages;
 mod records;
 mod restart;

@@ -188,9 +188,11 @@ impl Drop for Follower {
 #[test]
 fn every_command_of_the_pages_runs_as_it_stands() {
     let bench = Bench::new();
-    let controller = bench.controller();
-    let update = json!({"update": {"base_url": releases()}});
-    let worker = bench.worker("neck-1", Some(&controller), update);
+    let one = json!({"bodies": {"sessions_max": 1}});
+    let controller = bench.controller_with(one.clone());
+    let mut more = json!({"update": {"base_url": releases()}});
+    merge(&mut more, one);
+    let worker = bench.worker("neck-1", Some(&controller), more);
     controller.is_warm();
     let home = bench.dir.join("operator");
     fs::create_dir_all(home.join("bin")).unwrap();

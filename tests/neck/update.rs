@@ -320,5 +320,5 @@ fn a_build_with_the_demo_does_not_update_itself() {
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{said}");
     assert!(said.contains("does not update itself"), "{said}");
-    assert_eq!(fs::read(&exe).unwrap(), fs::read(BINARY).unwrap());
+    assert!(fs::read(&exe).unwrap() == fs::read(BINARY).unwrap());
 }

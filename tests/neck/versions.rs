@@ -281,6 +281,7 @@ fn a_ledger_entry_that_makes_no_sense_ends_its_session_in_order_and_with_its_rec
     assert_eq!(worker.delete(&ids[5]), 204);
     assert_eq!(entries(&worker.sessions_dir()), [""; 0]);
     until("no pairing to be left", || bench.body.clients().is_empty());
+    worker.forgets(&ids[5]);
     // What was set aside stays set aside.
     assert!(worker.stop().success());
     worker.restart();

@@ -130,6 +130,10 @@ section! {
                          192.168.0.0/16";
             key.list(network(), found(words, "[10.10.0.0/16]"))
         },
+        /// How many sessions a body may have at a time, in the whole fleet: both roles read it. A
+        /// create for a body that others have is refused (409 `body_busy`), unless it asks for
+        /// `takeover`. With more than one, sessions of one body share its running app.
+        sessions_max: u16 = key.default(count(1..=1_000), 1),
         /// Port of hydrabody.
         agent_port: u16 = key.default(count(1..=65_535), 47_991),
         /// UDP port of hydravoice.

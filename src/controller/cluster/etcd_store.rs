@@ -192,6 +192,10 @@ impl FleetStore for Arc<EtcdStore> {
         self
     }
 
+    fn has_fleet(&self) -> bool {
+        true
+    }
+
     async fn lock_body(&self, body: IpAddr, deadline: Instant) -> Result<BodyLock, clock::Elapsed> {
         EtcdStore::lock_body(self, body, deadline).await
     }

@@ -40,7 +40,8 @@ use crate::protocol::{Created, DrainOrder, Heartbeat};
 
 use super::fleet::{Fleet, FleetEvent};
 use super::{Controller, events};
-use body_lock::{BodyLock, LocalBodyLocks};
+pub(super) use body_lock::BodyLock;
+use body_lock::LocalBodyLocks;
 use etcd_store::EtcdStore;
 
 /// A metric of the store: name, help, value.
@@ -66,6 +67,11 @@ pub(super) trait FleetStore: Debug + Send + Sync {
 
     /// Keeper of the `Idempotency-Key`s.
     fn keys(&self) -> &dyn KeyStore<Created>;
+
+    /// Whether the fleet was read from the store at the start, its sessions included.
+    fn has_fleet(&self) -> bool {
+        false
+    }
 
     /// Waits until no other create runs on this body, in the whole fleet.
     async fn lock_body(&self, body: IpAddr, deadline: Instant) -> Result<BodyLock, clock::Elapsed>;

@@ -205,6 +205,7 @@ pub(super) fn event_name(event: &FleetEvent, view: Option<&SessionView>, at: Rev
         // Once in a session's life.
         FleetChange::SessionCreated(id)
         | FleetChange::SessionReady(id)
+        | FleetChange::SessionTakenOver(id)
         | FleetChange::SessionEnded(id, _) => format!("{what}-{id}"),
         // Once between two departures of the visitor.
         FleetChange::SessionConnected(id) | FleetChange::SessionLingering(id) => {

@@ -31,6 +31,8 @@ pub enum FleetChange {
     SessionLost(SessionId),
     /// The stream can be opened, for the first time.
     SessionReady(SessionId),
+    /// A session ends because another one takes its body over.
+    SessionTakenOver(SessionId),
     /// The worker fell silent.
     WorkerDown,
     /// The worker takes no new sessions.
@@ -53,6 +55,7 @@ impl FleetChange {
             Self::SessionLingering(_) => "session_lingering",
             Self::SessionLost(_) => "session_lost",
             Self::SessionReady(_) => "session_ready",
+            Self::SessionTakenOver(_) => "session_taken_over",
             Self::WorkerDown => "worker_down",
             Self::WorkerDraining => "worker_draining",
             Self::WorkerUp => "worker_up",
@@ -70,7 +73,8 @@ impl FleetChange {
             | Self::SessionFound(id)
             | Self::SessionLingering(id)
             | Self::SessionLost(id)
-            | Self::SessionReady(id) => Some(id),
+            | Self::SessionReady(id)
+            | Self::SessionTakenOver(id) => Some(id),
             Self::WorkerDown | Self::WorkerDraining | Self::WorkerUp | Self::WorkerUndrained => {
                 None
             }

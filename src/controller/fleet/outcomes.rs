@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::clock;
 use crate::ids::SessionId;
-use crate::protocol::{CreateSession, Created, EndReason, SessionView};
+use crate::protocol::{CreateSession, Created, EndReason, SessionView, Status};
 
 use super::{Fleet, FleetEvent, Reservation};
 
@@ -75,15 +75,17 @@ impl Fleet {
         }
     }
 
-    /// The worker answered that a session has ended or does not exist (delete, 404). A heartbeat that
-    /// was composed before does not bring it back.
-    pub fn session_gone(&mut self, id: &SessionId, reason: Option<EndReason>) -> Vec<FleetEvent> {
-        let mut events = Vec::new();
-        let owner = self.owners.remove(id);
-        if let Some(mut worker) = owner.and_then(|owner| self.workers.get_mut(&owner)) {
-            worker.drop_session(id, reason, &mut events);
+    /// Its worker says that a session is ending. Older heartbeats do not change that.
+    pub fn session_ending(&mut self, id: &SessionId, reason: Option<EndReason>) {
+        let owner = self.owners.get(id);
+        if let Some(mut worker) = owner.and_then(|owner| self.workers.get_mut(owner))
+            && let Some(session) = worker.sessions.get_mut(id)
+        {
+            session.view.status = Status::Ending;
+            session.view.end_reason = session.view.end_reason.or(reason);
+            let was_announced = session.announced.take().is_some();
+            worker.announced -= usize::from(was_announced);
         }
-        events
     }
 }
 

@@ -216,8 +216,7 @@ impl World {
             Step::End { worker, pick } => drop(self.end(worker, pick)),
             Step::Delete { worker, pick } => {
                 if let Some(id) = self.end(worker, pick) {
-                    let events = self.fleet.session_gone(&id, Some(EndReason::Deleted));
-                    self.witness(events);
+                    self.fleet.session_ending(&id, Some(EndReason::Deleted));
                 }
             }
             Step::Restart(n) => {

@@ -215,12 +215,16 @@ fn a_deleted_session_does_not_come_back_with_an_older_word() {
     let s = session(Status::Connected);
     rig.hear(beat("w", "p", 1));
     rig.hear(with(2, &[&s]));
-    let events = rig.fleet.session_gone(&s.id, Some(EndReason::Deleted));
-    assert_eq!(events.len(), 1);
+    rig.fleet.session_ending(&s.id, Some(EndReason::Deleted));
     rig.hear(with(3, &[&s]));
     assert!(rig.names.is_empty());
-    assert_eq!(rig.fleet.session(&s.id), None);
-    assert!(rig.fleet.session_gone(&s.id, None).is_empty());
+    let (_, view) = rig.fleet.session(&s.id).unwrap();
+    let said = (view.status, view.end_reason);
+    assert_eq!(said, (Status::Ending, Some(EndReason::Deleted)));
+    rig.hear(beat("w", "p", 4));
+    assert_eq!(rig.names, ["session_ended"]);
+    rig.hear(with(5, &[&s]));
+    assert!(rig.names.is_empty(), "nor when it was told gone");
 }
 
 #[test]
@@ -428,5 +432,6 @@ fn health_sums_count_only_workers_that_are_heard() {
         &[&session(Status::Ready), &session(Status::Ending)],
     ));
     let totals = rig.fleet.totals(rig.now);
-    assert_eq!((totals.active_sessions, totals.max_sessions), (2, 30));
+    // One that ends has given its slot back.
+    assert_eq!((totals.active_sessions, totals.max_sessions), (1, 30));
 }

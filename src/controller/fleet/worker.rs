@@ -76,7 +76,7 @@ pub(super) struct WorkerEntry {
     /// Slots that its last heartbeat lists as held.
     held: usize,
     /// Sessions announced, but in no heartbeat yet.
-    announced: usize,
+    pub(super) announced: usize,
     pub(super) reservations: Vec<PendingReservation>,
 }
 
@@ -226,10 +226,11 @@ impl WorkerEntry {
     }
 
     /// Takes in one session of a heartbeat.
-    pub(super) fn update_session(&mut self, view: SessionView, events: &mut Vec<FleetEvent>) {
+    pub(super) fn update_session(&mut self, mut view: SessionView, events: &mut Vec<FleetEvent>) {
         let id = view.id.clone();
         if view.status == Status::Ended {
             let reason = view.end_reason;
+            self.tell_taken_over(&view, events);
             if self.sessions.remove(&id).is_none() && !self.catching_up {
                 events.push(self.event(FleetChange::SessionCreated(id.clone())));
             }
@@ -237,10 +238,26 @@ impl WorkerEntry {
             push_bounded(&mut self.ended, id, ENDED_MAX);
             return;
         }
-        if !self.sessions.contains_key(&id) {
-            self.match_reservation(&view);
+        let known = self.sessions.get(&id).map(|s| &s.view);
+        match known {
+            // A heartbeat that was under way when the end began.
+            Some(known) if known.status == Status::Ending => {
+                view.status = Status::Ending;
+                view.end_reason = view.end_reason.or(known.end_reason);
+            }
+            Some(_) => {}
+            None => self.match_reservation(&view),
         }
         self.upsert(view, None, events);
+    }
+
+    /// Says once that a session gives its body to another one.
+    fn tell_taken_over(&self, view: &SessionView, events: &mut Vec<FleetEvent>) {
+        let known = self.sessions.get(&view.id).and_then(|s| s.view.end_reason);
+        let is_new = known != Some(EndReason::TakenOver);
+        if is_new && view.end_reason == Some(EndReason::TakenOver) {
+            events.push(self.event(FleetChange::SessionTakenOver(view.id.clone())));
+        }
     }
 
     /// Takes in a session that a create's answer announced.
@@ -293,6 +310,7 @@ impl WorkerEntry {
         if is_open(status) && !was_ready && !is_found {
             events.push(self.event(FleetChange::SessionReady(id.clone())));
         }
+        self.tell_taken_over(&view, events);
         if before != Some(status) {
             match status {
                 Status::Connected => {
@@ -351,6 +369,7 @@ impl WorkerEntry {
         if session.announced.is_some() {
             self.announced = self.announced.saturating_sub(1);
         }
+        let reason = reason.or(session.view.end_reason);
         events.push(self.event(FleetChange::SessionEnded(id.clone(), reason)));
         push_bounded(&mut self.ended, id.clone(), ENDED_MAX);
     }

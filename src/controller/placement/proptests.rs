@@ -205,7 +205,7 @@ impl World {
             }
             Step::Gone(session) => {
                 let id = self.sessions[session].id.clone();
-                self.fleet.session_gone(&id, None);
+                self.fleet.session_ending(&id, None);
             }
             Step::Pass(ms) => {
                 self.now += Duration::from_millis(ms);

@@ -16,6 +16,9 @@ function createDialog() {
     sunshine_pass: input('sunshine_pass', { class: 'masked' }),
   };
   const wait = el('input', { type: 'checkbox', name: 'wait', id: 'field-wait', checked: true });
+  const takeover = el('input', { type: 'checkbox', name: 'takeover', id: 'field-takeover' });
+  const owner = el('label', { for: 'field-takeover' });
+  const offer = el('div', { class: 'check', hidden: true }, takeover, owner);
   const { body_ip: body } = fieldsOf;
   // The same wish twice is one session: a new key for each change of the form.
   let key = randomKey();
@@ -23,6 +26,7 @@ function createDialog() {
     title: 'New session', action: 'Create session', busyText: 'Creating…',
     content: [
       field('Body address', body, 'IP address of the machine that renders, inside bodies.allowed_networks.'),
+      offer,
       field('Experience', fieldsOf.experience, 'Its name, kept for ratings and reports.'),
       el('details', {}, el('summary', {}, 'More'), el('div', {},
         field('App', fieldsOf.app, 'Title of the Sunshine app to stream. Left empty: the registered experience, else Desktop.'),
@@ -34,6 +38,7 @@ function createDialog() {
     ],
     async act() {
       const request = { wait: wait.checked };
+      if (takeover.checked) request.takeover = true;
       for (const [name, { value }] of Object.entries(fieldsOf)) {
         const text = name === 'sunshine_pass' ? value : value.trim();
         if (text) request[name] = text;
@@ -42,6 +47,13 @@ function createDialog() {
       // Nobody knows what became of it: the same key finds out. A refusal is final.
       if (!answer.ok) {
         if (answer.status && answer.status !== 504) key = randomKey();
+        const has = answer.error?.owner;
+        offer.hidden = !has;
+        takeover.checked = false;
+        if (has) {
+          owner.replaceChildren(`End session ${shortId(has.session_id)} (${statusWord(has.status).toLowerCase()}) on `, foreign(has.worker_id), ' first');
+          return { ...answer, error: { error: 'A session has this body.' } };
+        }
         return answer;
       }
       refreshSoon();

@@ -7,7 +7,7 @@ const EVENT_WORDS = {
   session_created: 'Session created',
   session_ended: 'Session ended',
   session_found: 'Session found again',
-  session_lingering: 'Visitor left',
+  session_lingering: 'Visitor left', session_taken_over: 'Body taken over',
   session_lost: 'Session lost with its worker',
   session_ready: 'Session ready',
   worker_down: 'Worker silent',
@@ -25,7 +25,7 @@ const END_WORDS = {
   deleted: 'ended by an operator', disconnected: 'the visitor did not come back',
   drained: 'drain deadline', max_duration: 'longest time reached', never_connected: 'nobody came',
   process_exited: 'stream process died', quit: 'the visitor left', start_failed: 'could not start',
-  worker_shutdown: 'worker stopped',
+  worker_shutdown: 'worker stopped', taken_over: 'body taken over',
 };
 
 const STATUS_WORDS = {

@@ -26,6 +26,8 @@ pub struct Faults {
     pub changed_certificate: bool,
     /// A running app that is closed leaves `currentgame` at -1 until the next close.
     pub close_leaves_stuck: bool,
+    /// Closing an app takes so long, and Sunshine's configuration API answers nobody meanwhile.
+    pub close_takes_ms: u64,
     /// Every command that Sunshine runs for an app fails.
     pub commands_fail: bool,
     /// Every content type is refused.

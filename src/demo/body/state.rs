@@ -74,8 +74,11 @@ struct Memory {
     /// Who reads the list of certificates now, and who writes it.
     readers: u32,
     writers: u32,
+    /// Whether they wait for each other.
+    are_certificates_locked: bool,
     life: (Stopper, Stop),
     away_until: Instant,
+    closing_until: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -112,8 +115,10 @@ impl BodyState {
             has_crashed: false,
             readers: 0,
             writers: 0,
+            are_certificates_locked: false,
             life: exec::stop(),
             away_until: clock::now(),
+            closing_until: clock::now(),
         };
         let hex = format!("{}{}", ids::label(), ids::label()).to_uppercase();
         let state = Self {
@@ -306,6 +311,10 @@ impl BodyState {
         memory.clients.iter().any(|c| c.unique_id == unique_id)
     }
 
+    pub(super) fn lock_certificates(&self) {
+        self.memory().are_certificates_locked = true;
+    }
+
     /// Reads the list of certificates, as Sunshine does for each call of a stream program over TLS,
     /// or writes it, as for each client that is removed. Both at once crash it, for certain here,
     /// in some of the cases in the original: it has no lock for that.
@@ -352,6 +361,19 @@ impl BodyState {
         self.memory().running = title;
     }
 
+    /// The configuration API is busy closing an app from now on.
+    pub(super) fn begin_close(&self) {
+        let mut memory = self.memory();
+        let takes = Duration::from_millis(memory.faults.close_takes_ms);
+        memory.closing_until = clock::now() + takes;
+    }
+
+    /// Waits until the configuration API answers again.
+    pub(super) async fn closed(&self) {
+        let until = self.memory().closing_until;
+        clock::sleep(until.saturating_duration_since(clock::now())).await;
+    }
+
     /// Closes the app that runs.
     pub(super) fn close(&self) {
         let mut memory = self.memory();
@@ -371,7 +393,7 @@ impl<'a> InUse<'a> {
     fn new(state: &'a BodyState, writes: bool) -> Self {
         let mut memory = state.memory();
         *memory.users(writes) += 1;
-        if memory.readers > 0 && memory.writers > 0 {
+        if memory.readers > 0 && memory.writers > 0 && !memory.are_certificates_locked {
             memory.crash("a client was removed while a stream program called over TLS");
         }
         drop(memory);

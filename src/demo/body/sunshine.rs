@@ -47,6 +47,10 @@ impl Handler for SunshineRest {
         if let Some(bad) = faults.answers.reply() {
             return Ok(bad);
         }
+        if call.path == "/api/apps/close" {
+            self.0.begin_close();
+        }
+        self.0.closed().await;
         if call.path.starts_with("/api/clients/unpair") {
             self.0.use_certificates(true).await;
         }

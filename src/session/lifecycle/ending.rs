@@ -7,8 +7,9 @@ use crate::protocol::EndReason;
 use super::io::{Action, Input, Notice, SessionFailure, Summary};
 use super::{Lifecycle, RETRY_INTERVAL, Stage, later};
 
-/// Longest wait for the body to be left in order: an end takes 5 s, and a dead body never answers.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for the body to be left in order: Sunshine closes an app within 15 s, and a dead body
+/// never answers. The session keeps its body for so long, but not its slot.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A session on its way out.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Ending {
     since: Instant,
     /// Set until the body was left or given up.
     body_until: Option<Instant>,
+    /// Whether its slot was given back.
+    is_slot_free: bool,
 }
 
 impl Ending {
@@ -51,6 +54,7 @@ impl Lifecycle {
             failure,
             since: now,
             body_until: self.body_touched.then(|| later(now, LEAVE_TIMEOUT)),
+            is_slot_free: false,
         });
         self.out.push(Action::NotifyPage(Notice::Ended(reason)));
         if self.body_touched {
@@ -112,8 +116,16 @@ impl Lifecycle {
     }
 
     fn finish_when_clean(&mut self, now: Instant) {
-        let Some(ending) = &self.ending else { return };
-        if self.tree_stands || self.workspace_stands || ending.body_until.is_some() {
+        let Some(ending) = &mut self.ending else {
+            return;
+        };
+        if self.tree_stands || self.workspace_stands {
+            return;
+        }
+        if !std::mem::replace(&mut ending.is_slot_free, true) {
+            self.out.push(Action::FreeSlot);
+        }
+        if ending.body_until.is_some() {
             return;
         }
         let summary = Summary {

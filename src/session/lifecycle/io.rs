@@ -95,8 +95,10 @@ pub(crate) enum Input {
 pub(crate) enum Action {
     /// Wait until the program answers: [`Input::ProgramReady`] or [`Input::ProgramFailed`].
     AwaitProgram(Incarnation),
-    /// The last action: drop the session from the table and the ledger, release its slot and ports.
+    /// The last action: drop the session from the table and the ledger.
     Forget,
+    /// Release its slot and ports: no process and no file of it is left.
+    FreeSlot,
     /// End every process of the run, and a spawn in flight: SIGINT, deadline, SIGKILL; always
     /// answered by [`Input::TreeGone`], after which nothing more is said of the run.
     KillTree(Incarnation),

@@ -303,11 +303,13 @@ fn a_tree_that_does_not_go_is_killed_again_and_again() {
 }
 
 #[test]
-fn a_body_that_does_not_answer_does_not_hold_up_the_end() {
+fn a_body_that_does_not_answer_holds_up_the_end_but_not_the_slot() {
     let mut rig = Rig::connected(LIMITS);
     rig.feed(Input::EndRequested(EndReason::Quit))
         .feed(Input::TreeGone(1));
-    rig.feed(Input::WorkspaceRemoved).pass(secs(4));
+    assert_eq!(rig.asked(&Action::FreeSlot), 0);
+    rig.feed(Input::WorkspaceRemoved).pass(secs(29));
+    assert_eq!(rig.asked(&Action::FreeSlot), 1);
     assert_eq!(rig.life.status(), Status::Ending);
     rig.pass(secs(1));
     assert_eq!(rig.life.status(), Status::Ended);

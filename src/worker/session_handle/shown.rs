@@ -22,7 +22,9 @@ pub(in crate::worker) struct Shown {
     pub(in crate::worker) end_reason: Option<EndReason>,
     pub(in crate::worker) failure: Option<(&'static str, String)>,
     pub(in crate::worker) duration: Option<Duration>,
-    /// Whether its slot is free again, its record made and its ledger entry gone.
+    /// Whether its slot is free again: no process and no file of it is left.
+    pub(in crate::worker) is_slot_free: bool,
+    /// Whether the body is left, too, its record made and its ledger entry gone.
     pub(in crate::worker) is_gone: bool,
 }
 
@@ -40,6 +42,7 @@ impl Default for Shown {
             end_reason: None,
             failure: None,
             duration: None,
+            is_slot_free: false,
             is_gone: false,
         }
     }
@@ -61,6 +64,7 @@ impl SessionHandle {
             end_reason: life.end_reason(),
             failure: life.failure().map(|f| (f.slug(), f.to_string())),
             duration: life.end_reason().map(|_| life.duration(clock::now())),
+            is_slot_free: before.is_slot_free,
             is_gone: false,
         }
     }
@@ -70,6 +74,14 @@ impl SessionHandle {
         let mut told = self.told();
         told.waiting.clear();
         std::mem::replace(&mut told.shown, shown)
+    }
+
+    /// Gives the slot's ports back. Wakes waiters.
+    pub(in crate::worker) fn free_slot(&self) {
+        self.release_slot();
+        let mut told = self.told();
+        told.shown.is_slot_free = true;
+        told.waiting.clear();
     }
 
     /// Nothing of it is left. Wakes waiters.

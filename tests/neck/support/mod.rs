@@ -68,6 +68,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Interval of heartbeats. Three of them silent and a worker gets no sessions, so it must be longer
 /// than a third of what a loaded machine lets a process wait for its turn.
 pub const BEAT: &str = "500ms";
+/// `bodies.sessions_max` of tests that are about slots: any number of sessions shares the one body.
+pub const SHARED: u16 = 1_000;
 /// `workers.heartbeat_timeout` of tests that wait for it: a stall of this machine is shorter.
 pub const TIMEOUT: &str = "4s";
 
@@ -129,11 +131,15 @@ impl Bench {
     }
 
     /// A controller that hears its workers at every [`BEAT`].
+    /// A controller of a fleet whose bodies any number of sessions may share.
     pub fn controller(&self) -> Node {
         self.controller_with(json!({}))
     }
 
     pub fn controller_with(&self, more: Value) -> Node {
+        if more["bodies"]["sessions_max"].is_null() {
+            self.body.lock_certificates();
+        }
         let port = ports(1);
         let mut config = json!({
             "mode": "controller",
@@ -141,6 +147,7 @@ impl Bench {
             "server": {"listen": format!("127.0.0.1:{port}"), "admin_token": TOKEN},
             "controller": {"heartbeat_interval": BEAT},
             "workers": {"heartbeat_timeout": "10s"},
+            "bodies": {"sessions_max": SHARED},
         });
         merge(&mut config, more);
         Node::start("controller", self.dir.join("controller"), port, config)
@@ -188,6 +195,7 @@ impl Bench {
                 "allowed_networks": ["127.0.0.1/32"],
                 "agent_port": self.body.agent().port(),
                 "pair_once": false,
+                "sessions_max": SHARED,
             },
             "mic": {"bind": "127.0.0.1"},
             "nps": {"url": agent, "token": TOKEN},
@@ -240,7 +248,7 @@ impl Drop for Bench {
 }
 
 /// Lays `more` over `base`.
-fn merge(base: &mut Value, more: Value) {
+pub fn merge(base: &mut Value, more: Value) {
     match (base, more) {
         (Value::Object(base), Value::Object(more)) => {
             for (key, value) in more {
