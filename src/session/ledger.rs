@@ -21,8 +21,9 @@ use rustix::io::Errno;
 
 pub(crate) use entry::{LedgerEntry, StoredCredentials};
 
-/// Largest file that is read; an entry has about 1 KiB.
-const ENTRY_MAX: u64 = 64 * 1024;
+/// Largest file that is read. An entry has about 1 KiB; the longest request that is accepted, whose
+/// texts it has twice and with each character escaped, makes one of half of this.
+const ENTRY_MAX: u64 = 1024 * 1024;
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 mod leaving;
 mod pairing;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,12 +172,9 @@ async fn prepare_and_spawn(
     live: &Arc<SessionHandle>,
     stage: &StepContext,
 ) -> Result<crate::session::stream_process::StreamProcess, String> {
-    let mut settings = program_settings(worker, live, stage);
-    let mut files = Vec::new();
-    if let Some((script, parts)) = ice_servers::script(worker, live) {
-        settings.ice_server_script = Some(script);
-        files = parts;
-    }
+    let (script, files) = ice_servers::script(worker, live).unzip();
+    let files = files.unwrap_or_default();
+    let mut settings = program_settings(worker, live, stage, script);
     let mut seeded = None;
     if let Some(body) = &stage.body {
         let failed = stage.with(|s| s.seeded.take_if(|_| s.paired.is_none()));
@@ -239,8 +237,18 @@ async fn drop_data(live: &SessionHandle) -> Result<(), String> {
     }
 }
 
-fn program_settings(worker: &Worker, live: &SessionHandle, stage: &StepContext) -> ProgramSettings {
+fn program_settings(
+    worker: &Worker,
+    live: &SessionHandle,
+    stage: &StepContext,
+    script: Option<PathBuf>,
+) -> ProgramSettings {
     let settings = &worker.settings;
+    // What the script prints comes in addition.
+    let servers = match script {
+        Some(_) => ice_servers::configured(worker),
+        None => ice_servers::servers(worker, live),
+    };
     let direct = settings
         .public_ip
         .map_or(StreamerAddress::Direct, StreamerAddress::PublicAddress);
@@ -249,7 +257,7 @@ fn program_settings(worker: &Worker, live: &SessionHandle, stage: &StepContext) 
         port: live.port,
         user_header: USER_HEADER.to_owned(),
         user: live.program_user.clone(),
-        ice_servers: ice_servers::servers(worker, live)
+        ice_servers: servers
             .into_iter()
             .map(|(urls, username, credential)| StreamerIceServer {
                 urls,
@@ -257,7 +265,7 @@ fn program_settings(worker: &Worker, live: &SessionHandle, stage: &StepContext) 
                 credential,
             })
             .collect(),
-        ice_server_script: None, // set with its files
+        ice_server_script: script,
         udp_ports: live.udp.clone(),
         // The browser is held to the relay; the streamer stands beside it and offers itself.
         reach: if settings.relay_only {

@@ -33,10 +33,9 @@ struct Recipe {
     urls: Vec<String>,
 }
 
-/// The session's ICE servers: the configured ones, and our TURN server with credentials made for
-/// this session.
-pub(super) fn servers(worker: &Worker, live: &SessionHandle) -> Vec<Server> {
-    let configured = worker.settings.ice_servers.iter().map(|server| {
+/// The configured ICE servers.
+pub(super) fn configured(worker: &Worker) -> Vec<Server> {
+    let all = worker.settings.ice_servers.iter().map(|server| {
         let user = server.username.clone().unwrap_or_default();
         (
             server.urls.clone(),
@@ -44,12 +43,18 @@ pub(super) fn servers(worker: &Worker, live: &SessionHandle) -> Vec<Server> {
             server.credential.clone().unwrap_or_default(),
         )
     });
+    all.collect()
+}
+
+/// The session's ICE servers: the configured ones, and our TURN server with credentials made for
+/// this session.
+pub(super) fn servers(worker: &Worker, live: &SessionHandle) -> Vec<Server> {
     let minted = worker.settings.turn.iter().map(|t| {
         worker.counters.minted();
         let made = turn::mint(&t.secret, live.id.short(), clock::wall(), t.ttl);
         (t.urls.clone(), made.username, made.password)
     });
-    configured.chain(minted).collect()
+    configured(worker).into_iter().chain(minted).collect()
 }
 
 /// A file for the session's directory: name, content, mode.

@@ -296,6 +296,41 @@ fn sessions_outlive_a_worker_whose_directory_for_them_has_moved() {
 }
 
 #[test]
+fn a_session_with_the_longest_texts_that_are_accepted_outlives_its_worker() {
+    let bench = Bench::new();
+    let mut worker = bench.worker("w1", None, json!({}));
+    // Each is six characters in JSON.
+    let text = "\u{1}".repeat(1_024);
+    let id = worker.session_with(json!({
+        "experience": text, "district": text, "exe_path": "\u{1}".repeat(32_767),
+    }));
+    let pid = worker.stream_process(&id);
+    worker.kill();
+    worker.restart();
+    assert_eq!(worker.stream_process(&id), pid);
+    assert_eq!(worker.view(&id)["experience"], text);
+    assert_eq!(worker.delete(&id), 204);
+    bench.one_record(&id);
+}
+
+#[test]
+fn a_stream_has_each_ice_server_once() {
+    let bench = Bench::new();
+    let configured = json!([{"urls": ["stun:192.0.2.1:3478"]}]);
+    let turn = json!({"urls": ["turn:127.0.0.1:3478"], "secret": "s"});
+    let more = json!({"turn": turn, "ice_servers": configured});
+    let worker = bench.worker("w1", None, more);
+    let id = worker.session();
+    let config = worker.sessions_dir().join(&id).join("server/config.json");
+    let config: Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
+    let servers = config["webrtc"]["ice_servers"].as_array().unwrap();
+    // The stream program appends what the script prints: the relay, with fresh credentials.
+    assert_eq!(servers.len(), 1, "{servers:?}");
+    assert_eq!(servers[0]["urls"], configured[0]["urls"]);
+    assert!(config["webrtc"]["ice_server_script"].is_string());
+}
+
+#[test]
 fn an_adopted_session_streams_with_the_turn_secret_of_today() {
     let bench = Bench::new();
     let turn = |secret: &str| json!({"urls": ["turn:127.0.0.1:3478"], "secret": secret});
