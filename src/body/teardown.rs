@@ -36,6 +36,9 @@ pub(crate) struct CleanupRecord {
     /// Whether that pairing came to its good end: nothing of it is pending.
     #[serde(default)]
     pub paired: bool,
+    /// The body's id in the stream program, once that is paired: its page asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<u32>,
     /// The kept client that its stream program uses, when it did not pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrowed: Option<String>,

@@ -12,7 +12,7 @@ use super::session_handle::SessionHandle;
 use super::{Worker, ice_servers, pairing_gc};
 use crate::body::pairing::{BodyHold, FINISH};
 use crate::body::stream_api::{StreamApi, StreamApiError, USER_HEADER};
-use crate::body::{Paired, SessionBody};
+use crate::body::SessionBody;
 use crate::session::lifecycle::{Incarnation, Input, ProbeNumber};
 use crate::session::program_config::{
     ProgramSettings, Seed, StreamerAddress, StreamerIceServer, path_prefix,
@@ -57,7 +57,6 @@ struct Shared {
     seeded: Option<Seeded>,
     /// Set once a start with a kept client failed.
     is_unseeded: bool,
-    paired: Option<Paired>,
     /// Kept from before a pairing until nothing of it can be pending.
     hold: Option<BodyHold>,
 }
@@ -128,7 +127,7 @@ pub(super) async fn spawn(
     let said = match outcome {
         Ok(running) => {
             let running = Arc::new(running);
-            if stage.with(|s| s.seeded.is_some() && s.paired.is_none()) {
+            if live.traces().host_id.is_none() && stage.with(|s| s.seeded.is_some()) {
                 live.report(Input::Seeded(run)).await;
             }
             log::info!(target: "session", session = live.id.as_str();
@@ -177,7 +176,8 @@ async fn prepare_and_spawn(
     let mut settings = program_settings(worker, live, stage, script);
     let mut seeded = None;
     if let Some(body) = &stage.body {
-        let failed = stage.with(|s| s.seeded.take_if(|_| s.paired.is_none()));
+        let is_paired = live.traces().host_id.is_some();
+        let failed = stage.with(|s| s.seeded.take_if(|_| !is_paired));
         if let Some(Seeded { client, .. }) = failed {
             log::warn!(target: "pairing", session = live.id.as_str();
                 "the start with the kept identity of {client} failed, starting without it");

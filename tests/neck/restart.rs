@@ -314,6 +314,44 @@ fn a_session_with_the_longest_texts_that_are_accepted_outlives_its_worker() {
 }
 
 #[test]
+fn an_adopted_session_whose_program_is_replaced_keeps_its_pairing_and_its_page() {
+    for pair_once in [false, true] {
+        let bench = Bench::new();
+        let mut worker = bench.worker("w1", None, json!({"bodies": {"pair_once": pair_once}}));
+        if pair_once {
+            // The next one is started with the kept identity.
+            let first = worker.session();
+            until("the identity", || {
+                worker
+                    .dir
+                    .join("state/identities/127.0.0.1.identity")
+                    .exists()
+            });
+            assert_eq!(worker.delete(&first), 204);
+            worker.has_nothing_left();
+        }
+        let id = worker.session();
+        let (path, clients) = (
+            worker.view(&id)["stream_path"].clone(),
+            bench.body.clients(),
+        );
+        worker.kill();
+        worker.restart();
+        let page = worker.page(&id);
+        worker.becomes(&id, "connected");
+        let pid = worker.stream_process(&id);
+        signal(pid, "KILL");
+        until("another process", || worker.stream_process(&id) != pid);
+        until("it to be up", || worker.view(&id)["phase"].is_null());
+        assert_eq!(worker.view(&id)["stream_path"], path);
+        assert_eq!(bench.body.clients(), clients);
+        drop(page);
+        assert_eq!(worker.delete(&id), 204);
+        worker.has_nothing_left();
+    }
+}
+
+#[test]
 fn a_stream_has_each_ice_server_once() {
     let bench = Bench::new();
     let configured = json!([{"urls": ["stun:192.0.2.1:3478"]}]);

@@ -23,7 +23,9 @@ const KEEP: Duration = Duration::from_secs(2);
 
 /// Whether the program was started with a kept identity that the body has not recognised.
 fn is_unproved(live: &SessionHandle, stage: &StepContext) -> bool {
-    stage.with(|s| s.seeded.is_some() && s.paired.is_none()) && live.traces().borrowed.is_none()
+    let traces = live.traces();
+    let is_unpaired = traces.host_id.is_none() && traces.borrowed.is_none();
+    is_unpaired && stage.with(|s| s.seeded.is_some())
 }
 
 /// Pairs, launches the experience and finds the stream's address.
@@ -67,7 +69,8 @@ async fn pair_and_target(
             .await
             .map_err(|e| e.to_string())?,
     };
-    stage.with(|s| s.paired = Some(paired.clone()));
+    live.mark(|traces| traces.host_id = Some(paired.host_id))
+        .await;
     let target = stop.or(launch_and_target(worker, live, run, body, &api, &paired));
     let target = target.await.ok_or_else(ends)??;
     let (host, app) = (target.host_id, target.app_id);
@@ -85,10 +88,11 @@ async fn known(
     stage: &StepContext,
 ) -> Option<Paired> {
     body.unstick().await;
-    if let Some(paired) = stage.with(|s| s.paired.clone())
-        && api.apps(paired.host_id).await.is_ok()
+    if let Some(host_id) = live.traces().host_id
+        && api.apps(host_id).await.is_ok()
     {
-        return Some(paired);
+        let fresh = false;
+        return Some(Paired { host_id, fresh });
     }
     let Seeded { client, unique_id } = stage.with(|s| s.seeded.clone())?;
     // A body that does not answer in time is asked to pair, and says more then.
@@ -133,7 +137,7 @@ async fn pair_anew(
         let unique_id = seeded.map(|s| s.unique_id).or(before.unique_id);
         let unique_id = unique_id.filter(|_| !is_unseeded);
         live.mark(|traces| {
-            (traces.asked, traces.paired) = (true, false);
+            (traces.asked, traces.paired, traces.host_id) = (true, false, None);
             (traces.unique_id, traces.borrowed) = (unique_id, None);
         })
         .await;
