@@ -237,16 +237,25 @@ impl SessionBody {
         true
     }
 
-    /// Launches the experience and registers it in Sunshine. Answers the warnings: a session
-    /// goes on without either. `is_streaming` tells whether another session streams from the body:
+    /// Has hydrabody launch the experience.
+    ///
+    /// # Errors
+    /// See [`ExperienceError`].
+    pub(crate) async fn start_experience(&self, launch: &Launch) -> Result<(), ExperienceError> {
+        self.agent.launch(launch).await
+    }
+
+    /// Launches the experience, which is what `start` does, and registers it in Sunshine. Answers the
+    /// warnings: a session goes on without either. `is_streaming` tells whether another session streams from the body:
     /// then its apps are not changed, as Sunshine would end that stream.
     pub(crate) async fn launch(
         &self,
         launch: &Launch,
+        start: impl Future<Output = Result<(), ExperienceError>> + Send,
         is_streaming: impl Fn() -> bool + Sync,
     ) -> Vec<String> {
         let mut warnings = Vec::new();
-        let launched = self.agent.launch(launch).await;
+        let launched = start.await;
         let start = launched.as_ref().is_err_and(|e| e.is_certain());
         let is_silent = launched.as_ref().is_err_and(|e| e.is_silence());
         warnings.extend(launched.err().map(|e| e.to_string()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::experience::Launch;
+use super::experience::{ExperienceError, Launch};
 use super::session_steps::SessionBody;
 use crate::clock;
 
@@ -159,6 +159,14 @@ impl SessionBody {
         }
     }
 
+    /// Has hydrabody end the experience.
+    ///
+    /// # Errors
+    /// See [`ExperienceError`].
+    pub(crate) async fn stop_experience(&self, launch: &Launch) -> Result<(), ExperienceError> {
+        self.agent.stop(launch).await
+    }
+
     /// Undoes what a session left: stops the experience, closes the app if anybody watched it. What
     /// the neighbours need stays, for the last of them to undo; the client is for [`SessionBody::tidy`].
     /// Answers what could not be undone, one sentence each. May be repeated; never takes longer than
@@ -176,7 +184,7 @@ impl SessionBody {
             if neighbours().experiences.contains(&launch.experience) {
                 return None;
             }
-            match clock::by(deadline, self.agent.stop(launch)).await {
+            match clock::by(deadline, self.stop_experience(launch)).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("experience may run on: {error}")),
                 Err(_) => Some(format!("experience may run on: {}", late())),

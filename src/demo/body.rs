@@ -210,6 +210,12 @@ impl DemoBody {
         self.state.lock_certificates();
     }
 
+    /// Whether hydrabody runs an experience.
+    #[must_use]
+    pub fn has_experience(&self) -> bool {
+        self.state.has_experience()
+    }
+
     /// Drops every connection, forgets pending pairings and is away for a moment.
     pub fn restart(&self) {
         self.state.restart();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::body_owners::Claim;
 use super::session_handle::SessionHandle;
 use super::{Worker, ice_servers, pairing_gc};
+use crate::body::SessionBody;
 use crate::body::pairing::{BodyHold, FINISH};
 use crate::body::stream_api::{StreamApi, StreamApiError, USER_HEADER};
-use crate::body::SessionBody;
 use crate::session::lifecycle::{Incarnation, Input, ProbeNumber};
 use crate::session::program_config::{
     ProgramSettings, Seed, StreamerAddress, StreamerIceServer, path_prefix,

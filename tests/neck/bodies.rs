@@ -442,3 +442,29 @@ fn a_client_that_is_replaced_is_unpaired_after_the_session_that_replaced_it() {
     assert_eq!(bench.body.clients().len(), 1);
     assert!(!bench.body.has_crashed());
 }
+
+#[test]
+fn an_experience_whose_launch_outlives_its_session_is_stopped() {
+    let bench = Bench::new();
+    bench
+        .body
+        .fail(Faults {
+            launch_takes_ms: 3_000,
+            ..Faults::default()
+        })
+        .unwrap();
+    let worker = bench.worker("w1", None, json!({"bodies": {"sessions_max": 1}}));
+    let mars = json!({"experience": "Mars", "exe_path": "C:\\mars.exe", "wait": false});
+    let id = worker.session_with(mars);
+    until("the launch", || calls(&bench, "POST /api/v1/launch") == 1);
+    assert_eq!(worker.delete(&id), 204);
+    until("it to be launched", || {
+        calls(&bench, "POST /api/v1/stop") == 2
+    });
+    until("it to be stopped", || !bench.body.has_experience());
+    worker.has_nothing_left();
+    // The body was owned until then.
+    let next = worker.session();
+    assert_eq!(worker.delete(&next), 204);
+    assert!(!bench.body.has_experience());
+}

@@ -1,6 +1,7 @@
 //! hydrabody, the rating services, and the switches of the demo body itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http_types::Method;
@@ -11,6 +12,7 @@ use super::{Faults, switch};
 use crate::http::auth::Bearer;
 use crate::http::server::Certificates;
 use crate::http::{Call, Failure, Handler, Reply};
+use crate::{clock, exec};
 
 /// Serves everything on the agent port.
 #[derive(Debug)]
@@ -45,6 +47,22 @@ impl Handler for HydraBody {
                     return Err(Failure::new(status, "on_purpose", "told to fail"));
                 }
                 let _: Value = call.json()?;
+                match call.path.rsplit('/').next() {
+                    Some("launch") => {
+                        // Whether or not the caller waits for it.
+                        let (state, takes) = (Arc::clone(state), state.faults().launch_takes_ms);
+                        let (done, launched) = smol::channel::bounded::<()>(1);
+                        exec::spawn(async move {
+                            clock::sleep(Duration::from_millis(takes)).await;
+                            state.set_experience(true);
+                            drop(done);
+                        })
+                        .detach();
+                        let _ = launched.recv().await;
+                    }
+                    Some("stop") => state.set_experience(false),
+                    _ => {}
+                }
                 json!({"status": "ok"})
             }
             _ => return Err(Failure::not_found("path")),

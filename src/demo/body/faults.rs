@@ -24,6 +24,8 @@ pub struct Faults {
     pub answers: Answers,
     /// Sunshine has a new certificate.
     pub changed_certificate: bool,
+    /// hydrabody launches an experience so much later than it was told to.
+    pub launch_takes_ms: u64,
     /// A running app that is closed leaves `currentgame` at -1 until the next close.
     pub close_leaves_stuck: bool,
     /// Closing an app takes so long, and Sunshine's configuration API answers nobody meanwhile.

@@ -67,6 +67,8 @@ struct Memory {
     clients: Vec<ClientEntry>,
     apps: Vec<Value>,
     running: Option<String>,
+    /// Whether hydrabody runs an experience.
+    has_experience: bool,
     /// `currentgame` is -1: an app that ended early was closed once.
     is_stuck: bool,
     /// Sunshine has crashed, until it is started again.
@@ -111,6 +113,7 @@ impl BodyState {
             clients: Vec::new(),
             apps: apps.collect(),
             running: None,
+            has_experience: false,
             is_stuck: false,
             has_crashed: false,
             readers: 0,
@@ -372,6 +375,14 @@ impl BodyState {
     pub(super) async fn closed(&self) {
         let until = self.memory().closing_until;
         clock::sleep(until.saturating_duration_since(clock::now())).await;
+    }
+
+    pub(super) fn set_experience(&self, runs: bool) {
+        self.memory().has_experience = runs;
+    }
+
+    pub(super) fn has_experience(&self) -> bool {
+        self.memory().has_experience
     }
 
     /// Closes the app that runs.

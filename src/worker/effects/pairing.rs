@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::leaving::is_streaming;
 use super::{DATA, Seeded, StepContext, api};
+use crate::body::experience::{ExperienceError, Launch};
 use crate::body::pairing::PairingError;
 use crate::body::stream_api::StreamApi;
 use crate::body::{Paired, SessionBody, StreamTarget};
@@ -71,7 +72,9 @@ async fn pair_and_target(
     };
     live.mark(|traces| traces.host_id = Some(paired.host_id))
         .await;
-    let target = stop.or(launch_and_target(worker, live, run, body, &api, &paired));
+    let target = stop.or(launch_and_target(
+        worker, live, stage, run, body, &api, &paired,
+    ));
     let target = target.await.ok_or_else(ends)??;
     let (host, app) = (target.host_id, target.app_id);
     Ok(format!(
@@ -155,6 +158,7 @@ async fn pair_anew(
 async fn launch_and_target(
     worker: &Arc<Worker>,
     live: &Arc<SessionHandle>,
+    stage: &StepContext,
     run: Incarnation,
     body: &SessionBody,
     api: &StreamApi,
@@ -168,11 +172,42 @@ async fn launch_and_target(
     if let Some(launch) = launch.filter(|_| is_new) {
         live.mark(|traces| traces.launched = true).await;
         live.report(Input::Launching(run)).await;
-        body.launch(launch, is_streaming).await;
+        let start = start_experience(live, stage, body, launch);
+        body.launch(launch, start, is_streaming).await;
     }
     let app = live.wish.request.app.as_deref();
     let target = body.target(api, paired, app, launch, is_streaming).await;
     target.map_err(|e| e.to_string())
+}
+
+/// Has hydrabody launch the experience. The call is not cancelled with the session: an experience that
+/// starts after it was stopped is stopped once more, and the body is the session's until then.
+fn start_experience(
+    live: &Arc<SessionHandle>,
+    stage: &StepContext,
+    body: &SessionBody,
+    launch: &Launch,
+) -> impl Future<Output = Result<(), ExperienceError>> + use<> {
+    let (done, outcome) = smol::channel::bounded(1);
+    let (live, stage, body, launch) = (
+        Arc::clone(live),
+        stage.clone(),
+        body.clone(),
+        launch.clone(),
+    );
+    exec::spawn(async move {
+        let outcome = body.start_experience(&launch).await;
+        if live.shown().end_reason.is_some()
+            && let Err(error) = body.stop_experience(&launch).await
+        {
+            log::warn!(target: "cleanup", body:% = body.ip(); "experience may run on: {error}");
+        }
+        let _ = done.send(outcome).await;
+        drop(stage);
+    })
+    .detach();
+    // The sender is dropped only when the executor ends.
+    async move { outcome.recv().await.unwrap_or(Ok(())) }
 }
 
 /// Keeps the identity of a fresh pairing as soon as the stream program has written it; the stream

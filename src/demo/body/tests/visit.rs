@@ -32,7 +32,11 @@ fn a_whole_visit_leaves_nothing_on_the_body() {
         let paired = pair(&body, &program, &traces, None, LONG).await.unwrap();
         assert!(paired.fresh);
         phase("pair");
-        assert_eq!(body.launch(&launch, || false).await, Vec::<String>::new());
+        assert_eq!(
+            body.launch(&launch, body.start_experience(&launch), || false)
+                .await,
+            Vec::<String>::new()
+        );
         phase("launch");
         let target = body
             .target(&program, &paired, None, Some(&launch), || false)
@@ -86,7 +90,10 @@ fn an_experience_takes_the_place_of_the_one_of_its_name() {
         for exe in [r"C:\a b\ü.exe", "C:\\x\n\"$(calc)\".exe"] {
             let launch = Launch::new(Some(nasty), exe, "s1");
             assert_eq!(
-                stage.body().launch(&launch, || false).await,
+                stage
+                    .body()
+                    .launch(&launch, stage.body().start_experience(&launch), || false)
+                    .await,
                 Vec::<String>::new()
             );
         }
@@ -110,7 +117,11 @@ fn what_hydrabody_or_sunshine_does_not_take_is_a_warning() {
         ..Faults::default()
     });
     let launch = Launch::new(Some("Mars"), r"C:\mars.exe", "s1");
-    let warnings = exec::block_on(refused.body().launch(&launch, || false));
+    let warnings = exec::block_on(refused.body().launch(
+        &launch,
+        refused.body().start_experience(&launch),
+        || false,
+    ));
     assert!(
         warnings.len() == 1 && warnings[0].contains("answers POST /api/v1/launch with 500"),
         "{warnings:?}"
@@ -130,7 +141,11 @@ fn what_hydrabody_or_sunshine_does_not_take_is_a_warning() {
 
     let stage = stage(Faults::default());
     let long = Launch::new(Some(&"x".repeat(10_000)), &"y".repeat(10_000), "s1");
-    let warnings = exec::block_on(stage.body().launch(&long, || false));
+    let warnings = exec::block_on(stage.body().launch(
+        &long,
+        stage.body().start_experience(&long),
+        || false,
+    ));
     assert!(
         warnings.len() == 1 && warnings[0].starts_with("experience has 10000 bytes"),
         "{warnings:?}"
@@ -145,7 +160,11 @@ fn where_no_hydrabody_listens_sunshine_starts_the_executable_and_tells_nobody() 
         let apps = stage.demo.state.apps();
         apps.into_iter().find(|a| a["name"] == "Mars").unwrap()
     };
-    let warnings = exec::block_on(stage.body().launch(&launch, || false));
+    let warnings = exec::block_on(stage.body().launch(
+        &launch,
+        stage.body().start_experience(&launch),
+        || false,
+    ));
     assert_eq!(warnings, Vec::<String>::new());
     let told = entry(&stage);
     assert!(
@@ -157,7 +176,11 @@ fn where_no_hydrabody_listens_sunshine_starts_the_executable_and_tells_nobody() 
     let port = closed.local_addr().unwrap().port();
     drop(closed);
     stage.change(|rules| rules.ports.agent = port);
-    let warnings = exec::block_on(stage.body().launch(&launch, || false));
+    let warnings = exec::block_on(stage.body().launch(
+        &launch,
+        stage.body().start_experience(&launch),
+        || false,
+    ));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let alone = entry(&stage);
     assert_eq!(alone["detached"], Value::Null, "{alone}");
