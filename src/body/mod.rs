@@ -23,5 +23,5 @@ mod session_steps;
 mod teardown;
 
 pub(crate) use bodies::{Bodies, BodyPorts, Rules};
-pub(crate) use session_steps::{Paired, SessionBody, StreamTarget};
+pub(crate) use session_steps::{Paired, SessionBody, StreamTarget, TargetError};
 pub(crate) use teardown::{CleanupRecord, SiblingSessions};

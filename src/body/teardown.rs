@@ -106,20 +106,17 @@ impl SessionBody {
 
     /// Makes a body usable whose `currentgame` is negative: stream programs answer 500 to every
     /// call for it. One more close is what Sunshine needs.
-    pub(crate) async fn unstick(&self) {
+    ///
+    /// # Errors
+    /// Why it stays so.
+    pub(crate) async fn unstick(&self) -> Result<(), String> {
         let seen = self.gamestream.occupation().await;
         if !seen.is_ok_and(|seen| seen.app < 0) {
-            return;
+            return Ok(());
         }
         log::info!(target: "pairing", body:% = self.ip; "currentgame is negative, closing the app once more");
-        let closed = self.sunshine.close_app().await.map_err(|e| e.to_string());
-        let closed = match closed {
-            Ok(()) => self.becomes_free().await,
-            failed => failed,
-        };
-        if let Err(why) = closed {
-            log::warn!(target: "pairing", body:% = self.ip; "the body stays stuck: {why}; restart Sunshine");
-        }
+        self.sunshine.close_app().await.map_err(|e| e.to_string())?;
+        self.becomes_free().await
     }
 
     /// Closes the running app, and once more when the body is not free afterwards and

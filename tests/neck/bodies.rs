@@ -468,3 +468,26 @@ fn an_experience_whose_launch_outlives_its_session_is_stopped() {
     assert_eq!(worker.delete(&next), 204);
     assert!(!bench.body.has_experience());
 }
+
+#[test]
+fn a_start_that_the_body_is_at_fault_for_says_what_is_wrong_with_it() {
+    let bench = Bench::new();
+    let worker = bench.worker("w1", None, json!({}));
+    let refused = |more: serde_json::Value| {
+        let answer = worker.create_with(more);
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        (answer.reason(), answer.text().to_owned())
+    };
+    let (reason, text) = refused(json!({"app": "Nowhere"}));
+    assert_eq!(reason, "app_not_found");
+    assert!(text.contains("Nowhere"), "{text}");
+    let stuck = Faults {
+        stuck_for_good: true,
+        ..Faults::default()
+    };
+    bench.body.fail(stuck).unwrap();
+    let (reason, text) = refused(json!({}));
+    assert_eq!(reason, "body_stuck");
+    assert!(text.contains("restart Sunshine"), "{text}");
+    worker.has_nothing_left();
+}

@@ -56,6 +56,8 @@ pub struct Faults {
     pub stranger_pairs: bool,
     /// `currentgame` is -1 until an app is closed.
     pub stuck: bool,
+    /// `currentgame` is -1, and closing an app changes nothing.
+    pub stuck_for_good: bool,
     /// No password is the right one.
     pub wrong_password: bool,
 }

@@ -191,7 +191,7 @@ impl BodyState {
         for n in 0..faults.stale_pending.min(MANY) {
             memory.pending.push(Pending::stale(n));
         }
-        memory.is_stuck |= faults.stuck;
+        memory.is_stuck |= faults.stuck || faults.stuck_for_good;
         for n in 0..faults.paired_clients.min(MANY) {
             memory.clients.push(ClientEntry {
                 name: format!("somebody else {n}"),
@@ -389,7 +389,8 @@ impl BodyState {
     pub(super) fn close(&self) {
         let mut memory = self.memory();
         let was_running = memory.running.take().is_some();
-        memory.is_stuck = was_running && memory.faults.close_leaves_stuck;
+        memory.is_stuck =
+            (was_running && memory.faults.close_leaves_stuck) || memory.faults.stuck_for_good;
     }
 
     pub(super) fn is_stuck(&self) -> bool {

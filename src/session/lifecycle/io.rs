@@ -53,8 +53,8 @@ pub(crate) enum Input {
     Launching(Incarnation),
     /// The stream process is paired; its page is at this path and query.
     Paired(Incarnation, String),
-    /// The body or the stream process refused to pair.
-    PairingFailed(Incarnation, String),
+    /// The stream process could not be paired, or there is nothing to stream.
+    BodyFailed(Incarnation, SessionFailure),
     /// The stream process did not answer a probe in time.
     ProbeFailed(Incarnation, ProbeNumber),
     /// The stream process answered a probe.
@@ -107,7 +107,7 @@ pub(crate) enum Action {
     /// Tell the visitor's page.
     NotifyPage(Notice),
     /// Pair with the body, unless it still is, and launch the experience, if there is one:
-    /// [`Input::Launching`], then [`Input::Paired`] or [`Input::PairingFailed`].
+    /// [`Input::Launching`], then [`Input::Paired`] or [`Input::BodyFailed`].
     PairBody(Incarnation),
     /// Ask once whether the program answers: [`Input::ProbeOk`], [`Input::ProbeFailed`] or
     /// [`Input::ProbeUnsent`] with this number.
@@ -141,10 +141,14 @@ pub(crate) enum Notice {
 /// What went wrong, when the end reason alone does not say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SessionFailure {
+    /// The body's `currentgame` is negative, and a close does not help.
+    BodyStuck(String),
     /// The body did not answer.
     BodyUnreachable(String),
     /// The ledger could not be written.
     Ledger(String),
+    /// The body does not list the app that was asked for.
+    NoApp(String),
     /// The body or the stream process refused to pair.
     Pairing(String),
     /// The stream process died, hung or misbehaved.
@@ -160,8 +164,10 @@ impl SessionFailure {
     #[must_use]
     pub(crate) fn slug(&self) -> &'static str {
         match self {
+            Self::BodyStuck(_) => "body_stuck",
             Self::BodyUnreachable(_) | Self::TimedOut(Phase::Reaching) => "body_unreachable",
             Self::Ledger(_) => "disk_full",
+            Self::NoApp(_) => "app_not_found",
             Self::Pairing(_) => "pairing_failed",
             Self::Program(_) => "program_failed",
             Self::Spawn(_) => "spawn_failed",
@@ -174,7 +180,8 @@ impl std::fmt::Display for SessionFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::BodyUnreachable(why) => write!(f, "body unreachable: {why}"),
-            Self::Ledger(why) => f.write_str(why),
+            Self::BodyStuck(why) => write!(f, "the body is stuck: {why}; restart Sunshine"),
+            Self::Ledger(why) | Self::NoApp(why) => f.write_str(why),
             Self::Pairing(why) => write!(f, "pairing failed: {why}"),
             Self::Program(why) => write!(f, "stream process: {why}"),
             Self::Spawn(why) => write!(f, "the stream process could not be started: {why}"),

@@ -224,7 +224,10 @@ impl World {
             (Action::ProbeProgram(run, probe), true) => Input::ProbeOk(run, probe),
             (Action::ProbeProgram(run, probe), false) => Input::ProbeFailed(run, probe),
             (Action::PairBody(run), true) => Input::Paired(run, "/p".to_owned()),
-            (Action::PairBody(run), false) => Input::PairingFailed(run, why()),
+            (Action::PairBody(run), false) => Input::BodyFailed(
+                run,
+                crate::session::lifecycle::SessionFailure::Pairing(why()),
+            ),
             (Action::KillTree(run), true) => {
                 self.live.retain(|live| *live != run);
                 Input::TreeGone(run)

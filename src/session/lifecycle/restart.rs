@@ -48,10 +48,10 @@ impl Lifecycle {
             (Stage::Pairing, Input::SeedFailed(run, why)) if run == self.run => {
                 self.run_died(now, why);
             }
-            (Stage::Pairing | Stage::Launching, Input::PairingFailed(run, why))
+            (Stage::Pairing | Stage::Launching, Input::BodyFailed(run, failure))
                 if run == self.run =>
             {
-                self.fail(now, SessionFailure::Pairing(why));
+                self.fail(now, failure);
             }
             (Stage::Up, Input::ProbeOk(run, probe)) if run == self.run => {
                 self.probes.answered(probe);

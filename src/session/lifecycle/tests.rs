@@ -169,7 +169,7 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
         Input::BodyReached,
         Input::Spawned(1),
         Input::ProgramReady(1),
-        Input::PairingFailed(1, why()),
+        Input::BodyFailed(1, SessionFailure::Pairing(why())),
     ];
     let cases: [(&[Input], &str); 4] = [
         (&reach, "body_unreachable"),

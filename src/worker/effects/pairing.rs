@@ -9,10 +9,10 @@ use super::{DATA, Seeded, StepContext, api};
 use crate::body::experience::{ExperienceError, Launch};
 use crate::body::pairing::PairingError;
 use crate::body::stream_api::StreamApi;
-use crate::body::{Paired, SessionBody, StreamTarget};
+use crate::body::{Paired, SessionBody, StreamTarget, TargetError};
 use crate::clock;
 use crate::exec::{self, Stop};
-use crate::session::lifecycle::{Incarnation, Input};
+use crate::session::lifecycle::{Incarnation, Input, SessionFailure};
 use crate::session::program_config::{SEED_HOST, path_prefix};
 use crate::worker::session_handle::SessionHandle;
 use crate::worker::{Worker, pairing_gc};
@@ -42,8 +42,8 @@ pub(in crate::worker) async fn pair(
     drop(under_way);
     live.report(match outcome {
         Ok(path) => Input::Paired(run, path),
-        Err(why) if is_unproved(&live, &stage) => Input::SeedFailed(run, why),
-        Err(why) => Input::PairingFailed(run, why),
+        Err(why) if is_unproved(&live, &stage) => Input::SeedFailed(run, why.to_string()),
+        Err(why) => Input::BodyFailed(run, why),
     })
     .await;
 }
@@ -54,21 +54,23 @@ async fn pair_and_target(
     stage: &StepContext,
     run: Incarnation,
     stop: &Stop,
-) -> Result<String, String> {
-    let ends = || PairingError::GivenUp.to_string();
-    let body = stage
-        .body
-        .as_ref()
-        .ok_or("its address is no longer allowed")?;
+) -> Result<String, SessionFailure> {
+    let ends = || SessionFailure::Pairing(PairingError::GivenUp.to_string());
+    let not_paired = |error: PairingError| SessionFailure::Pairing(error.to_string());
+    let body = stage.body.as_ref();
+    let body =
+        body.ok_or_else(|| SessionFailure::Pairing("its address is no longer allowed".to_owned()))?;
     let vacated = stop.or(body.unpairing_ended(PAIR)).await;
-    vacated.ok_or_else(ends)?.map_err(|e| e.to_string())?;
-    let api = api(live)?;
+    vacated.ok_or_else(ends)?.map_err(not_paired)?;
+    let free = stop.or(body.unstick()).await.ok_or_else(ends)?;
+    free.map_err(SessionFailure::BodyStuck)?;
+    let api = api(live).map_err(SessionFailure::Program)?;
     let found = stop.or(known(body, &api, live, stage)).await;
     let paired = match found.ok_or_else(ends)? {
         Some(paired) => paired,
         None => pair_anew(worker, live, stage, body, &api, stop)
             .await
-            .map_err(|e| e.to_string())?,
+            .map_err(not_paired)?,
     };
     live.mark(|traces| traces.host_id = Some(paired.host_id))
         .await;
@@ -90,7 +92,6 @@ async fn known(
     live: &Arc<SessionHandle>,
     stage: &StepContext,
 ) -> Option<Paired> {
-    body.unstick().await;
     if let Some(host_id) = live.traces().host_id
         && api.apps(host_id).await.is_ok()
     {
@@ -163,7 +164,7 @@ async fn launch_and_target(
     body: &SessionBody,
     api: &StreamApi,
     paired: &Paired,
-) -> Result<StreamTarget, String> {
+) -> Result<StreamTarget, SessionFailure> {
     let launch = live.wish.launch.as_ref();
     let is_streaming = || is_streaming(worker, live);
     // A restart in place finds it launched; ledgers of 0.1.0 say that by `streamed`.
@@ -177,7 +178,10 @@ async fn launch_and_target(
     }
     let app = live.wish.request.app.as_deref();
     let target = body.target(api, paired, app, launch, is_streaming).await;
-    target.map_err(|e| e.to_string())
+    target.map_err(|error| match error {
+        TargetError::NoApp(_) => SessionFailure::NoApp(error.to_string()),
+        TargetError::Program(_) => SessionFailure::Program(error.to_string()),
+    })
 }
 
 /// Has hydrabody launch the experience. The call is not cancelled with the session: an experience that
