@@ -26,6 +26,8 @@ const FAR: Duration = Duration::from_millis(200);
 pub(crate) struct Reached {
     /// Median time of three TCP connects.
     pub rtt: Duration,
+    /// `currentgame`: 0 when no app runs, negative when Sunshine is stuck.
+    pub app: i64,
 }
 
 impl Reached {
@@ -53,6 +55,8 @@ pub(crate) enum Unreachable {
     Certificate(PinError),
     /// 403.
     Forbidden(IpAddr),
+    /// Sunshine answers, but not its GameStream side.
+    GameStream(SocketAddr, String),
     /// Sunshine was never set up.
     NotConfigured(IpAddr),
     /// Something answers, but not as Sunshine does.
@@ -92,6 +96,10 @@ impl fmt::Display for Unreachable {
         match self {
             Self::Certificate(error) => write!(f, "{error}"),
             Self::Forbidden(ip) => write!(f, "body {ip}: {}", SunshineError::Forbidden),
+            Self::GameStream(at, why) => write!(
+                f,
+                "Sunshine answers, but not at {at}: {why}; check sunshine.http_port and the firewall"
+            ),
             Self::NotConfigured(ip) => write!(f, "body {ip}: {}", SunshineError::NotConfigured),
             Self::NotSunshine(at, why) => write!(
                 f,
@@ -139,6 +147,7 @@ pub(crate) async fn probe(sunshine: &Sunshine) -> Result<Reached, Unreachable> {
         patient.apps().await.map_err(|e| refused_by(at, e))?;
         Ok(Reached {
             rtt: times[CONNECTS / 2],
+            app: 0,
         })
     };
     match clock::by(clock::now() + PROBE, work).await {

@@ -23,6 +23,8 @@ use crate::{clock, ids};
 const ATTEMPTS: u32 = 2;
 /// Pause between tries to reach a Sunshine that restarts.
 const ADD_PAUSE: Duration = Duration::from_millis(500);
+/// Wait for GameStream of a Sunshine whose configuration API answers.
+const GAMESTREAM: Duration = Duration::from_secs(8);
 /// Pause between looks at a `data.json` that the stream program writes when it pleases.
 const HARVEST_PAUSE: Duration = Duration::from_millis(50);
 /// Wait for the body's lock before its list of apps is changed: a pairing takes 2 s.
@@ -91,9 +93,25 @@ impl SessionBody {
     /// Whether it is there and lets us in, and how far away it is.
     ///
     /// # Errors
-    /// [`Unreachable`] within five seconds.
+    /// [`Unreachable`] within five seconds, and when GameStream does not answer either within
+    /// [`GAMESTREAM`].
     pub(crate) async fn reach(&self) -> Result<Reached, Unreachable> {
-        reachability::probe(&self.sunshine).await
+        let reached = reachability::probe(&self.sunshine).await?;
+        // A Sunshine that starts answers here 1 to 2 s later.
+        let until = clock::now() + GAMESTREAM;
+        loop {
+            match self.gamestream.occupation().await {
+                Ok(seen) => {
+                    let app = seen.app;
+                    return Ok(Reached { app, ..reached });
+                }
+                Err(error) if clock::now() >= until => {
+                    let at = SocketAddr::new(self.ip, self.bodies.rules.ports.http);
+                    return Err(Unreachable::GameStream(at, error.to_string()));
+                }
+                Err(_) => clock::sleep(ADD_PAUSE).await,
+            }
+        }
     }
 
     /// What a new session may leave here. Write it down before the next step.

@@ -29,8 +29,9 @@ pub(crate) use io::{
 use probes::Probes;
 use viewers::ViewerTracker;
 
-/// Longest wait for a body's first answer: a caller learns of a dead body within 5 s.
-const REACH_TIMEOUT: Duration = Duration::from_millis(4_500);
+/// Longest wait for a body's first answers. The probe gives a dead body up within 5 s; one whose
+/// Sunshine is starting is waited for.
+const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause between two probes of a running stream process: a hang shows within 20 s.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Unanswered probes in a row that make a hang: one may be lost to a loaded machine.

@@ -491,3 +491,29 @@ fn a_start_that_the_body_is_at_fault_for_says_what_is_wrong_with_it() {
     assert!(text.contains("restart Sunshine"), "{text}");
     worker.has_nothing_left();
 }
+
+#[test]
+fn a_body_whose_gamestream_answers_later_is_waited_for_and_one_that_never_does_is_named() {
+    let bench = Bench::new();
+    let away = || Faults {
+        gamestream_away: true,
+        ..Faults::default()
+    };
+    bench.body.fail(away()).unwrap();
+    let worker = bench.worker("w1", None, json!({}));
+    let id = worker.session_with(json!({"wait": false}));
+    until("it to be reached", || calls(&bench, "GET /api/apps") > 0);
+    assert_eq!(worker.view(&id)["phase"], "reaching");
+    bench.body.fail(Faults::default()).unwrap();
+    until("it to be ready", || worker.view(&id)["status"] == "ready");
+    assert_eq!(worker.delete(&id), 204);
+    bench.body.fail(away()).unwrap();
+    let answer = worker.create();
+    assert_eq!(
+        (answer.status, answer.reason().as_str()),
+        (502, "body_unreachable")
+    );
+    let port = bench.body.http().port().to_string();
+    assert!(answer.text().contains(&port), "{}", answer.text());
+    worker.has_nothing_left();
+}

@@ -39,6 +39,15 @@ pub(super) async fn check(config: &Config, ip: IpAddr, unpair: bool) -> Vec<Find
         CHECK,
         format!("{ip} reached in {ms:.1} ms, Sunshine takes the credentials"),
     )];
+    findings.push(match reach.app {
+        0 => Finding::ok(CHECK, "no app runs on it".to_owned()),
+        app if app < 0 => Finding::warn(
+            CHECK,
+            format!("Sunshine says that app {app} runs: it is stuck"),
+            "the next session closes it; if that does not help, restart Sunshine",
+        ),
+        app => Finding::ok(CHECK, format!("app {app} runs on it")),
+    });
     if unpair {
         findings.push(match body.forget().await {
             Ok(gone) => Finding::ok(CHECK, format!("{} pairings removed", gone.len())),

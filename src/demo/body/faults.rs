@@ -38,6 +38,8 @@ pub struct Faults {
     pub forbidden: bool,
     /// A stream of this app that somebody else started runs.
     pub foreign_app: Option<String>,
+    /// Sunshine's GameStream side does not answer yet.
+    pub gamestream_away: bool,
     /// The handshake fails after the PIN was taken; the pairing stays pending.
     pub handshake_fails: bool,
     /// Sunshine was never given credentials.

@@ -67,6 +67,9 @@ fn app_id(name: &str) -> u32 {
 #[async_trait]
 impl Handler for GameStreamApi {
     async fn answer(&self, call: Call) -> Result<Reply, Failure> {
+        if self.0.faults().gamestream_away {
+            return Ok(Reply::empty(503));
+        }
         self.0.record("gamestream", &call);
         let unique_id = call.query_value("uniqueid").unwrap_or_default();
         let paired = self.0.is_paired(&unique_id);

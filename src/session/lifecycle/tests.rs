@@ -197,9 +197,9 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn a_dead_body_is_reported_within_five_seconds() {
+fn a_body_that_does_not_answer_the_probe_is_given_up() {
     let mut rig = Rig::starting(LIMITS);
-    rig.pass(secs(5));
+    rig.pass(secs(15));
     assert_eq!(
         rig.life.failure(),
         Some(&SessionFailure::TimedOut(Phase::Reaching))

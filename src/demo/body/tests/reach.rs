@@ -142,7 +142,7 @@ fn the_first_certificate_is_held_to_and_a_changed_one_names_the_file_to_delete()
     reach(&stage).unwrap();
     assert_eq!(
         stage.demo.calls().len(),
-        before + 1,
+        before + 2,
         "no call went over the other certificate"
     );
 }
