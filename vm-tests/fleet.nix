@@ -16,7 +16,7 @@ in
       openFirewall = true;
       settings.workers.heartbeat_timeout = "5s";
       # These tests are about slots: the one body may have several sessions.
-      settings.bodies.sessions_max = 3;
+      settings.bodies.sessions_max = 6;
     };
   };
   worker = {
@@ -33,7 +33,7 @@ in
       # No visitor stays in these tests; sessions wait for the next one.
       settings.sessions.disconnect_grace = "10m";
       settings.sessions.max = 3;
-      settings.bodies.sessions_max = 3;
+      settings.bodies.sessions_max = 6;
     };
     # Said, because a test machine's default route may lead elsewhere than to the other machines.
     services.hydraneckwebrtc.turn.host = "192.168.1.3";
