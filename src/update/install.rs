@@ -57,11 +57,9 @@ impl Installation {
     /// Where the running binary is, through symlinks.
     ///
     /// # Errors
-    /// [`UpdateError::DemoBuild`] in a build that does not update itself; when it cannot be found out.
+    /// [`UpdateError::DemoBuild`] in a build that does not update itself, or
+    /// [`UpdateError::NixStore`] if that is the reason; when it cannot be found out.
     pub(crate) fn own() -> Result<Self, UpdateError> {
-        if cfg!(feature = "demo") {
-            return Err(UpdateError::DemoBuild);
-        }
         let found = std::env::current_exe();
         let exe = found.map_err(|e| UpdateError::File("/proc/self/exe".into(), e))?;
         // So the kernel shows a binary that was replaced while it ran.
@@ -69,6 +67,14 @@ impl Installation {
         let exe = shown
             .strip_suffix(" (deleted)")
             .map_or(exe.clone(), PathBuf::from);
+        if cfg!(feature = "demo") {
+            let is_store = exe.starts_with("/nix/store");
+            return Err(if is_store {
+                UpdateError::NixStore(exe)
+            } else {
+                UpdateError::DemoBuild
+            });
+        }
         let running = file_id("/proc/self/exe".as_ref());
         let mut place = Self::at(&exe)?;
         place.running = running.map_err(|e| UpdateError::File("/proc/self/exe".into(), e))?;
