@@ -246,7 +246,7 @@ server:
 controller:
   url: "{controller}"
   token: "{token}"
-  heartbeat_interval: 1s
+  heartbeat_interval: 250ms
 worker:
   id: demo-worker
   url: "{worker}"

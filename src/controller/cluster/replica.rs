@@ -133,7 +133,7 @@ impl Replica {
         &mut self,
         now: Instant,
         changes: Vec<WatchEvent>,
-        revision: Revision,
+        progress: Option<Revision>,
     ) -> Vec<StoreEvent> {
         let mut events = Vec::new();
         for change in changes {
@@ -142,7 +142,7 @@ impl Replica {
                 WatchEvent::Deleted(key, at) => self.deleted(&key, at, &mut events),
             }
         }
-        self.revision = self.revision.max(revision);
+        self.revision = self.revision.max(progress.unwrap_or_default());
         sort_published(&mut events);
         events
     }

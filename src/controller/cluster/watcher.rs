@@ -50,7 +50,8 @@ impl EtcdStore {
                 // Not before the first retry: another member may take the watch over at once.
                 clock::sleep(RETRY).await;
             }
-            if matches!(error, EtcdError::Compacted(_)) || mute > MUTE_MAX {
+            let is_behind = matches!(error, EtcdError::Compacted(_) | EtcdError::TooLarge);
+            if is_behind || mute > MUTE_MAX {
                 match self.snapshot().await {
                     Ok((kvs, revision)) => {
                         mute = 0;
@@ -83,8 +84,8 @@ impl EtcdStore {
             if !response.changes.is_empty() {
                 *mute = 0;
             }
-            let (changes, revision) = (response.changes, response.revision);
-            let events = self.replica().apply(clock::now(), changes, revision);
+            let (changes, progress) = (response.changes, response.progress);
+            let events = self.replica().apply(clock::now(), changes, progress);
             self.learn(controller, events);
             self.health.watching(Ok(()));
         }

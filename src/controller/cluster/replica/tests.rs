@@ -64,10 +64,10 @@ fn what_others_hear_is_told_and_ones_own_words_are_not() {
         WatchEvent::Put(heard("w1", "me", 2, 5)),
         WatchEvent::Put(heard("w1", "you", 3, 6)),
     ];
-    assert_eq!(replica.apply(now, more, 6), [relayed("w1", "you", 3)]);
+    assert_eq!(replica.apply(now, more, Some(6)), [relayed("w1", "you", 3)]);
     // What is known already, as from a transaction's answer, is not told again.
     let again = vec![WatchEvent::Put(heard("w1", "you", 3, 6))];
-    assert_eq!(replica.apply(now, again, 6), []);
+    assert_eq!(replica.apply(now, again, Some(6)), []);
     assert_eq!((replica.revision(), replica.worker("w1").1), (6, 6));
 }
 
@@ -76,16 +76,16 @@ fn a_controllers_workers_are_unheard_when_it_dies_and_heard_when_it_is_back() {
     let (now, mut replica) = (clock::now(), Replica::new(names(), "me"));
     replica.replace(now, vec![lives("you", 1), heard("w", "you", 1, 2)], 2);
     let died = vec![WatchEvent::Deleted(names().controller("you"), 3)];
-    assert_eq!(replica.apply(now, died, 3), [unheard("w")]);
+    assert_eq!(replica.apply(now, died, Some(3)), [unheard("w")]);
     assert!(!replica.has_controller("you") && replica.has_controller("me"));
     // The last thing it wrote may come late.
     let late = vec![WatchEvent::Put(heard("w", "you", 2, 4))];
     assert_eq!(
-        replica.apply(now, late, 4),
+        replica.apply(now, late, Some(4)),
         [relayed("w", "you", 2), unheard("w")]
     );
     let back = vec![WatchEvent::Put(lives("you", 5))];
-    assert_eq!(replica.apply(now, back, 5), [relayed("w", "you", 2)]);
+    assert_eq!(replica.apply(now, back, Some(5)), [relayed("w", "you", 2)]);
 }
 
 #[test]
@@ -111,10 +111,10 @@ fn a_lease_that_ended_does_not_undo_what_was_written_since() {
     let (now, mut replica) = (clock::now(), Replica::new(names(), "me"));
     replica.wrote("w", Arc::new(record("w", "me", 1)), 7);
     let stale = vec![WatchEvent::Deleted(names().worker("w"), 6)];
-    assert_eq!(replica.apply(now, stale, 6), []);
+    assert_eq!(replica.apply(now, stale, Some(6)), []);
     assert_eq!(replica.worker("w").1, 7);
     let real = vec![WatchEvent::Deleted(names().worker("w"), 8)];
-    assert_eq!(replica.apply(now, real, 8), [unheard("w")]);
+    assert_eq!(replica.apply(now, real, Some(8)), [unheard("w")]);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn announced_sessions_are_taken_back_when_their_worker_had_time_to_tell() {
         view: view.clone(),
     };
     let put = kv(names().session(&view.id), written(&made), 1);
-    let events = replica.apply(now, vec![WatchEvent::Put(put)], 1);
+    let events = replica.apply(now, vec![WatchEvent::Put(put)], Some(1));
     assert_eq!(
         events,
         [StoreEvent::Announced(
