@@ -362,8 +362,8 @@ fn classify(endpoint: &str, answer: &Answer) -> AttemptError {
             AttemptError::refused(endpoint, code, &error)
         }
         _ => {
-            let why = format!("status {} {:?}", answer.status, answer.excerpt());
-            AttemptError::TryNext(AttemptError::not_etcd(endpoint, why))
+            let excerpt = answer.excerpt();
+            AttemptError::TryNext(AttemptError::foreign(endpoint, answer.status, &excerpt))
         }
     }
 }

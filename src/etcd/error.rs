@@ -8,6 +8,7 @@ use crate::http::client::ClientError;
 /// gRPC's status codes, as the gateway repeats them (google.rpc.Code).
 const INVALID_ARGUMENT: i64 = 3;
 const PERMISSION_DENIED: i64 = 7;
+const RESOURCE_EXHAUSTED: i64 = 8;
 const UNAVAILABLE: i64 = 14;
 const UNAUTHENTICATED: i64 = 16;
 
@@ -17,6 +18,9 @@ pub enum EtcdError {
     /// The start revision of a watch is compacted; holds the first revision that is left.
     #[error("etcd: history before revision {0} is compacted, the whole is read again")]
     Compacted(u64),
+    /// etcd takes nothing now: too many requests, or its space is used up.
+    #[error("etcd: takes no more now: {0}")]
+    Busy(String),
     /// Credentials or permissions do not suffice.
     #[error("etcd: {0}; check store.etcd.username, its password and the user's role on the prefix")]
     Denied(String),
@@ -62,6 +66,13 @@ impl EtcdError {
             Self::Denied(_) | Self::NotEtcd { .. } | Self::Tls(_) | Self::Version { .. }
         )
     }
+
+    /// Whether etcd itself has refused for good. After any other error the call may have been
+    /// applied, or may succeed later.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
 }
 
 /// Why a call to one member failed.
@@ -95,6 +106,16 @@ impl AttemptError {
         }
     }
 
+    /// The error for an answer with an error status whose body is not etcd's.
+    pub(super) fn foreign(endpoint: &str, status: u16, excerpt: &str) -> EtcdError {
+        let why = format!("status {status} {excerpt:?}");
+        match status {
+            // A proxy in between answers so while it has no etcd behind it.
+            404 | 502 | 503 => EtcdError::Unreachable(vec![format!("{endpoint}: {why}")]),
+            _ => Self::not_etcd(endpoint, why),
+        }
+    }
+
     /// The error for an error answer of etcd.
     pub(super) fn refused(endpoint: &str, code: i64, message: &str) -> Self {
         // The message of etcd 3.4 and later when its members do not know a token.
@@ -111,6 +132,7 @@ impl AttemptError {
                 let why = format!("{endpoint}: {message}");
                 Self::TryNext(EtcdError::Unreachable(vec![why]))
             }
+            RESOURCE_EXHAUSTED => Self::Final(EtcdError::Busy(message.to_owned())),
             _ => Self::Final(EtcdError::Refused(message.to_owned())),
         }
     }
@@ -144,4 +166,29 @@ pub(super) fn most_telling(errors: Vec<EtcdError>) -> EtcdError {
 pub(super) fn timed_out(within: Duration) -> EtcdError {
     let within = humantime::format_duration(within);
     EtcdError::Unreachable(vec![format!("no answer within {within}")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_etcds_own_refusal_is_final_and_a_proxys_error_is_no_configuration() {
+        let refused = |code, message| AttemptError::refused("e", code, message).error();
+        assert!(refused(INVALID_ARGUMENT, "etcdserver: duplicate key given").is_final());
+        for error in [
+            refused(RESOURCE_EXHAUSTED, "etcdserver: too many requests"),
+            refused(
+                RESOURCE_EXHAUSTED,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+            refused(UNAVAILABLE, "etcdserver: request timed out"),
+            AttemptError::foreign("e", 404, "not found"),
+            AttemptError::foreign("e", 502, "<html>"),
+            AttemptError::foreign("e", 503, ""),
+        ] {
+            assert!(!error.is_final() && !error.is_configuration(), "{error}");
+        }
+        assert!(AttemptError::foreign("e", 400, "SSH").is_configuration());
+    }
 }

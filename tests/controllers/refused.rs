@@ -81,11 +81,7 @@ fn what_is_wrong_with_the_store_is_one_line_and_an_exit_code() {
             78,
             "is no etcd 3.4 or later",
         ),
-        (
-            json!({"endpoints": url(none)}),
-            78,
-            "is no etcd 3.4 or later",
-        ),
+        (json!({"endpoints": url(none)}), 69, "status 404"),
         (json!({"endpoints": url(old)}), 78, "is version 3.3.27"),
         (json!({"endpoints": real}), 78, "check store.etcd.username"),
         (

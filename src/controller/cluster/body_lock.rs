@@ -75,12 +75,19 @@ impl EtcdStore {
         deadline: Instant,
     ) -> Result<BodyLock, clock::Elapsed> {
         let mut lock = self.bodies.lock(body, deadline).await?;
-        let (key, owner) = (self.names.body_lock(body), ids::label());
+        if !self.health.is_there() {
+            return Ok(lock);
+        }
+        // Made before the first try: one that failed in transit may have been applied.
+        let shared = SharedLock {
+            store: Arc::clone(self),
+            key: self.names.body_lock(body),
+            owner: ids::label(),
+        };
         while self.health.is_there() {
-            match self.try_lock(&key, &owner).await {
+            match self.try_lock(&shared.key, &shared.owner).await {
                 Ok(true) => {
-                    let store = Arc::clone(self);
-                    lock._shared = Some(SharedLock { store, key, owner });
+                    lock._shared = Some(shared);
                     break;
                 }
                 Ok(false) if clock::now() > deadline => return Err(clock::Elapsed),

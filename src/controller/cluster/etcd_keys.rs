@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ring::digest::{SHA256, digest};
 
-use crate::etcd::{EtcdError, Kv, Revision, Txn};
+use crate::etcd::{EtcdError, Kv, Lease, Revision, Txn};
 use crate::http::Failure;
 use crate::http::idempotency::{KeyEntry, KeyStore, Lookup, Outcome};
 use crate::ids;
@@ -37,6 +37,17 @@ struct EtcdKeyEntry {
 fn hex(bytes: &[u8]) -> String {
     let hash = digest(&SHA256, bytes);
     hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Undoes the write of a record, if it was applied: no controller serves the request.
+fn released(name: &str, record: &KeyRecord, lease: Lease) -> Txn {
+    let txn = Txn::new().when_is(name, &schema::written(record));
+    if record.worker.is_none() {
+        return txn.delete(name);
+    }
+    let mut record = record.clone();
+    record.by.clear();
+    txn.put(name, &schema::written(&record), Some(lease))
 }
 
 fn unreachable(error: &EtcdError) -> Failure {
@@ -113,6 +124,9 @@ impl EtcdStore {
         let outcome = self.etcd.commit(&txn).await;
         if let Err(error) = &outcome {
             self.forget_lost_leases(error).await;
+            if !error.is_final() {
+                self.enqueue(released(name, record, lease));
+            }
         }
         let outcome = outcome?;
         if outcome.succeeded {

@@ -40,7 +40,7 @@ impl EtcdStore {
                 }
                 Some(WriteJob::Txn(txn)) => {
                     let outcome = self.etcd.commit(&txn).await;
-                    if let Err(EtcdError::Unreachable(_)) = &outcome {
+                    if outcome.as_ref().is_err_and(|error| !error.is_final()) {
                         self.queue().txn(txn);
                     }
                     outcome.map(|_| ())
