@@ -19,6 +19,7 @@ pub(crate) use fleet::WorkerStatus;
 pub use fleet::{Heartbeat, HeartbeatReply, WorkerSessions, WorkerView};
 pub use health::Health;
 pub(crate) use health::Standing;
+pub(crate) use session::SPAWN_FAILED;
 pub use session::{CreateSession, Created, PageStats, SessionView};
 pub(crate) use session::{Owner, Yield};
 pub use state::{EndReason, Phase, Status};

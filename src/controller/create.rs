@@ -13,7 +13,7 @@ use super::{Controller, api};
 use crate::http::client::{Answer, ClientError, Outgoing};
 use crate::http::idempotency::{self, Claim, ClaimGuard};
 use crate::http::{Call, Failure, Reply};
-use crate::protocol::{CreateSession, Created, Status};
+use crate::protocol::{CreateSession, Created, SPAWN_FAILED, Status};
 use crate::{clock, exec, ids};
 
 /// Time a worker has until a session is ready: `sessions.start_timeout` and cleaning up.
@@ -82,7 +82,9 @@ async fn place(
             controller.fleet().refused(reservation);
             return Err(failure);
         }
-        let refusal = match ask(controller, call, request, reservation.url(), &key).await {
+        let (is_fault, refusal) = match ask(controller, call, request, reservation.url(), &key)
+            .await
+        {
             Ok(answer) if answer.status == 201 => {
                 controller.counters.placement("placed");
                 let created = match read_created(controller, call, &worker_id, &answer) {
@@ -103,23 +105,25 @@ async fn place(
                 );
                 return Ok(finish(controller, claim, created, events).await);
             }
-            // Full or draining: the fleet's view is seconds old, another worker may have room.
-            Ok(answer) if answer.status == 503 => {
+            // Full or draining: the fleet's view is seconds old, another worker may have room. Or the
+            // worker cannot stream, and has done nothing on the body.
+            Ok(answer) if is_refusal(&answer) => {
                 let failure = worker_failure(&answer);
-                format!("{}: {}", failure.reason, failure.error)
+                let is_full = matches!(&*failure.reason, "no_capacity" | "draining");
+                (!is_full, format!("{}: {}", failure.reason, failure.error))
             }
             // The token differs, or the worker is something else: not this caller's fault.
             Ok(answer) if matches!(answer.status, 401 | 403 | 404 | 405) => {
                 let why = format!("answered {}: {}", answer.status, answer.excerpt());
                 log::error!(target: "controller", "worker={worker_id} {why}; its controller.token must be this controller's admin_token");
-                why
+                (true, why)
             }
             Ok(answer) => {
                 controller.counters.placement("failed");
                 controller.fleet().refused(reservation);
                 return Err(worker_failure(&answer));
             }
-            Err(error) if did_not_reach(&error) => error.to_string(),
+            Err(error) if did_not_reach(&error) => (false, error.to_string()),
             Err(error) => {
                 log::warn!(target: "controller", request_id = call.request_id.as_str();
                     "worker={worker_id} may or may not have made a session: {error}");
@@ -133,8 +137,18 @@ async fn place(
             }
         };
         controller.counters.placement("refused");
-        placement.refused(&mut controller.fleet(), reservation, refusal);
+        let mut fleet = controller.fleet();
+        placement.refused(&mut fleet, reservation, refusal.clone());
+        if is_fault && fleet.create_failed(&worker_id, &refusal) {
+            controller.counters.worker_paused();
+            log::error!(target: "controller", "worker={worker_id} is passed over for a while: {refusal}");
+        }
     }
+}
+
+/// Whether the worker did nothing on the body, so that another one may be asked.
+fn is_refusal(answer: &Answer) -> bool {
+    answer.status == 503 || answer.status == 502 && &*worker_failure(answer).reason == SPAWN_FAILED
 }
 
 /// The refusal when no worker takes a session.

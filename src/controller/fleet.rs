@@ -6,6 +6,7 @@
 //! Unchanged ones are not forwarded; while a peer reports the worker alive, they are assumed to
 //! have come.
 
+mod breaker;
 mod capacity_index;
 mod event;
 mod outcomes;

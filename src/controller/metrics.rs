@@ -1,5 +1,7 @@
 //! The controller's metrics.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::fleet::{FleetChange, FleetEvent};
 use super::{Controller, health};
 use crate::clock;
@@ -24,6 +26,7 @@ pub(super) struct ControllerCounters {
     placements: CounterVec,
     ends: CounterVec,
     heartbeats: CounterVec,
+    worker_pauses: AtomicU64,
 }
 
 impl Default for ControllerCounters {
@@ -43,6 +46,7 @@ impl Default for ControllerCounters {
             placements: CounterVec::by("result", &placements),
             ends: CounterVec::by("reason", &reasons),
             heartbeats: CounterVec::by("result", &["accepted", "refused"]),
+            worker_pauses: AtomicU64::new(0),
         }
     }
 }
@@ -50,6 +54,11 @@ impl Default for ControllerCounters {
 impl ControllerCounters {
     pub(super) fn placement(&self, result: &'static str) {
         self.placements.add(result);
+    }
+
+    /// A worker is passed over, as its creates failed.
+    pub(super) fn worker_paused(&self) {
+        self.worker_pauses.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn beat(&self, accepted: bool) {
@@ -107,6 +116,11 @@ pub(super) fn metrics(controller: &Controller) -> Reply {
         "heartbeats",
         "Heartbeats of workers by result",
         &counters.heartbeats,
+    );
+    sheet.counter(
+        "worker_pauses",
+        "Times that a worker was passed over because its creates failed in a row",
+        counters.worker_pauses.load(Ordering::Relaxed),
     );
     for (name, help, value) in controller.store.gauges() {
         sheet.gauge(name, help, value);

@@ -181,6 +181,9 @@ pub struct PageStats {
     pub fps: Option<f64>,
 }
 
+/// The reason of a create that failed before anything was done on the body: another worker may try.
+pub(crate) const SPAWN_FAILED: &str = "spawn_failed";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::{EndReason, Phase, Status};
+use crate::protocol::{EndReason, Phase, SPAWN_FAILED, Status};
 
 use ending::Ending;
 pub(crate) use io::{
@@ -316,6 +316,16 @@ impl Lifecycle {
     #[must_use]
     pub(crate) fn failure(&self) -> Option<&SessionFailure> {
         self.ending.as_ref().and_then(Ending::failure)
+    }
+
+    /// The stable slug of what went wrong. A stream process that ended before it was told of the body
+    /// did there as little as one that did not start.
+    #[must_use]
+    pub(crate) fn failure_slug(&self) -> Option<&'static str> {
+        self.failure().map(|failure| match failure {
+            SessionFailure::Program(_) if !self.body_touched => SPAWN_FAILED,
+            other => other.slug(),
+        })
     }
 
     /// Time since admission, or until the end was asked for.

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,6 +72,14 @@ pub enum StreamProgramError {
         #[source]
         error: io::Error,
     },
+    /// A part of its release is not there.
+    #[error("no {name} beside stream program {}, install the whole release", .path.display())]
+    Incomplete {
+        /// The program.
+        path: PathBuf,
+        /// What is missing.
+        name: &'static str,
+    },
     /// `testcard`, in a build without it.
     #[error("sessions.web_server is {TESTCARD}, which only the demo build has: set it to moonlight-web-stream's web-server, or install the demo build", TESTCARD = TESTCARD)]
     NoTestCard,
@@ -101,6 +109,13 @@ impl StreamProgram {
         };
         let executable = std::path::absolute(web_server).map_err(unusable)?;
         is_executable(&executable).map_err(unusable)?;
+        let part = |name| {
+            beside(&executable, name).ok_or_else(|| StreamProgramError::Incomplete {
+                path: executable.clone(),
+                name,
+            })
+        };
+        let (streamer, static_dir) = (part("streamer")?, part("static")?);
         let generation = match version(&executable).await.map_err(unusable)? {
             Some(text) => ConfigFormat::of_version(&text).map_err(|version| {
                 StreamProgramError::Unsupported {
@@ -115,26 +130,13 @@ impl StreamProgram {
             log::warn!(target: "worker", "{shown} does not tell its version, taking it for the fork");
             ConfigFormat::Fork
         });
-        let streamer = beside(&executable, "streamer");
-        let static_dir = beside(&executable, "static");
-        for (name, found) in [("streamer", &streamer), ("static", &static_dir)] {
-            if found.is_none() {
-                log::warn!(target: "worker", "no {name} beside {shown}, streams will fail: install the whole release");
-            }
-        }
         Ok(Self {
             args: Vec::new(),
-            static_dir,
-            streamer: streamer.unwrap_or_else(|| executable.with_file_name("streamer")),
+            static_dir: Some(static_dir),
+            streamer,
             executable,
             generation,
         })
-    }
-
-    /// Whether it is the program built into this binary.
-    #[must_use]
-    pub(crate) fn is_testcard(&self) -> bool {
-        self.args.first().is_some_and(|word| word == TESTCARD)
     }
 
     /// The program built into this binary.
@@ -170,6 +172,32 @@ pub(crate) fn own() -> io::Result<PathBuf> {
             None => path,
         },
     )
+}
+
+/// What tells whether a program was replaced: its own file's identity and those of its parts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProgramStamp([Option<FileStamp>; 3]);
+
+/// Device, inode, mode, and when it was changed.
+type FileStamp = (u64, u64, u32, (i64, i64));
+
+impl ProgramStamp {
+    /// Of the program that `sessions.web_server` names; the built-in one has none. Blocking.
+    pub(crate) fn of(web_server: &Path) -> Self {
+        if web_server.as_os_str() == TESTCARD {
+            return Self::default();
+        }
+        let parts = [
+            Some(web_server.to_owned()),
+            beside(web_server, "streamer"),
+            beside(web_server, "static"),
+        ];
+        Self(parts.map(|path| {
+            let found = fs::metadata(path?).ok()?;
+            let changed = (found.ctime(), found.ctime_nsec());
+            Some((found.dev(), found.ino(), found.mode(), changed))
+        }))
+    }
 }
 
 /// Whether the path is a file that can be executed.
@@ -271,9 +299,24 @@ mod tests {
     fn a_program_without_a_version_is_taken_for_the_fork() {
         let scratch = Scratch::new();
         let program = scratch.script("web-server", "exit 3");
+        scratch.script("streamer", "");
+        fs::create_dir(scratch.path().join("static")).unwrap();
         let found = exec::block_on(StreamProgram::locate(&program)).unwrap();
         assert_eq!(found.generation, ConfigFormat::Fork);
-        assert_eq!(found.static_dir, None);
+    }
+
+    #[test]
+    fn a_release_without_one_of_its_parts_is_refused_and_its_stamp_tells_when_it_comes() {
+        let scratch = Scratch::new();
+        let program = scratch.script("web-server", "exit 3");
+        for name in ["streamer", "static"] {
+            let error = exec::block_on(StreamProgram::locate(&program)).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            let before = ProgramStamp::of(&program);
+            fs::create_dir(scratch.path().join(name)).unwrap();
+            assert_ne!(ProgramStamp::of(&program), before, "{name}");
+        }
+        assert_eq!(ProgramStamp::of(&program), ProgramStamp::of(&program));
     }
 
     #[test]
@@ -282,6 +325,8 @@ mod tests {
         let plain = scratch.path().join("plain");
         fs::write(&plain, "").unwrap();
         let third = scratch.script("third", "echo web-server 3.1.0");
+        scratch.script("streamer", "");
+        fs::create_dir(scratch.path().join("static")).unwrap();
         let missing = scratch.path().join("missing");
         for (path, word) in [
             (&plain, "not executable"),

@@ -110,6 +110,9 @@ async fn admit(
     wish.request.body_ip = body.ip();
     // Before anything is begun that a restart would have to find.
     worker.check_disk().await.map_err(disk_full)?;
+    if let Some((slug, why)) = worker.shortage() {
+        return Err(Failure::new(503, slug, why).retry_after(FULL_RETRY));
+    }
     let id = SessionId::random().map_err(|e| {
         Failure::new(
             503,

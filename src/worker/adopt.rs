@@ -75,7 +75,7 @@ pub(super) async fn adopt_or_reap(worker: &Arc<Worker>) {
 /// Ends a session whose entry makes no sense like any other that ends, as far as it is known: its
 /// process is asked to end, then killed, the body is left and the record is made.
 async fn end(worker: &Arc<Worker>, entry: &LedgerEntry) {
-    let (seen, streamer) = (entry.clone(), worker.program.streamer.clone());
+    let (seen, streamer) = (entry.clone(), worker.streamer());
     let streams = smol::unblock(move || salvage::is_streaming(&seen, &streamer)).await;
     let mut entry = entry.clone();
     let mut life: Snapshot = entry.kept("life").unwrap_or_else(unknown_life);
@@ -258,7 +258,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &LedgerEntry, is_alive: bool) -> Res
     );
     live.set_traces(traces);
     let streamer = kept::<Option<PathBuf>>(entry, "streamer").flatten();
-    live.set_streamer(streamer.or_else(|| Some(worker.program.streamer.clone())));
+    live.set_streamer(streamer.or_else(|| Some(worker.streamer())));
     live.set_ready_at(
         entry
             .ready_at

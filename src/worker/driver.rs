@@ -14,7 +14,7 @@ use super::session_handle::{SessionHandle, Shown, ended};
 use super::shortage::DISK_RETRY;
 use crate::exec::Stopper;
 use crate::http::sse::Event;
-use crate::protocol::{EndReason, Phase, Status};
+use crate::protocol::{EndReason, Phase, SPAWN_FAILED, Status};
 use crate::session::ledger::{LedgerEntry, StoredCredentials};
 use crate::session::lifecycle::{Action, Incarnation, Input, Lifecycle, Notice, Summary};
 use crate::{clock, exec, records};
@@ -160,7 +160,7 @@ impl Driver {
                 // A start is not cancelled half-way: an end waits for it.
                 exec::spawn(effects::spawn(worker, live, self.stage.clone(), run)).detach();
             }
-            Action::AwaitProgram(run) => self.step(effects::await_program(live, run)),
+            Action::AwaitProgram(run) => self.step(effects::await_program(worker, live, run)),
             Action::PairBody(run) => {
                 self.step = None;
                 let (stopper, stop) = exec::stop();
@@ -310,8 +310,11 @@ impl Driver {
                 log::info!(target: "session", session = id; "{} port={}", shown.status, self.live.port);
             }
             (Some(_), _) if before.end_reason.is_some() => {}
-            (Some(reason), Some((_, why))) => {
+            (Some(reason), Some((slug, why))) => {
                 log::warn!(target: "session", session = id; "ending reason={reason}: {why}");
+                if *slug == SPAWN_FAILED {
+                    self.worker.start_failed(why);
+                }
             }
             (Some(reason), None) => {
                 log::info!(target: "session", session = id; "ending reason={reason}");

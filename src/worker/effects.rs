@@ -132,7 +132,6 @@ pub(super) async fn spawn(
             }
             log::info!(target: "session", session = live.id.as_str();
                 "stream process pid={} port={}", running.pid(), live.port);
-            live.set_streamer(Some(worker.program.streamer.clone()));
             live.set_running(Some(Arc::clone(&running)));
             watch(&live, running, run);
             Input::Spawned(run)
@@ -171,6 +170,7 @@ async fn prepare_and_spawn(
     live: &Arc<SessionHandle>,
     stage: &StepContext,
 ) -> Result<crate::session::stream_process::StreamProcess, String> {
+    let program = worker.program.usable()?;
     let (script, files) = ice_servers::script(worker, live).unzip();
     let files = files.unwrap_or_default();
     let mut settings = program_settings(worker, live, stage, script);
@@ -197,9 +197,9 @@ async fn prepare_and_spawn(
             });
         }
     }
-    let (dir, program, existing) = (
+    let (dir, wanted, existing) = (
         worker.sessions_dir.clone(),
-        worker.program.clone(),
+        program.clone(),
         live.workspace.clone(),
     );
     let workspace = smol::unblock(move || {
@@ -213,18 +213,17 @@ async fn prepare_and_spawn(
             workspace.write_file(name, content, *mode)?;
         }
         // A restart in place keeps the data of the run before, where the pairing is.
-        workspace.configure(&program, &settings)?;
+        workspace.configure(&wanted, &settings)?;
         Ok::<_, crate::session::workspace::WorkspaceError>((workspace, fresh))
     });
     let (workspace, fresh) = workspace.await.map_err(|e| e.to_string())?;
     if fresh {
         stage.with(|s| s.seeded = seeded);
     }
-    worker
-        .supervisor
-        .spawn(&worker.program, &workspace)
-        .await
-        .map_err(|e| e.to_string())
+    let spawned = worker.supervisor.spawn(&program, &workspace).await;
+    let running = spawned.map_err(|e| e.to_string())?;
+    live.set_streamer(Some(program.streamer));
+    Ok(running)
 }
 
 /// Removes what the program of a failed start knew.
@@ -288,13 +287,16 @@ fn api(live: &SessionHandle) -> Result<StreamApi, String> {
     StreamApi::new(live.port, &path_prefix(&live.id), &live.program_user).map_err(|e| e.to_string())
 }
 
-pub(super) async fn await_program(live: Arc<SessionHandle>, run: Incarnation) {
+pub(super) async fn await_program(worker: Arc<Worker>, live: Arc<SessionHandle>, run: Incarnation) {
     let ready = match api(&live) {
         Ok(api) => api.ready(READY).await.map_err(|e| e.to_string()),
         Err(why) => Err(why),
     };
     live.report(match ready {
-        Ok(_) => Input::ProgramReady(run),
+        Ok(_) => {
+            worker.start_succeeded();
+            Input::ProgramReady(run)
+        }
         Err(why) => Input::ProgramFailed(run, why),
     })
     .await;

@@ -17,6 +17,8 @@ pub(super) fn health(worker: &Worker) -> Health {
     problems.extend(of_controller.clone());
     problems.extend(worker.acme.get().and_then(Acme::problem));
     problems.extend(worker.shortages.problems());
+    let program = worker.program.refusal().into_iter();
+    problems.extend(program.map(|why| format!("new sessions are refused: {why}")));
     problems.extend(descriptors::problems());
     let standing = Standing {
         mode: "worker",
@@ -47,8 +49,8 @@ pub(super) fn ready(worker: &Worker) -> Result<Reply, Failure> {
             format!("all {} slots are taken", worker.settings.max),
         ));
     }
-    if let Some(why) = worker.shortages.disk() {
-        return Err(Failure::new(503, "disk_full", why));
+    if let Some((slug, why)) = worker.shortage() {
+        return Err(Failure::new(503, slug, why));
     }
     Ok(Reply::json(200, &serde_json::json!({"status": "ready"})))
 }

@@ -184,7 +184,7 @@ async fn beat_to(
         max_sessions: worker.settings.max,
         wireguard: health::has_wireguard(worker),
         draining: drain.own || drain.stopping,
-        refuses: worker.shortages.disk(),
+        refuses: worker.shortage().map(|(_, why)| why),
         sequence,
         replaces: worker.predecessors.clone(),
         drain_ordered: drain.ordered,

@@ -19,11 +19,13 @@ mod interface_cache;
 mod ledger_writer;
 mod metrics;
 mod pairing_gc;
+mod program;
 mod session_handle;
 mod session_table;
 mod settings;
 mod shortage;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -52,7 +54,7 @@ use crate::session::lifecycle::Input;
 use crate::session::ports::{PortError, SessionPorts};
 use crate::session::spawner::Spawner;
 use crate::session::state_lock::{LockError, StateLock};
-use crate::session::stream_program::{StreamProgram, StreamProgramError};
+use crate::session::stream_program::{StreamProgramError, TESTCARD};
 use crate::session::workspace::{SessionsDir, WorkspaceError};
 use crate::sync::Mutex;
 use crate::tls::Trust;
@@ -81,7 +83,7 @@ pub enum WorkerError {
     /// The configured ports do not exist.
     #[error("{0}")]
     Ports(#[source] PortError),
-    /// There is no usable stream program.
+    /// No stream program can be used with this configuration.
     #[error("{0}")]
     Program(#[source] StreamProgramError),
     /// The directory of the sessions cannot be used.
@@ -110,7 +112,7 @@ pub struct Worker {
     ledger: Ledger,
     _lock: StateLock,
     supervisor: Spawner,
-    program: StreamProgram,
+    program: program::ProgramWatch,
     sessions_dir: SessionsDir,
     bodies: Bodies,
     /// Which sessions have which bodies.
@@ -167,7 +169,7 @@ impl Worker {
         if machine.wireguard.is_empty() {
             log::warn!(target: "worker", "no WireGuard interface detected");
         }
-        let program = StreamProgram::locate(&settings.web_server)
+        let program = program::ProgramWatch::new(&settings.web_server)
             .await
             .map_err(WorkerError::Program)?;
         let trust = config
@@ -209,7 +211,7 @@ impl Worker {
                 ledger,
                 _lock: lock,
                 supervisor: Spawner::new(settings.limits, settings.log_max_bytes),
-                bodies: Bodies::new(settings.rules.clone(), kind_of(&program)),
+                bodies: Bodies::new(settings.rules.clone(), kind_of(&settings.web_server)),
                 owners: Arc::default(),
                 program,
                 sessions_dir,
@@ -243,6 +245,7 @@ impl Worker {
         pairing_gc::at_start(&worker);
         exec::spawn(crate::session::pid1_reaper::reap()).detach();
         shortage::watch(&worker, stop.clone());
+        program::watch(&worker, stop.clone());
         heartbeat::start(&worker, kicked, stop);
         Ok(worker)
     }
@@ -390,8 +393,8 @@ impl Worker {
 /// How often a shutdown looks whether the sessions are gone.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(50);
 
-fn kind_of(program: &StreamProgram) -> ProgramKind {
-    match program.is_testcard() {
+fn kind_of(web_server: &Path) -> ProgramKind {
+    match web_server.as_os_str() == TESTCARD {
         true => ProgramKind::TestCard,
         false => ProgramKind::Moonlight,
     }

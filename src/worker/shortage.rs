@@ -69,6 +69,12 @@ impl Shortages {
 }
 
 impl Worker {
+    /// Why no session would be admitted for what this machine lacks: slug and sentence.
+    pub(super) fn shortage(&self) -> Option<(&'static str, String)> {
+        let disk = self.shortages.disk().map(|why| ("disk_full", why));
+        disk.or_else(|| Some(("program_unusable", self.program.refusal()?)))
+    }
+
     /// The disk took no write.
     pub(super) fn disk_failed(&self, why: &str) {
         if self.shortages.seen().disk.replace(why.to_owned()).is_none() {

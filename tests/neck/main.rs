@@ -29,6 +29,7 @@ mod logs;
 mod long;
 mod owners;
 mod pages;
+mod program;
 mod records;
 mod restart;
 mod runbook;

@@ -116,22 +116,10 @@ pub(super) async fn program(config: &Config) -> Vec<Finding> {
         )];
     }
     let shown = path.display();
-    let mut findings = vec![Finding::ok(
+    vec![Finding::ok(
         CHECK,
         format!("{shown} runs, generation {:?}", program.generation),
-    )];
-    let missing = [
-        ("streamer", !program.streamer.exists()),
-        ("static", program.static_dir.is_none()),
-    ];
-    for (name, _) in missing.iter().filter(|(_, missing)| *missing) {
-        findings.push(Finding::fail(
-            CHECK,
-            format!("no {name} beside {shown}"),
-            "install the whole release",
-        ));
-    }
-    findings
+    )]
 }
 
 pub(super) fn ports(config: &Config) -> Finding {

@@ -19,7 +19,11 @@ impl Fleet {
     ) -> Option<Reservation> {
         self.reservations += 1;
         let number = self.reservations;
+        let now = self.observed;
         let mut worker = self.workers.get_mut(worker_id)?;
+        worker.breaker.begin(now, number);
+        let trial = worker.breaker.refusal(now);
+        worker.ejected = trial.or_else(|| worker.ejected.take());
         Some(worker.reserve(number, body_ip))
     }
 
@@ -37,6 +41,9 @@ impl Fleet {
         let Some(mut worker) = self.workers.get_mut(&reservation.worker_id) else {
             return events;
         };
+        if worker.breaker.succeeded() {
+            worker.reset_ejection();
+        }
         let is_known = worker.sessions.contains_key(&answer.session_id);
         worker.fulfil(reservation.number, is_known);
         if worker.has_ended(&answer.session_id) {
@@ -54,7 +61,17 @@ impl Fleet {
     pub fn refused(&mut self, reservation: Reservation) {
         if let Some(mut worker) = self.workers.get_mut(&reservation.worker_id) {
             worker.release(reservation.number);
+            if worker.breaker.called_off(reservation.number) {
+                worker.reset_ejection();
+            }
         }
+    }
+
+    /// A create failed for the worker's own reasons. Whether it is passed over for a pause now.
+    pub fn create_failed(&mut self, worker_id: &str, why: &str) -> bool {
+        let now = self.observed;
+        let worker = self.workers.get_mut(worker_id);
+        worker.is_some_and(|mut worker| worker.breaker.failed(now, why))
     }
 
     /// Excludes a worker that takes no session for now (full, draining, not reachable) from placement

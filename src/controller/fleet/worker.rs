@@ -11,6 +11,7 @@ use crate::protocol::{
 };
 
 use super::FleetError;
+use super::breaker::Breaker;
 use super::event::{FleetChange, FleetEvent, is_open};
 use super::reservations::PendingReservation;
 
@@ -71,6 +72,7 @@ pub(super) struct WorkerEntry {
     pub(super) drain: Option<DrainOrder>,
     /// Why nothing is placed on it until its next heartbeat: what it reported, or a refusal.
     pub(super) ejected: Option<String>,
+    pub(super) breaker: Breaker,
     pub(super) sessions: HashMap<SessionId, Session>,
     ended: VecDeque<SessionId>,
     /// Slots that its last heartbeat lists as held.
@@ -102,6 +104,7 @@ impl WorkerEntry {
             was_draining: false,
             drain: ordered,
             ejected: None,
+            breaker: Breaker::default(),
             sessions: HashMap::new(),
             ended: VecDeque::new(),
             held: 0,
@@ -162,6 +165,9 @@ impl WorkerEntry {
                 push_bounded(&mut self.retired, gone.clone(), RETIRED_MAX);
             }
         }
+        if beat.process_id != self.last.process_id {
+            self.breaker = Breaker::default();
+        }
         let url = std::mem::take(&mut self.last.url);
         self.last = beat;
         if self.last.url.is_empty() {
@@ -175,11 +181,13 @@ impl WorkerEntry {
         self.held = 0;
     }
 
-    /// Admits the worker to placement again, unless it reported no URL or that it refuses sessions.
+    /// Admits the worker to placement again, unless it reported no URL or that it refuses sessions, or
+    /// its creates fail.
     pub(super) fn reset_ejection(&mut self) {
         let is_nowhere = self.last.url.is_empty();
         let nowhere = is_nowhere.then(|| "its heartbeats have no url".to_owned());
-        self.ejected = nowhere.or_else(|| self.last.refuses.clone());
+        let refuses = nowhere.or_else(|| self.last.refuses.clone());
+        self.ejected = refuses.or_else(|| self.breaker.refusal(self.heard));
     }
 
     /// Emits `WorkerUp` if the worker was down, and a change of its drain.
@@ -434,7 +442,7 @@ impl WorkerEntry {
             wireguard: self.last.wireguard,
             last_heartbeat: clock::rfc3339(self.heard_wall),
             drain_deadline: self.drain.as_ref().and_then(|order| order.deadline.clone()),
-            refuses: self.last.refuses.clone(),
+            refuses: (self.last.refuses.clone()).or_else(|| self.breaker.refusal(now)),
             load: if max == 0 {
                 1.0
             } else {

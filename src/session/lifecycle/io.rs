@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{EndReason, Phase};
+use crate::protocol::{EndReason, Phase, SPAWN_FAILED};
 
 /// The configured windows of a session (`sessions.*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl SessionFailure {
             Self::NoApp(_) => "app_not_found",
             Self::Pairing(_) => "pairing_failed",
             Self::Program(_) => "program_failed",
-            Self::Spawn(_) => "spawn_failed",
+            Self::Spawn(_) => SPAWN_FAILED,
             Self::TimedOut(_) => "timeout",
         }
     }

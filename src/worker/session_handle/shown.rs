@@ -62,7 +62,9 @@ impl SessionHandle {
             stream_path: life.stream_path().map(str::to_owned),
             ready_at: before.ready_at.or_else(|| life.is_up().then(clock::wall)),
             end_reason: life.end_reason(),
-            failure: life.failure().map(|f| (f.slug(), f.to_string())),
+            failure: life
+                .failure_slug()
+                .zip(life.failure().map(ToString::to_string)),
             duration: life.end_reason().map(|_| life.duration(clock::now())),
             is_slot_free: before.is_slot_free,
             is_gone: false,
