@@ -13,7 +13,7 @@ use super::{Controller, api};
 use crate::http::client::{Answer, ClientError, Outgoing};
 use crate::http::idempotency::{self, Claim, ClaimGuard};
 use crate::http::{Call, Failure, Reply};
-use crate::protocol::{CreateSession, Created, SPAWN_FAILED, Status};
+use crate::protocol::{CreateSession, Created, EndReason, SPAWN_FAILED, Status};
 use crate::{clock, exec, ids};
 
 /// Time a worker has until a session is ready: `sessions.start_timeout` and cleaning up.
@@ -146,9 +146,20 @@ async fn place(
     }
 }
 
-/// Whether the worker did nothing on the body, so that another one may be asked.
+/// Whether the worker did nothing on the body, so that another one may be asked. Who ended the session
+/// while it started (deleted, taken over) does not want it elsewhere, and a body that was not left in
+/// time is not free elsewhere.
 fn is_refusal(answer: &Answer) -> bool {
-    answer.status == 503 || answer.status == 502 && &*worker_failure(answer).reason == SPAWN_FAILED
+    let reason = worker_failure(answer).reason;
+    let is_ended = EndReason::ALL.iter().any(|end| {
+        let is_the_workers = matches!(end, EndReason::WorkerShutdown | EndReason::Drained);
+        !is_the_workers && end.slug() == &*reason
+    });
+    match answer.status {
+        503 => !is_ended && &*reason != "timeout",
+        502 => &*reason == SPAWN_FAILED,
+        _ => false,
+    }
 }
 
 /// The refusal when no worker takes a session.

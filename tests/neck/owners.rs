@@ -233,3 +233,24 @@ fn a_body_whose_owner_is_on_a_silent_worker_is_refused_with_the_reason() {
         is_made
     });
 }
+
+#[test]
+fn a_session_that_is_ended_while_it_starts_is_not_made_on_another_worker() {
+    let bench = Bench::new();
+    let (controller, workers) = fleet(&bench, 2);
+    let answer = std::thread::scope(|scope| {
+        let create = scope.spawn(|| controller.create());
+        let mut id = None;
+        until("the session", || {
+            id = controller.sessions().first().map(|s| s["id"].clone());
+            id.is_some()
+        });
+        assert_eq!(controller.delete(id.unwrap().as_str().unwrap()), 204);
+        create.join().unwrap()
+    });
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "deleted"));
+    workers.iter().for_each(Node::has_nothing_left);
+    until("the controller to know", || {
+        controller.sessions().is_empty()
+    });
+}
