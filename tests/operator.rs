@@ -120,7 +120,7 @@ fn the_remote_commands_do_what_they_say_and_exit_with_what_they_mean() {
         first.as_str()
     );
 
-    let body = demo.of("body_ip");
+    let body = demo.of("free_body_ip");
     let created = json(&demo.run(&[
         "sessions",
         "create",

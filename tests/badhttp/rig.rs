@@ -130,6 +130,7 @@ sunshine:
   http_port: {http}
 bodies:
   allowed_networks: ["127.0.0.1/32"]
+  sessions_max: 1000
   agent_port: {agent}
 log:
   level: warn
