@@ -15,7 +15,7 @@ pub(super) fn health(controller: &Controller) -> Health {
     };
     // The controller's own problems first: the list is cut.
     let mut problems = Vec::new();
-    problems.extend(controller.store.problem(now));
+    problems.extend(controller.store.problems(now));
     problems.extend(controller.acme.get().and_then(Acme::problem));
     problems.extend(descriptors::problems());
     if workers.is_empty() {
@@ -54,6 +54,7 @@ pub(super) fn health(controller: &Controller) -> Health {
 
 /// `GET /readyz`: whether a session could be created now.
 pub(super) fn ready(controller: &Controller) -> Result<Reply, Failure> {
+    controller.store.check_ready()?;
     let now = clock::now();
     if controller.fleet().totals(now).healthy == 0 {
         let failure = Failure::new(503, "no_workers", "no healthy worker");

@@ -37,6 +37,8 @@ pub struct Lease(pub u64);
 pub struct RangePage {
     /// The revision of the store that it shows.
     pub revision: Revision,
+    /// Identifies the cluster: one that was restored from a backup is another one.
+    pub cluster: u64,
     /// The keys.
     pub kvs: Vec<Kv>,
     /// Whether there are more after the last.
@@ -175,7 +177,8 @@ impl EtcdClient {
         Ok(answer.kvs.into_iter().next())
     }
 
-    /// Keys that begin with `prefix`, after the key `after`, as they are at `revision` (0: now).
+    /// Keys that begin with `prefix`, after the key `after`, as they are at `revision` (0: now); with
+    /// their values, or only their revisions.
     ///
     /// # Errors
     /// See [`EtcdError`].
@@ -185,6 +188,7 @@ impl EtcdClient {
         after: Option<&str>,
         revision: Revision,
         limit: usize,
+        with_values: bool,
     ) -> Result<RangePage, EtcdError> {
         let from = match after {
             // The next key in byte order.
@@ -194,10 +198,12 @@ impl EtcdClient {
         let body = json!({
             "key": encode(from), "range_end": encode(end_of(prefix)),
             "revision": revision.to_string(), "limit": limit.to_string(),
+            "keys_only": !with_values,
         });
         let answer: RangeAnswer = self.call("kv/range", &body).await?;
         Ok(RangePage {
             revision: answer.header.revision,
+            cluster: answer.header.cluster_id,
             kvs: answer.kvs,
             has_more: answer.more,
         })

@@ -40,6 +40,8 @@ pub enum WatchEvent {
 pub(super) struct Header {
     #[serde(deserialize_with = "number")]
     pub(super) revision: Revision,
+    #[serde(deserialize_with = "number")]
+    pub(super) cluster_id: u64,
 }
 
 /// Bytes in base64.

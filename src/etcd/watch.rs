@@ -32,6 +32,8 @@ pub struct Watch {
 pub struct WatchResponse {
     /// The store's revision.
     pub revision: Revision,
+    /// Identifies the cluster.
+    pub cluster: u64,
     /// Up to which revision this watch has shown everything. The first response says nothing of
     /// that: older changes may follow it.
     pub progress: Option<Revision>,
@@ -142,6 +144,7 @@ fn read(line: &[u8], endpoint: &str) -> Result<WatchResponse, EtcdError> {
     });
     Ok(WatchResponse {
         revision: result.header.revision,
+        cluster: result.header.cluster_id,
         progress,
         changes: changes.collect(),
     })

@@ -55,6 +55,14 @@ impl EventBus {
         inner.publish(id, name, data);
     }
 
+    /// Events may be missing, for a reason of their source: tells every listener so, and those that
+    /// come back with a number from before.
+    pub(crate) fn interrupted(&self) {
+        let mut inner = self.0.lock();
+        inner.ring.clear();
+        inner.feeds.retain(|(_, feed)| feed.send(missed()).is_ok());
+    }
+
     /// An event's content: `payload` with `district` and `timestamp` added.
     #[must_use]
     pub(crate) fn data(district: &str, payload: Value) -> String {
@@ -91,12 +99,7 @@ impl EventBus {
             // The feed holds fewer than the ring: a listener that far behind is told so.
             let kept = newer.len().min(super::sse::BACKLOG - 1);
             if inner.has_missed(since) || kept < newer.len() {
-                let missed = Event {
-                    id: None,
-                    name: "missed".into(),
-                    data: "{}".into(),
-                };
-                let _ = feed.send(missed);
+                let _ = feed.send(missed());
             }
             for event in &newer[newer.len() - kept..] {
                 let _ = feed.send((*event).clone());
@@ -105,6 +108,15 @@ impl EventBus {
         let has = since.filter(|_| inner.is_shared).unwrap_or(0);
         inner.feeds.push((has, feed));
         Ok(reply)
+    }
+}
+
+/// Tells a listener that events between are gone.
+fn missed() -> Event {
+    Event {
+        id: None,
+        name: "missed".into(),
+        data: "{}".into(),
     }
 }
 

@@ -75,7 +75,7 @@ fn keys_are_written_under_conditions_and_leases_and_watched_from_a_revision() {
             let put = Txn::new().put(&format!("/t/p{n}"), b"x", None);
             etcd.commit(&put).await.unwrap();
         }
-        let page = etcd.page("/t/", Some("/t/p1"), 0, 2).await.unwrap();
+        let page = etcd.page("/t/", Some("/t/p1"), 0, 2, true).await.unwrap();
         let keys: Vec<_> = page.kvs.iter().map(|kv| kv.key.as_str()).collect();
         assert_eq!((keys, page.has_more), (vec!["/t/p2", "/t/p3"], true));
         cluster.ctl(&["compact", &page.revision.to_string()]);

@@ -31,13 +31,13 @@ fn health(node: &Node) -> Value {
     node.get("/api/v1/health")
 }
 
-fn misses_the_store(node: &Node) -> bool {
+pub fn misses_the_store(node: &Node) -> bool {
     let problems = health(node)["extra"]["problems"].to_string();
     problems.contains("shared store is away")
 }
 
 /// A create that may find nobody at home: `None` when its connection broke.
-fn create(node: &Node, key: Option<&str>) -> Option<Answer> {
+pub fn create(node: &Node, key: Option<&str>) -> Option<Answer> {
     let bearer = format!("Bearer {TOKEN}");
     let mut fields = vec![
         ("Authorization", bearer.as_str()),
@@ -48,7 +48,7 @@ fn create(node: &Node, key: Option<&str>) -> Option<Answer> {
     call(node.at, "POST", "/api/v1/sessions", &fields, Some(body)).ok()
 }
 
-fn id_of(answer: &Answer) -> String {
+pub fn id_of(answer: &Answer) -> String {
     answer.json()["session_id"].as_str().unwrap().to_owned()
 }
 
@@ -160,19 +160,12 @@ fn without_the_store_everything_goes_on_that_needs_nobody_else() {
     }
     assert!(!page.has_ended());
     assert_eq!(fleet.a.delete(&during), 204, "what is known can be ended");
-    // A controller that starts now says so and gives up; the others go on.
-    let mut late = Node::at_rest(
-        "controller",
-        fleet.a.dir.join("late"),
-        ports(1),
-        fleet.a.config.clone(),
-    );
-    late.config["server"]["listen"] = format!("127.0.0.1:{}", ports(1)).into();
-    let mut child = late.launch(&[]);
-    until("it to give up", || child.try_wait().unwrap().is_some());
-    assert_eq!(child.wait().unwrap().code(), Some(69), "{}", late.log());
+    // A controller that starts now is not ready, and says why.
+    let late = controller(&bench, "late", &cluster.store());
+    assert_eq!(late.call("GET", "/readyz", None).reason(), "store_away");
+    assert!(misses_the_store(&late));
     cluster.restart_all();
-    for node in [&fleet.a, &fleet.b] {
+    for node in [&fleet.a, &fleet.b, &late] {
         until("the store to be back", || {
             !health(node)["extra"]["problems"]
                 .to_string()

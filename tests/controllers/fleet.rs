@@ -82,7 +82,7 @@ pub fn healthy(node: &Node) -> usize {
 }
 
 /// The ids and names of the events that a feed has got.
-fn events(feed: &Feed) -> Vec<(u64, String)> {
+pub fn events(feed: &Feed) -> Vec<(u64, String)> {
     let text = feed.text();
     let mut all = Vec::new();
     let mut id = None;

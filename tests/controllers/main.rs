@@ -20,3 +20,5 @@ mod cluster;
 mod faults;
 mod fleet;
 mod refused;
+mod sick;
+mod unsure;

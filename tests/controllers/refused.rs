@@ -7,6 +7,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::fleet::controller;
 use crate::support::*;
 
 /// Answers everything with this; its thread ends with the test program.
@@ -58,46 +59,47 @@ fn what_is_wrong_with_the_store_is_one_line_and_an_exit_code() {
     let page = says("HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n<html>hello</html>");
     let noise = says("SSH-2.0-OpenSSH_9.2\r\n");
     let old = says("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"version\":\"3.3.27\"}");
-    let none = says("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found");
     let real = url(cluster.at(0));
-    for (etcd, code, words) in [
-        (
-            json!({"endpoints": "http://127.0.0.1:1"}),
-            69,
-            "no member answers",
-        ),
-        (
-            json!({"endpoints": "http://nowhere.invalid:1"}),
-            69,
-            "cannot resolve",
-        ),
-        (
-            json!({"endpoints": url(page)}),
-            78,
-            "is no etcd 3.4 or later",
-        ),
-        (
-            json!({"endpoints": url(noise)}),
-            78,
-            "is no etcd 3.4 or later",
-        ),
-        (json!({"endpoints": url(none)}), 69, "status 404"),
-        (json!({"endpoints": url(old)}), 78, "is version 3.3.27"),
-        (json!({"endpoints": real}), 78, "check store.etcd.username"),
+    for (etcd, words) in [
+        (json!({"endpoints": url(page)}), "is no etcd 3.4 or later"),
+        (json!({"endpoints": url(noise)}), "is no etcd 3.4 or later"),
+        (json!({"endpoints": url(old)}), "is version 3.3.27"),
+        (json!({"endpoints": real}), "check store.etcd.username"),
         (
             json!({"endpoints": real, "username": "root", "password": "hunter2"}),
-            78,
             "authentication failed",
         ),
         (
             json!({"endpoints": format!("https://{}", cluster.at(0))}),
-            78,
             "check store.etcd.ca_file",
         ),
     ] {
         let (exit, line) = refusal(&bench, &etcd);
         assert!(line.contains(words), "{etcd}: {line}");
-        assert_eq!(exit, code, "{etcd}: {line}");
+        assert_eq!(exit, 78, "{etcd}: {line}");
         assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn a_store_that_may_still_come_is_waited_for_with_one_line() {
+    let bench = Bench::new();
+    let none = says("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found");
+    for (endpoint, words) in [
+        ("http://127.0.0.1:1".to_owned(), "no member answers"),
+        ("http://nowhere.invalid:1".to_owned(), "cannot resolve"),
+        (format!("http://{none}"), "status 404"),
+    ] {
+        let store = json!({"store": {"etcd": {"endpoints": endpoint}}});
+        let mut node = controller(&bench, &format!("waits-{}", ports(1)), &store);
+        let ready = node.call("GET", "/readyz", None);
+        assert_eq!((ready.status, ready.reason().as_str()), (503, "store_away"));
+        let log = node.log();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|l| l.contains("not there yet"))
+            .collect();
+        assert!(lines.len() == 1 && lines[0].contains(words), "{log}");
+        assert!(node.stop().success());
     }
 }

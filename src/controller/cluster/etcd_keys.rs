@@ -110,7 +110,7 @@ impl KeyStore<Created> for Arc<EtcdStore> {
 impl EtcdStore {
     /// Writes a record over the one of that revision; else returns what is there instead.
     async fn write_key(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         record: &KeyRecord,
         revision: Revision,
@@ -125,7 +125,7 @@ impl EtcdStore {
         if let Err(error) = &outcome {
             self.forget_lost_leases(error).await;
             if !error.is_final() {
-                self.enqueue(released(name, record, lease));
+                self.undo(released(name, record, lease));
             }
         }
         let outcome = outcome?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use crate::clock;
 use crate::config;
-use crate::etcd::{EtcdClient, EtcdError, Kv, Revision, Txn};
-use crate::exec::Stop;
+use crate::etcd::{EtcdClient, EtcdError, Txn};
+use crate::exec::{self, Stop};
 use crate::http::Failure;
 use crate::http::event_bus::EventBus;
 use crate::http::idempotency::KeyStore;
@@ -30,8 +31,11 @@ use super::{FleetStore, Gauge};
 use crate::controller::Controller;
 use crate::controller::fleet::{Fleet, FleetEvent};
 
-/// Keys of one page of the whole picture; fewer when they are large.
-const PAGE: usize = 256;
+/// Age from which a queued write is a problem: etcd has had time for an election.
+const WRITE_AGE_MAX: Duration = Duration::from_secs(30);
+/// How long after its caller gave up a write may still be applied: etcd gives a request up after
+/// 5 s and two elections.
+const LATE_WRITE_MAX: Duration = Duration::from_secs(15);
 /// Look-ups of unknown sessions at once: clients that guess ids must not load the store.
 const LOOKUPS_MAX: usize = 16;
 /// How long a look-up may take; the client waits for it.
@@ -49,6 +53,10 @@ pub(super) struct EtcdStore {
     queue: Mutex<WriteQueue>,
     pub(super) leases: Leases,
     pub(super) health: StoreHealth,
+    /// Whether the fleet has been read from the store.
+    pub(super) has_joined: AtomicBool,
+    /// Whether the replica must be read anew.
+    pub(super) needs_resync: AtomicBool,
     lookups: smol::lock::Semaphore,
     /// Wakes a writer.
     notify: Sender<()>,
@@ -79,6 +87,8 @@ impl EtcdStore {
             queue: Mutex::default(),
             leases: Leases::new(heartbeat_timeout),
             health: StoreHealth::default(),
+            has_joined: AtomicBool::new(false),
+            needs_resync: AtomicBool::new(false),
             lookups: smol::lock::Semaphore::new(LOOKUPS_MAX),
             notify,
             notified,
@@ -91,28 +101,6 @@ impl EtcdStore {
 
     pub(super) fn queue(&self) -> MutexGuard<'_, WriteQueue> {
         self.queue.lock()
-    }
-
-    /// Everything that is watched, as it is at one revision.
-    pub(super) async fn snapshot(&self) -> Result<(Vec<Kv>, Revision), EtcdError> {
-        let live = self.names.live();
-        let (mut kvs, mut revision, mut limit) = (Vec::<Kv>::new(), 0, PAGE);
-        loop {
-            let after = kvs.last().map(|kv| kv.key.as_str());
-            match self.etcd.page(&live, after, revision, limit).await {
-                Ok(page) => {
-                    if revision == 0 {
-                        revision = page.revision;
-                    }
-                    kvs.extend(page.kvs);
-                    if !page.has_more {
-                        return Ok((kvs, revision));
-                    }
-                }
-                Err(EtcdError::TooLarge) if limit > 1 => limit /= 2,
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// Tells the others about workers that this controller has not heard for some intervals.
@@ -132,9 +120,21 @@ impl EtcdStore {
         self.notify();
     }
 
+    /// Enqueues the conditional undo of a write whose outcome is unknown: now, and once more when
+    /// the write can no longer be applied.
+    pub(super) fn undo(self: &Arc<Self>, txn: Txn) {
+        self.enqueue(txn.clone());
+        let store = Arc::clone(self);
+        let again = async move {
+            clock::sleep(LATE_WRITE_MAX).await;
+            store.enqueue(txn);
+        };
+        exec::spawn(again).detach();
+    }
+
     /// Enqueues a transaction whose author does not wait for it.
     pub(super) fn enqueue(&self, txn: Txn) {
-        self.queue().txn(txn);
+        self.queue().txn(clock::now(), txn);
         self.notify();
     }
 
@@ -171,13 +171,7 @@ impl EtcdStore {
 #[async_trait]
 impl FleetStore for Arc<EtcdStore> {
     async fn start(&self, controller: &Arc<Controller>, stop: &Stop) -> Result<(), EtcdError> {
-        self.etcd.check().await?;
-        self.pulse().await?;
-        let (kvs, revision) = self.snapshot().await?;
-        let events = self.replica().replace(clock::now(), kvs, revision);
-        self.learn(controller, events);
-        self.spawn_tasks(controller, stop);
-        Ok(())
+        self.join_or_wait(controller, stop).await
     }
 
     async fn leave(&self) {
@@ -193,7 +187,14 @@ impl FleetStore for Arc<EtcdStore> {
     }
 
     fn has_fleet(&self) -> bool {
-        true
+        self.has_joined.load(Ordering::Relaxed)
+    }
+
+    fn check_ready(&self) -> Result<(), Failure> {
+        if self.has_fleet() {
+            return Ok(());
+        }
+        self.check_there()
     }
 
     async fn lock_body(&self, body: IpAddr, deadline: Instant) -> Result<BodyLock, clock::Elapsed> {
@@ -256,11 +257,17 @@ impl FleetStore for Arc<EtcdStore> {
     }
 
     fn session_ended(&self, id: &SessionId) {
+        self.queue().forget_announcement(id);
         self.enqueue(Txn::new().delete(&self.names.session(id)));
     }
 
     async fn look_up(&self, controller: &Controller, id: &SessionId) -> Result<(), Failure> {
         let event = self.read_session(id).await?;
+        if event.is_none() && self.health.is_doubtful(clock::now()) {
+            return Err(away(
+                "a session may have been made that it does not know yet",
+            ));
+        }
         self.learn(controller, event);
         Ok(())
     }
@@ -269,26 +276,57 @@ impl FleetStore for Arc<EtcdStore> {
         !self.health.is_there()
     }
 
-    fn problem(&self, now: Instant) -> Option<String> {
-        let (since, why) = self.health.away()?;
-        let span = clock::human(now.saturating_duration_since(since));
-        Some(format!(
-            "the shared store is away for {span}: {why}; creates with an Idempotency-Key and \
-             drains are refused, everything else goes on from this controller's copy"
-        ))
+    fn problems(&self, now: Instant) -> Vec<String> {
+        let mut problems: Vec<String> = self.bodies.problem(now).into_iter().collect();
+        if let Some((since, why)) = self.health.away() {
+            let span = clock::human(now.saturating_duration_since(since));
+            problems.push(format!(
+                "the shared store is away for {span}: {why}; creates with an Idempotency-Key and \
+                 drains are refused, everything else goes on from this controller's copy"
+            ));
+        }
+        let unreadable = self.replica().unreadable().map(str::to_owned).min();
+        if let Some(worker) = unreadable {
+            problems.push(format!(
+                "what the shared store has of worker {worker} cannot be read: the controller that hears \
+                 the worker writes it anew; delete {} if it does not",
+                self.names.worker(&worker)
+            ));
+        }
+        if let Some(age) = self
+            .queue()
+            .oldest_txn(now)
+            .filter(|age| *age > WRITE_AGE_MAX)
+        {
+            let span = clock::human(age);
+            problems.push(format!(
+                "a write waits for the shared store for {span}, which answers other calls: what it \
+                 undoes stays until then; see etcd's log"
+            ));
+        }
+        problems
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        let (waiting, lost) = {
+        let (waiting, lost, age) = {
             let queue = self.queue();
-            (queue.len() as f64, queue.lost as f64)
+            let age = queue.oldest_txn(clock::now()).unwrap_or_default();
+            (queue.len() as f64, queue.lost as f64, age.as_secs_f64())
         };
         let is_there = f64::from(u8::from(self.health.is_there()));
         let lag = self.health.lag().as_secs_f64();
-        let controllers = self.replica().controllers() as f64;
+        let (controllers, unreadable) = {
+            let replica = self.replica();
+            (
+                replica.controllers() as f64,
+                replica.unreadable().count() as f64,
+            )
+        };
         let lag_help = "Time from a write until the watch shows it, last measured";
+        let age_help = "How long the oldest request waits to be written";
         let lost_help = "Events given up while the store was away";
         vec![
+            self.bodies.gauge(),
             ("store_up", "Whether the shared store is there", is_there),
             ("store_lag_seconds", lag_help, lag),
             (
@@ -296,7 +334,13 @@ impl FleetStore for Arc<EtcdStore> {
                 "Workers and requests to be written",
                 waiting,
             ),
+            ("store_write_age_seconds", age_help, age),
             ("store_events_lost", lost_help, lost),
+            (
+                "store_unreadable_workers",
+                "Workers whose record in the store cannot be read",
+                unreadable,
+            ),
             (
                 "store_controllers",
                 "Controllers that share the store",

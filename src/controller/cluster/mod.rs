@@ -13,6 +13,7 @@
 mod body_lock;
 mod etcd_keys;
 mod etcd_store;
+mod join;
 mod leases;
 mod replica;
 mod schema;
@@ -52,7 +53,10 @@ pub(super) type Gauge = (&'static str, &'static str, f64);
 #[async_trait]
 pub(super) trait FleetStore: Debug + Send + Sync {
     /// Joins the controllers that share the store: when it returns, the fleet is as the store has
-    /// it. Tasks keep it so until `stop`.
+    /// it, unless the store is not there yet. Tasks keep it so until `stop`.
+    ///
+    /// # Errors
+    /// When the configuration must change.
     async fn start(&self, _: &Arc<Controller>, _: &Stop) -> Result<(), EtcdError> {
         Ok(())
     }
@@ -71,6 +75,14 @@ pub(super) trait FleetStore: Debug + Send + Sync {
     /// Whether the fleet was read from the store at the start, its sessions included.
     fn has_fleet(&self) -> bool {
         false
+    }
+
+    /// Whether creates can be judged.
+    ///
+    /// # Errors
+    /// 503 with the reason why not.
+    fn check_ready(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Waits until no other create runs on this body, in the whole fleet.
@@ -133,15 +145,11 @@ pub(super) trait FleetStore: Debug + Send + Sync {
         false
     }
 
-    /// What is wrong with the store, for health.
-    fn problem(&self, _now: Instant) -> Option<String> {
-        None
-    }
+    /// What is wrong with the store and its locks, for health.
+    fn problems(&self, _now: Instant) -> Vec<String>;
 
     /// Metrics of the store.
-    fn gauges(&self) -> Vec<Gauge> {
-        Vec::new()
-    }
+    fn gauges(&self) -> Vec<Gauge>;
 }
 
 /// The store that the configuration names. Nothing is called yet.
@@ -178,5 +186,13 @@ impl FleetStore for MemoryStore {
 
     async fn lock_body(&self, body: IpAddr, deadline: Instant) -> Result<BodyLock, clock::Elapsed> {
         self.bodies.lock(body, deadline).await
+    }
+
+    fn problems(&self, now: Instant) -> Vec<String> {
+        self.bodies.problem(now).into_iter().collect()
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        vec![self.bodies.gauge()]
     }
 }

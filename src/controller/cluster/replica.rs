@@ -12,8 +12,10 @@ use crate::etcd::{Kv, Revision, WatchEvent};
 use crate::ids::SessionId;
 use crate::protocol::{DrainOrder, Heartbeat, SessionView, Status};
 
+use super::join::Snapshot;
 use super::schema::{
-    self, ControllerRecord, EventRecord, KeyNames, SessionRecord, WatchedKey, WorkerRecord,
+    self, ControllerRecord, EventBase, EventRecord, KeyNames, SessionRecord, WatchedKey,
+    WorkerRecord,
 };
 
 #[cfg(test)]
@@ -59,10 +61,16 @@ pub(super) struct Replica {
     /// This controller's process.
     process_id: String,
     revision: Revision,
+    cluster: u64,
     controllers: HashSet<String>,
     workers: HashMap<String, KnownWorker>,
     drains: BTreeMap<String, DrainOrder>,
     announced: HashMap<SessionId, Announced>,
+    /// What cannot be read under a worker's key, by revision. It stands for no worker; whoever hears
+    /// the worker writes over it.
+    unreadable: HashMap<String, Revision>,
+    /// Added to the ids of events from that revision on.
+    event_base: (u64, Revision),
     last_event: u64,
 }
 
@@ -72,10 +80,13 @@ impl Replica {
             names,
             process_id: process_id.to_owned(),
             revision: 0,
+            cluster: 0,
             controllers: HashSet::new(),
             workers: HashMap::new(),
             drains: BTreeMap::new(),
             announced: HashMap::new(),
+            unreadable: HashMap::new(),
+            event_base: (0, 0),
             last_event: 0,
         }
     }
@@ -85,18 +96,20 @@ impl Replica {
         self.revision
     }
 
+    /// Whether that is another store than the one that this is a replica of, or an earlier state
+    /// of it.
+    pub(super) fn is_another(&self, cluster: u64, revision: Revision) -> bool {
+        self.revision > 0 && (self.cluster != cluster || revision < self.revision)
+    }
+
     /// Takes in a snapshot of the store.
-    pub(super) fn replace(
-        &mut self,
-        now: Instant,
-        kvs: Vec<Kv>,
-        revision: Revision,
-    ) -> Vec<StoreEvent> {
+    pub(super) fn replace(&mut self, now: Instant, snapshot: Snapshot) -> Vec<StoreEvent> {
         let mut before = std::mem::replace(self, Self::new(self.names.clone(), &self.process_id));
         self.last_event = before.last_event;
-        self.revision = revision;
+        self.revision = snapshot.revision;
+        self.cluster = snapshot.cluster;
         let mut events = Vec::new();
-        for kv in kvs {
+        for kv in snapshot.kvs {
             self.put(now, kv, &mut events);
         }
         // The workers may come before their controllers: relayed when both are there.
@@ -151,13 +164,10 @@ impl Replica {
     pub(super) fn conflict(&mut self, worker_id: &str, found: Option<Kv>) -> Vec<StoreEvent> {
         let mut events = Vec::new();
         match found {
-            Some(kv) => {
-                if let Some(record) = schema::read_worker(&kv) {
-                    self.hear(worker_id, record, kv.mod_revision, &mut events);
-                }
-            }
+            Some(kv) => self.put_worker(worker_id, &kv, &mut events),
             None => {
                 self.workers.remove(worker_id);
+                self.unreadable.remove(worker_id);
             }
         }
         events
@@ -186,8 +196,9 @@ impl Replica {
                 let Some(record) = schema::read::<EventRecord>(&kv) else {
                     return;
                 };
-                let id = schema::event_id(at, &record);
-                if id > self.last_event {
+                let (base, from) = self.event_base;
+                let id = schema::event_id(base, at, &record);
+                if at >= from && id > self.last_event {
                     events.push(StoreEvent::Published {
                         id,
                         name: record.name,
@@ -209,12 +220,24 @@ impl Replica {
                     ));
                 }
             }
-            Some(WatchedKey::Worker(id)) => {
-                if let Some(record) = schema::read_worker(&kv) {
-                    self.hear(id, record, at, events);
+            Some(WatchedKey::EventBase) => {
+                if let Some(EventBase { base }) = schema::read(&kv) {
+                    self.event_base = (base, at);
                 }
             }
+            Some(WatchedKey::Worker(id)) => self.put_worker(id, &kv, events),
             None => {}
+        }
+    }
+
+    fn put_worker(&mut self, id: &str, kv: &Kv, events: &mut Vec<StoreEvent>) {
+        let at = kv.mod_revision;
+        if let Some(record) = schema::read_worker(kv) {
+            self.unreadable.remove(id);
+            self.hear(id, record, at, events);
+        } else if self.workers.get(id).is_none_or(|known| known.at < at) {
+            // What was known of the worker stays.
+            self.unreadable.insert(id.to_owned(), at);
         }
     }
 
@@ -263,13 +286,48 @@ impl Replica {
             }
             Some(WatchedKey::Worker(id)) => {
                 // The watch may lag behind our own writes: a later record was not deleted.
+                self.unreadable
+                    .retain(|worker, since| worker != id || *since > at);
                 if self.workers.get(id).is_some_and(|known| known.at <= at) {
                     self.workers.remove(id);
                     events.push(StoreEvent::Unheard(id.to_owned()));
                 }
             }
-            Some(WatchedKey::Event) | None => {}
+            Some(WatchedKey::Event | WatchedKey::EventBase) | None => {}
         }
+    }
+
+    /// The number of the last event that was published here.
+    pub(super) fn last_event(&self) -> u64 {
+        self.last_event
+    }
+
+    /// Workers whose record cannot be read.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = &str> {
+        self.unreadable.keys().map(String::as_str)
+    }
+
+    /// Whether the workers differ from what the store has, by the revisions of their keys `at` that
+    /// revision; none while the watch has not shown as much.
+    pub(super) fn differs(&self, kvs: &[Kv], at: Revision) -> Option<bool> {
+        if self.revision < at {
+            return None;
+        }
+        let mut stored = HashMap::new();
+        for kv in kvs {
+            if let Some(WatchedKey::Worker(id)) = self.names.about(&kv.key) {
+                stored.insert(id, kv.mod_revision);
+            }
+        }
+        let is_behind = stored.iter().any(|(id, revision)| {
+            let known = self.workers.get(*id).map(|known| known.at);
+            known.max(self.unreadable.get(*id).copied()) < Some(*revision)
+        });
+        let has_ghost = self
+            .workers
+            .iter()
+            .any(|(id, known)| known.at <= at && !stored.contains_key(id.as_str()));
+        Some(is_behind || has_ghost)
     }
 
     /// Events up to this one were published here.
@@ -279,14 +337,17 @@ impl Replica {
 
     /// A worker's record and its revision; 0 if there is none.
     pub(super) fn worker(&self, id: &str) -> (Option<&Arc<WorkerRecord>>, Revision) {
-        match self.workers.get(id) {
-            Some(known) => (Some(&known.record), known.at),
-            None => (None, 0),
+        match (self.workers.get(id), self.unreadable.get(id)) {
+            (_, Some(at)) => (None, *at),
+            (Some(known), None) => (Some(&known.record), known.at),
+            (None, None) => (None, 0),
         }
     }
 
     /// This controller has written the worker's record.
     pub(super) fn wrote(&mut self, id: &str, record: Arc<WorkerRecord>, at: Revision) {
+        self.unreadable
+            .retain(|worker, since| worker != id || *since > at);
         if self.workers.get(id).is_none_or(|known| known.at < at) {
             self.workers
                 .insert(id.to_owned(), KnownWorker { record, at });

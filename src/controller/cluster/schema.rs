@@ -8,11 +8,13 @@
 //! | `live/workers/<worker>` | the workers that a controller hears, `workers.heartbeat_timeout` | the controller that hears the worker | when a heartbeat differs from the one before |
 //! | `live/sessions/<session>` | the same | the controller that created it | before the 201; deleted when the worker's heartbeats list it |
 //! | `live/drains/<worker>` | none | the controller that was asked | when a drain is ordered or lifted |
+//! | `live/event_base` | none | the first controller, and one that finds another store | once in the life of a store |
 //! | `live/events/<name>` | 10 to 15 minutes | the controller that saw the change | once, with the change |
 //! | `keys/<hash>` | a day | the controller that serves the request | before each worker is asked, and at the end |
-//! | `turns/<body>` | its controller's presence | the controller that creates on the body | for the length of the create |
+//! | `turns/<body>` | its own, 8 s | the controller that creates on the body, which renews the lease | for the length of the create |
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,11 @@ use crate::controller::fleet::{FleetChange, FleetEvent};
 
 /// Event ids of one revision: more than a transaction may write.
 const EVENTS_A_REVISION: u64 = 256;
+/// Event ids of one second: as many as 4,096 revisions. A store writes fewer, so ids that begin
+/// with the time are above those of every store before; they stay below 2^53 for 200 years.
+const EVENTS_A_SECOND: u64 = EVENTS_A_REVISION << 12;
+
+const EVENT_BASE: &str = "event_base";
 
 /// The names of the keys.
 #[derive(Clone, Debug)]
@@ -37,6 +44,7 @@ pub(super) enum WatchedKey<'a> {
     Controller(&'a str),
     Drain(&'a str),
     Event,
+    EventBase,
     Session(&'a str),
     Worker(&'a str),
 }
@@ -55,6 +63,10 @@ impl KeyNames {
         format!("{}/live/controllers/{process_id}", self.0)
     }
 
+    pub(super) fn workers(&self) -> String {
+        format!("{}/live/workers/", self.0)
+    }
+
     pub(super) fn worker(&self, worker_id: &str) -> String {
         format!("{}/live/workers/{worker_id}", self.0)
     }
@@ -71,6 +83,10 @@ impl KeyNames {
         format!("{}/live/events/{name}", self.0)
     }
 
+    pub(super) fn event_base(&self) -> String {
+        format!("{}/live/{EVENT_BASE}", self.0)
+    }
+
     pub(super) fn key(&self, hash: &str) -> String {
         format!("{}/keys/{hash}", self.0)
     }
@@ -82,6 +98,9 @@ impl KeyNames {
     /// What a watched key stands for; none for keys of later versions.
     pub(super) fn about<'a>(&self, key: &'a str) -> Option<WatchedKey<'a>> {
         let rest = key.strip_prefix(&self.0)?.strip_prefix("/live/")?;
+        if rest == EVENT_BASE {
+            return Some(WatchedKey::EventBase);
+        }
         let (kind, name) = rest.split_once('/')?;
         Some(match kind {
             "controllers" => WatchedKey::Controller(name),
@@ -123,7 +142,7 @@ pub(super) struct SessionRecord {
 }
 
 /// An event for listeners.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct EventRecord {
     /// Its position among the events of its revision.
     #[serde(default)]
@@ -132,6 +151,12 @@ pub(super) struct EventRecord {
     /// The JSON that listeners get.
     #[serde(default = "nothing")]
     pub(super) data: String,
+}
+
+/// What is added to the ids of this store's events, so that they are above those of a store before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EventBase {
+    pub(super) base: u64,
 }
 
 fn yes() -> bool {
@@ -193,8 +218,17 @@ pub(super) fn read_worker(kv: &Kv) -> Option<WorkerRecord> {
 }
 
 /// The id of an event in the stream, the same at every controller.
-pub(super) fn event_id(revision: Revision, record: &EventRecord) -> u64 {
-    revision * EVENTS_A_REVISION + record.order.min(EVENTS_A_REVISION - 1)
+pub(super) fn event_id(base: u64, revision: Revision, record: &EventRecord) -> u64 {
+    base + revision * EVENTS_A_REVISION + record.order.min(EVENTS_A_REVISION - 1)
+}
+
+/// A base for the ids of events that are above all that were given before, `last` among them.
+pub(super) fn event_base(wall: SystemTime, last: u64) -> EventBase {
+    let age = wall.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = age.map_or(0, |age| age.as_secs());
+    EventBase {
+        base: (seconds * EVENTS_A_SECOND).max(last + 1),
+    }
 }
 
 /// The name of an event's key: the same at every controller that sees the change, so that the first
@@ -257,6 +291,8 @@ fn is_same_session(a: &SessionView, b: &SessionView) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::protocol::reading::mutations::{check, recorded};
 
@@ -386,7 +422,26 @@ pub(super) mod tests {
             name: String::new(),
             data: String::new(),
         };
-        assert!(event_id(7, &record(0)) < event_id(7, &record(1)));
-        assert!(event_id(7, &record(9_999)) < event_id(8, &record(0)));
+        assert!(event_id(0, 7, &record(0)) < event_id(0, 7, &record(1)));
+        assert!(event_id(0, 7, &record(9_999)) < event_id(0, 8, &record(0)));
+    }
+
+    #[test]
+    fn ids_of_a_new_store_are_above_those_of_the_one_before() {
+        let record = EventRecord {
+            order: 0,
+            name: String::new(),
+            data: String::new(),
+        };
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let first = event_base(start, 0).base;
+        // A day of a busy store.
+        let last = event_id(first, 86_400 * 2_000, &record);
+        let second = event_base(start + Duration::from_secs(86_400), last).base;
+        assert!(event_id(second, 1, &record) > last);
+        // A clock that was set back changes nothing.
+        let third = event_base(SystemTime::UNIX_EPOCH, last).base;
+        assert!(event_id(third, 1, &record) > last);
+        assert!(event_base(start, 0).base < 1 << 53);
     }
 }

@@ -26,7 +26,15 @@ struct HealthState {
     pulse: u64,
     in_flight: VecDeque<(u64, Instant)>,
     lag: Duration,
+    /// When something was last wrong.
+    trouble: Option<Instant>,
 }
+
+/// A pulse that comes back later than this is trouble: an election, a slow disk.
+const PROMPT: Duration = Duration::from_secs(1);
+/// How long after trouble the store may not know yet what was made meanwhile: its controllers write
+/// again at once, and workers tell within some heartbeats.
+const DOUBT: Duration = Duration::from_secs(15);
 
 impl StoreHealth {
     fn lock(&self) -> MutexGuard<'_, HealthState> {
@@ -62,6 +70,16 @@ impl StoreHealth {
         inner.judge(outcome.err());
     }
 
+    /// Whether something was wrong lately, or is now, so that a session which the store does not know
+    /// may exist all the same.
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        let inner = self.lock();
+        let late = inner.in_flight.front().map(|(_, sent)| *sent);
+        let is_late = |sent| now.saturating_duration_since(sent) > PROMPT;
+        let is_recent = |at| now.saturating_duration_since(at) < DOUBT;
+        late.is_some_and(is_late) || inner.trouble.is_some_and(is_recent)
+    }
+
     /// Number of the next pulse, which is written now.
     pub(super) fn pulse(&self, now: Instant) -> u64 {
         let mut inner = self.lock();
@@ -83,6 +101,9 @@ impl StoreHealth {
             }
             inner.in_flight.pop_front();
             inner.lag = now.saturating_duration_since(sent);
+            if inner.lag > PROMPT {
+                inner.trouble = Some(now);
+            }
         }
     }
 
@@ -99,6 +120,9 @@ impl HealthState {
     }
 
     fn judge(&mut self, why: Option<String>) {
+        if why.is_some() {
+            self.trouble = Some(clock::now());
+        }
         match (self.is_there(), why) {
             (true, _) => {
                 if let Some((since, _)) = self.away.take() {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock;
@@ -23,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// Pauses between tries to watch again.
 const RETRY: Duration = Duration::from_millis(300);
 /// Watches in a row that show no change, after which the whole picture is read again.
-const MUTE_MAX: u32 = 2;
+const MUTE_MAX: u32 = 1;
 /// Time for each step of leaving.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -35,6 +36,8 @@ impl EtcdStore {
         exec::spawn(async move { stop.or(store.watch_forever(&controller)).await }).detach();
         let (store, controller, stop) = both();
         exec::spawn(async move { stop.or(store.pulse_forever(&controller)).await }).detach();
+        let (store, _, stop) = both();
+        exec::spawn(async move { stop.or(store.compare_forever()).await }).detach();
         for _ in 0..WRITERS {
             let (store, controller, stop) = both();
             exec::spawn(async move { stop.or(store.write_forever(&controller)).await }).detach();
@@ -52,12 +55,8 @@ impl EtcdStore {
             }
             let is_behind = matches!(error, EtcdError::Compacted(_) | EtcdError::TooLarge);
             if is_behind || mute > MUTE_MAX {
-                match self.snapshot().await {
-                    Ok((kvs, revision)) => {
-                        mute = 0;
-                        let events = self.replica().replace(clock::now(), kvs, revision);
-                        self.learn(controller, events);
-                    }
+                match self.resync(controller).await {
+                    Ok(()) => mute = 0,
                     Err(error) => self.health.watching(Err(error.to_string())),
                 }
             }
@@ -75,10 +74,13 @@ impl EtcdStore {
         let mut watch = self.etcd.watch(&self.names.live(), from, SILENCE).await?;
         loop {
             let response = watch.next().await?;
-            if response.revision + 1 < from {
-                // Another store, or one that was restored from a backup.
+            let is_another = {
+                let replica = self.replica();
+                replica.is_another(response.cluster, response.revision)
+            };
+            if is_another || self.needs_resync.swap(false, Ordering::Relaxed) {
                 *mute = MUTE_MAX + 1;
-                let why = format!("it is at revision {}, before {from}", response.revision);
+                let why = "it is another store, or the copy of it is wrong".to_owned();
                 return Err(EtcdError::WatchLost(why));
             }
             if !response.changes.is_empty() {

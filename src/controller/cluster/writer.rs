@@ -1,5 +1,6 @@
 //! Writing to the store what waits in the queue.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::protocol::SessionView;
 use super::etcd_store::EtcdStore;
 use super::leases::LeaseKind;
 use super::schema::{self, EventRecord, SessionRecord, WorkerRecord};
-use super::write_queue::{NamedEvent, WorkerUpdate, WriteJob};
+use super::write_queue::{NamedEvent, WorkerUpdate, WorkerWrites, WriteJob};
 
 /// Tasks that write at once: etcd gathers what comes together into one write of its log.
 pub(super) const WRITERS: usize = 16;
@@ -22,7 +23,7 @@ pub(super) const WRITERS: usize = 16;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Tries to write a worker's record while other controllers write it, too.
 const TRIES_MAX: usize = 8;
-/// How long a create waits until its session is written; if it is not, its events are queued.
+/// How long a create waits until its session is written.
 const ANNOUNCE: Duration = Duration::from_secs(2);
 
 impl EtcdStore {
@@ -38,15 +39,19 @@ impl EtcdStore {
                     let _ = self.notified.recv().await;
                     continue;
                 }
-                Some(WriteJob::Txn(txn)) => {
+                Some(WriteJob::Txn(since, txn)) => {
                     let outcome = self.etcd.commit(&txn).await;
-                    if outcome.as_ref().is_err_and(|error| !error.is_final()) {
-                        self.queue().txn(txn);
+                    match &outcome {
+                        Err(error) if error.is_final() => {
+                            log::warn!(target: "controller", "store: a write is given up: {error}");
+                        }
+                        Err(_) => self.queue().again(since, txn),
+                        Ok(_) => {}
                     }
                     outcome.map(|_| ())
                 }
-                Some(WriteJob::Worker { id, update, events }) => {
-                    self.write_worker(controller, &id, update, events).await
+                Some(WriteJob::Worker(id, writes)) => {
+                    self.write_worker(controller, &id, writes).await
                 }
             };
             if let Err(error) = outcome {
@@ -61,16 +66,17 @@ impl EtcdStore {
         self: &Arc<Self>,
         controller: &Controller,
         id: &str,
-        mut update: Option<Box<WorkerUpdate>>,
-        events: Vec<NamedEvent>,
+        mut writes: WorkerWrites,
     ) -> Result<(), EtcdError> {
         for _ in 0..TRIES_MAX {
-            update = update.filter(|update| self.is_worth_writing(id, update));
-            if update.is_none() && events.is_empty() {
+            writes.update = writes
+                .update
+                .filter(|update| self.is_worth_writing(id, update));
+            if writes.is_empty() {
                 self.queue().done(id);
                 return Ok(());
             }
-            let outcome = match self.commit_worker(id, update.as_deref(), &events).await {
+            let outcome = match self.commit_worker(id, &writes).await {
                 Ok(outcome) => outcome,
                 Err(EtcdError::Refused(why)) if why.contains("too large") => {
                     log::error!(target: "controller", "store: worker={id} cannot be written: {why}; raise etcd's --max-request-bytes");
@@ -78,7 +84,7 @@ impl EtcdStore {
                     return Ok(());
                 }
                 Err(error) => {
-                    self.queue().failed(id, update, events);
+                    self.queue().failed(id, writes);
                     return Err(error);
                 }
             };
@@ -91,7 +97,7 @@ impl EtcdStore {
             let learned = self.replica().conflict(id, found);
             self.learn(controller, learned);
         }
-        self.queue().failed(id, update, events);
+        self.queue().failed(id, writes);
         Err(EtcdError::Refused(format!(
             "worker {id} is written by other controllers all the time"
         )))
@@ -124,12 +130,11 @@ impl EtcdStore {
     async fn commit_worker(
         &self,
         id: &str,
-        update: Option<&WorkerUpdate>,
-        events: &[NamedEvent],
+        writes: &WorkerWrites,
     ) -> Result<TxnOutcome, EtcdError> {
         let mut txn = Txn::new();
         let mut written = None;
-        if let Some(update) = update {
+        if let Some(update) = &writes.update {
             let key = self.names.worker(id);
             let lease = self.leases.get(&self.etcd, LeaseKind::Hearing).await?;
             let record = WorkerRecord {
@@ -149,7 +154,10 @@ impl EtcdStore {
             }
             written = Some(Arc::new(record));
         }
-        txn = self.with_events(txn, events).await?;
+        for session in &writes.announcements {
+            txn = self.with_session(txn, id, session).await?;
+        }
+        txn = self.with_events(txn, &writes.events).await?;
         let outcome = self.etcd.commit(&txn).await?;
         if let (true, Some(record)) = (outcome.succeeded, written) {
             self.replica().wrote(id, record, outcome.revision);
@@ -157,8 +165,31 @@ impl EtcdStore {
         Ok(outcome)
     }
 
+    /// Adds the announcement of a session.
+    async fn with_session(
+        &self,
+        txn: Txn,
+        worker_id: &str,
+        view: &SessionView,
+    ) -> Result<Txn, EtcdError> {
+        let lease = self.leases.get(&self.etcd, LeaseKind::Hearing).await?;
+        let record = SessionRecord {
+            worker_id: worker_id.to_owned(),
+            view: view.clone(),
+        };
+        Ok(txn.put(
+            &self.names.session(&view.id),
+            &schema::written(&record),
+            Some(lease),
+        ))
+    }
+
     /// Adds events, each only if it is not there yet.
-    async fn with_events(&self, mut txn: Txn, events: &[NamedEvent]) -> Result<Txn, EtcdError> {
+    async fn with_events(
+        &self,
+        mut txn: Txn,
+        events: &VecDeque<NamedEvent>,
+    ) -> Result<Txn, EtcdError> {
         if events.is_empty() {
             return Ok(txn);
         }
@@ -195,8 +226,8 @@ impl EtcdStore {
         (schema::event_name(event, view.as_ref(), revision), record)
     }
 
-    /// Writes a session that was just made, with its events. If the store does not answer in time,
-    /// the other controllers learn of the session from its worker's next heartbeat.
+    /// Writes a session that was just made, with its events; queues both if the store does not answer
+    /// in time.
     pub(super) async fn write_session(
         &self,
         worker_id: &str,
@@ -204,16 +235,10 @@ impl EtcdStore {
         events: &[FleetEvent],
     ) {
         let named = events.iter().map(|e| self.named(e, |_| Some(view.clone())));
-        let named: Vec<NamedEvent> = named.collect();
+        let named: VecDeque<NamedEvent> = named.collect();
         let is_written = {
             let write = async {
-                let lease = self.leases.get(&self.etcd, LeaseKind::Hearing).await?;
-                let key = self.names.session(&view.id);
-                let record = SessionRecord {
-                    worker_id: worker_id.to_owned(),
-                    view,
-                };
-                let txn = Txn::new().put(&key, &schema::written(&record), Some(lease));
+                let txn = self.with_session(Txn::new(), worker_id, &view).await?;
                 let txn = self.with_events(txn, &named).await?;
                 self.etcd.commit(&txn).await
             };
@@ -221,7 +246,11 @@ impl EtcdStore {
                 && matches!(clock::by(clock::now() + ANNOUNCE, write).await, Ok(Ok(_)))
         };
         if !is_written {
-            self.queue().events(worker_id, named);
+            {
+                let mut queue = self.queue();
+                queue.announce(worker_id, view);
+                queue.events(worker_id, named);
+            }
             self.notify();
         }
     }
