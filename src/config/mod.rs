@@ -23,6 +23,7 @@ mod values;
 
 pub(crate) use environment::SecretFiles;
 pub(crate) use loader::Loaded;
+pub(crate) use parsers::{base_url, is_label};
 pub(crate) use render::{example, reference, show};
 #[cfg(any(test, feature = "demo"))]
 pub(crate) use report::Problems;

@@ -69,7 +69,7 @@ pub(super) fn url(text: &str) -> Result<String, String> {
 }
 
 /// A URL that paths are appended to: as `url`, no query, without the trailing slash.
-pub(super) fn base_url(text: &str) -> Result<String, String> {
+pub(crate) fn base_url(text: &str) -> Result<String, String> {
     let text = url(text)?;
     if text.contains('?') {
         return Err("contains a query (`?`)".to_owned());
@@ -120,8 +120,12 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
 
 /// A name for labels: letters, digits, `.`, `-`, `_`.
 pub(super) fn label(text: &str) -> Result<String, String> {
-    let is_label = text.len() <= LABEL_MAX && text.bytes().all(is_plain);
-    text_if(is_label, text, "a plain name")
+    text_if(is_label(text), text, "a plain name")
+}
+
+/// Whether the text is a [`label`]; the empty one is.
+pub(crate) fn is_label(text: &str) -> bool {
+    text.len() <= LABEL_MAX && text.bytes().all(is_plain)
 }
 
 /// 32 bytes in base64.

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::fleet::FleetError;
 use super::{Controller, create, health, metrics, relay};
-use crate::clock;
 use crate::dashboard::{Board, Desk, Query};
 use crate::http::auth::Bearer;
 use crate::http::call::bad_json;
@@ -20,12 +19,10 @@ use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
 use crate::protocol::reading::{self, Reading};
 use crate::protocol::{DrainOrder, EndReason, ErrorBody, Health, Heartbeat, SessionView, VERSION};
+use crate::{clock, config};
 
 /// Time a worker has to end a session: it answers when nothing of it is left.
 const DELETE_WITHIN: Duration = Duration::from_secs(15);
-
-/// Longest name of a worker or process, in bytes: longer than any host's.
-const NAME_MAX: usize = 255;
 
 /// Every route of the API.
 pub(super) fn router(controller: &Arc<Controller>) -> Router {
@@ -107,7 +104,7 @@ impl Role for Controller {
 async fn heartbeat(controller: Arc<Controller>, call: Call) -> Result<Reply, Failure> {
     call.check_json()?;
     let beat = read_beat(&call.body).inspect_err(|_| controller.counters.beat(false))?;
-    check_names(&beat)?;
+    check_words(&beat).inspect_err(|_| controller.counters.beat(false))?;
     let worker_id = beat.worker_id.clone();
     let unpublished = controller.store.unpublished(&beat);
     let outcome = controller
@@ -163,20 +160,63 @@ fn read_beat(text: &[u8]) -> Result<Heartbeat, Failure> {
     Err(failure)
 }
 
-/// Names go into logs, events and paths.
-fn check_names(beat: &Heartbeat) -> Result<(), Failure> {
-    let is_name =
-        |name: &str| (1..=NAME_MAX).contains(&name.len()) && !name.contains(char::is_control);
-    for (field, name) in [
+/// What a worker says of itself goes into logs, events, paths, pages and calls.
+fn check_words(beat: &Heartbeat) -> Result<(), Failure> {
+    let is_name = |name: &str| !name.is_empty() && config::is_label(name);
+    let names = [
         ("worker_id", &beat.worker_id),
         ("process_id", &beat.process_id),
-    ] {
-        if !is_name(name) {
-            let what = format!("{field}: must have 1 to {NAME_MAX} bytes and no control character");
+    ];
+    let replaced = beat.replaces.iter().map(|id| ("replaces", id));
+    for (field, name) in names.into_iter().chain(replaced) {
+        // A client resolves these two as directories.
+        if !is_name(name) || matches!(name.as_str(), "." | "..") {
+            return Err(bad_word(
+                field,
+                "must be a name of 1 to 64 ",
+                "`.`, `-`, `_`",
+            ));
+        }
+    }
+    if !config::is_label(&beat.district) {
+        return Err(bad_word(
+            "district",
+            "must have at most 64 ",
+            "`.`, `-`, `_`",
+        ));
+    }
+    // A `+` begins the build's name in a version.
+    if !config::is_label(&beat.version.replace('+', "-")) {
+        return Err(bad_word(
+            "version",
+            "must have at most 64 ",
+            "`.`, `-`, `_`, `+`",
+        ));
+    }
+    let url = Some(&beat.url).filter(|url| !url.is_empty());
+    let urls = [("url", url), ("public_url", beat.public_url.as_ref())];
+    for (field, url) in urls {
+        let Some(url) = url else { continue };
+        // The parser drops line breaks and tabs, which would stay in the text that is kept.
+        let wrong = if url.bytes().all(|b| b.is_ascii_graphic()) {
+            config::base_url(url).err()
+        } else {
+            Some(
+                "contains a character that is no printable ASCII; write such a host as xn--..."
+                    .to_owned(),
+            )
+        };
+        if let Some(wrong) = wrong {
+            let what = format!("{field}: {wrong}");
             return Err(Failure::new(400, "bad_request", what));
         }
     }
     Ok(())
+}
+
+fn bad_word(field: &str, rule: &str, marks: &str) -> Failure {
+    let what = format!("{field}: {rule}ASCII letters, digits and {marks}");
+    Failure::new(400, "bad_request", what)
 }
 
 fn fleet_failure(error: &FleetError) -> Failure {

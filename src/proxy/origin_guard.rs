@@ -16,7 +16,8 @@ const WORKERS: [&str; 2] = ["serviceworker", "sharedworker"];
 /// The answer to a request below `/session/` that must not go on.
 ///
 /// # Errors
-/// 403 when the response would become a service worker or a shared worker.
+/// 403 when the response would become a service worker or a shared worker, and for dot segments: a
+/// program behind us would resolve them, and leave the session that we judged.
 pub(crate) fn guard(head: &RequestHead) -> Result<Option<Reply>, Failure> {
     let fields = &head.fields;
     let is_worker = fields.count("service-worker") > 0
@@ -31,6 +32,15 @@ pub(crate) fn guard(head: &RequestHead) -> Result<Option<Reply>, Failure> {
         ));
     }
     let path = head.path();
+    let is_dots =
+        |part: &str| matches!(&*part.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+    if path.split('/').any(is_dots) {
+        return Err(Failure::new(
+            403,
+            "forbidden",
+            "the path contains the segment `.` or `..`; write it without",
+        ));
+    }
     let is_bare = path
         .strip_prefix("/session/")
         .is_some_and(|id| id.parse::<SessionId>().is_ok());
@@ -76,6 +86,28 @@ mod tests {
         for fields in ["", page, "Sec-Fetch-Dest: worker\r\n"] {
             let target = format!("/session/{ID}/stream.html");
             assert!(guard(&head("GET", &target, fields)).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_refused_plain_and_encoded() {
+        for inner in [
+            "..",
+            "../",
+            "./a",
+            "a/../b",
+            "a/%2e%2E/b",
+            ".%2e",
+            "%2E",
+            "api/.?a=b",
+        ] {
+            let target = format!("/session/{ID}/{inner}");
+            let refused = guard(&head("GET", &target, "")).unwrap_err();
+            assert_eq!(refused.status, 403, "{target}");
+        }
+        for inner in ["a..b", "...", ".well", "a?b=/../c", "%2e%2e%2e"] {
+            let target = format!("/session/{ID}/{inner}");
+            assert!(guard(&head("GET", &target, "")).is_ok(), "{target}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the API is sent that it must not take, and odd things that it must.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -356,14 +356,24 @@ fn a_heartbeat_that_says_nonsense_harms_nobody() {
     controller.is_warm();
     let beat = |worker: &str, process: &str| {
         let beat = json!({
-            "worker_id": worker, "process_id": process, "url": "http://[::1",
-            "public_url": "javascript:alert(1)", "max_sessions": usize::MAX,
+            "worker_id": worker, "process_id": process, "max_sessions": usize::MAX,
             "drain_ordered": true, "drain_deadline": "garbage",
         });
         controller.call("POST", "/api/v1/workers/heartbeat", Some(beat))
     };
-    let long = "x".repeat(300);
-    for (worker, process) in [("", "p"), ("v", ""), ("v\n[audit] {}", "p"), (&long, "p")] {
+    let long = "x".repeat(65);
+    for (worker, process) in [
+        ("", "p"),
+        ("v", ""),
+        ("v\n[audit] {}", "p"),
+        (&long, "p"),
+        ("v", &long),
+        ("a/b", "p"),
+        ("..", "p"),
+        ("v\u{202e}", "p"),
+        ("v\u{200b}", "p"),
+        ("v", "p q"),
+    ] {
         let answer = beat(worker, process);
         assert_eq!(
             (answer.status, answer.reason().as_str()),
@@ -375,6 +385,55 @@ fn a_heartbeat_that_says_nonsense_harms_nobody() {
     let health = controller.get("/api/v1/health");
     assert_eq!(health["extra"]["max_sessions"], usize::MAX);
     assert_eq!(controller.create().status, 201);
+}
+
+#[test]
+fn a_heartbeat_is_refused_for_a_url_or_name_that_nobody_could_use() {
+    let bench = Bench::new();
+    let controller = bench.controller();
+    let beat = |field: &str, value: Value| {
+        let mut beat = json!({
+            "worker_id": "v", "process_id": "p", "url": "http://127.0.0.1:9", "max_sessions": 1,
+        });
+        beat[field] = value;
+        controller.call("POST", "/api/v1/workers/heartbeat", Some(beat))
+    };
+    let long = "x".repeat(65);
+    for (field, wrong) in [
+        ("url", json!("http://[::1")),
+        ("url", json!("ftp://worker")),
+        ("url", json!("http://user:word@worker")),
+        ("url", json!("http://wor\nker")),
+        ("public_url", json!("javascript:alert(1)")),
+        ("public_url", json!("https://a\u{202e}b")),
+        ("public_url", json!("")),
+        ("district", json!("a/b")),
+        ("district", json!(long)),
+        ("version", json!("1.0\u{2066}")),
+        ("version", json!("1 0")),
+        ("replaces", json!(["p", "a\nb"])),
+    ] {
+        let answer = beat(field, wrong.clone());
+        let text = answer.text().to_owned();
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (400, "bad_request"),
+            "{field} {wrong}: {text}"
+        );
+        assert!(text.contains(field), "{text}");
+        assert!(!text.contains("word@"), "{text}");
+    }
+    assert_eq!(controller.get("/api/v1/workers"), json!([]));
+    for (field, right) in [
+        ("url", json!("")),
+        ("url", json!("https://[2001:db8::1]:8443/neck")),
+        ("public_url", json!("https://xn--bcher-kva.example")),
+        ("district", json!("")),
+        ("version", json!("0.2.0-rc.1+abc")),
+    ] {
+        let answer = beat(field, right.clone());
+        assert_eq!(answer.status, 200, "{field} {right}: {}", answer.text());
+    }
 }
 
 #[test]
