@@ -14,7 +14,7 @@ use crate::http::client::{Answer, ClientError, Outgoing};
 use crate::http::idempotency::{self, Claim, ClaimGuard};
 use crate::http::{Call, Failure, Reply};
 use crate::protocol::{CreateSession, Created, EndReason, SPAWN_FAILED, Status};
-use crate::{clock, exec, ids};
+use crate::{clock, exec};
 
 /// Time a worker has until a session is ready: `sessions.start_timeout` and cleaning up.
 const CREATE_WITHIN: Duration = Duration::from_secs(75);
@@ -32,15 +32,21 @@ pub(super) async fn create(controller: Arc<Controller>, call: Call) -> Result<Re
         Claim::Answered(created) => return Ok(answer(&created)),
         Claim::Granted(claim) => claim,
     };
-    // A worker that may have made the session already judges by the key.
-    let lock = match claim.attempted() {
-        Some(_) => None,
-        None => Some(claimant.acquire().await?),
-    };
-    // The worker need not end anybody: the body is free.
+    // The worker need not end anybody: the body is free then.
     request.takeover = false;
+    // A worker that may have made the session already judges by the key.
+    let claim = match repeat(&controller, &call, &request, claim).await? {
+        Repeated::Made(created) => return Ok(answer(&created)),
+        Repeated::Nowhere(claim) => claim,
+    };
+    let lock = claimant.acquire().await?;
+    // While the body was waited for, a heartbeat may have told of the key.
+    let claim = match repeat(&controller, &call, &request, claim).await? {
+        Repeated::Made(created) => return Ok(answer(&created)),
+        Repeated::Nowhere(claim) => claim,
+    };
     let created = place(&controller, &call, &request, claim).await?;
-    if let (Status::Starting, Some(lock)) = (created.status, lock) {
+    if created.status == Status::Starting {
         let id = created.session_id.clone();
         exec::spawn(async move { controller.hold_while_pairing(&id, lock).await }).detach();
     }
@@ -60,12 +66,9 @@ async fn place(
     request: &CreateSession,
     mut claim: ClaimGuard<Created>,
 ) -> Result<Created, Failure> {
-    if let Some(worker) = claim.attempted().map(str::to_owned) {
-        return repeat(controller, call, request, claim, &worker).await;
-    }
     // Workers get a key in any case, so that the HTTP client may repeat a request whose answer was
     // lost.
-    let key = claim.key().map_or_else(ids::label, str::to_owned);
+    let key = claim.key().map_or_else(idempotency::own_key, str::to_owned);
     let seed = controller.process_id.len() as u64 ^ clock_seed();
     let mut placement = Placement::new(request, seed);
     loop {
@@ -203,20 +206,43 @@ async fn ask(
     controller.client.send(order).await
 }
 
-/// Asks the worker again that may have made the session for an earlier request with this key: it
-/// knows the key, and answers with that session or makes it now.
+/// What a worker says that was asked again.
+enum Repeated {
+    /// The session of that key.
+    Made(Created),
+    /// No worker has made it.
+    Nowhere(ClaimGuard<Created>),
+}
+
+/// Asks the worker again that may have made the session for an earlier request with this key, or that
+/// has told of it: it answers with that session, or makes it now, or refuses, and then nobody has it.
 async fn repeat(
     controller: &Controller,
     call: &Call,
     request: &CreateSession,
     claim: ClaimGuard<Created>,
-    worker_id: &str,
-) -> Result<Created, Failure> {
-    let worker = controller.fleet().worker(clock::now(), worker_id);
-    let Some(worker) = worker else {
-        return Err(api::unknown(controller));
+) -> Result<Repeated, Failure> {
+    let Some(key) = claim.key() else {
+        return Ok(Repeated::Nowhere(claim));
     };
-    let key = claim.key().unwrap_or_default();
+    let worker = {
+        let fleet = controller.fleet();
+        let told = claim.request().and_then(|r| fleet.worker_of_key(&r.key));
+        let asked = told.or_else(|| claim.attempted().map(str::to_owned));
+        asked.and_then(|id| fleet.worker(clock::now(), &id))
+    };
+    let Some(worker) = worker else {
+        return match claim.attempted() {
+            // It has not been heard since this controller began.
+            Some(_) if !controller.fleet().is_warm(clock::now()) => {
+                let failure = api::starting(controller);
+                claim.outcome_unknown();
+                Err(failure)
+            }
+            _ => Ok(Repeated::Nowhere(claim)),
+        };
+    };
+    let worker_id = worker.worker_id.as_str();
     match ask(controller, call, request, &worker.url, key).await {
         Ok(answer) if answer.status == 201 => {
             let created = match read_created(controller, call, worker_id, &answer) {
@@ -225,9 +251,17 @@ async fn repeat(
             };
             let view = super::fleet::announced(clock::wall(), request, &created);
             let events = controller.fleet().announced(clock::now(), worker_id, view);
-            Ok(finish(controller, claim, created, events).await)
+            let created = finish(controller, claim, created, events).await;
+            Ok(Repeated::Made(created))
         }
+        Ok(answer) if is_refusal(&answer) => Ok(Repeated::Nowhere(claim)),
         Ok(answer) => Err(worker_failure(&answer)),
+        Err(error)
+            if did_not_reach(&error)
+                && controller.fleet().has_given_up(clock::now(), worker_id) =>
+        {
+            Ok(Repeated::Nowhere(claim))
+        }
         Err(error) => {
             claim.outcome_unknown();
             Err(timeout(worker_id, &error.to_string()))

@@ -47,6 +47,8 @@ const WARM_INTERVALS: u32 = 4;
 /// How long a dead worker's sessions are kept beyond `workers.heartbeat_timeout`: a machine boots
 /// in that time.
 const SESSION_GRACE: Duration = Duration::from_secs(60);
+/// Ended sessions whose keys are kept in memory before they are cleared out.
+const KEYS_SLACK: usize = 1_024;
 /// How long a silent worker, and a drain ordered for it, are remembered: a day's maintenance.
 const WORKER_MEMORY: Duration = Duration::from_secs(24 * 3_600);
 /// Most workers: twice the largest fleet that is tested.
@@ -111,6 +113,8 @@ pub struct Fleet {
     observed: Instant,
     workers: Roster,
     owners: HashMap<SessionId, Arc<str>>,
+    /// Sessions by the hash of their create's `Idempotency-Key`, with some that have ended.
+    keys: HashMap<String, SessionId>,
     reservations: u64,
     /// Whether nothing comes from the other controllers.
     is_store_away: bool,
@@ -126,6 +130,7 @@ impl Fleet {
             observed: now,
             workers: Roster::default(),
             owners: HashMap::new(),
+            keys: HashMap::new(),
             reservations: 0,
             is_store_away: false,
         }
@@ -182,7 +187,8 @@ impl Fleet {
         worker.accept(now, wall, beat);
         worker.push_state_changes(&mut events);
         let name = Arc::clone(&worker.id);
-        for (view, mine) in sessions.into_iter().zip(mine) {
+        for (mut view, mine) in sessions.into_iter().zip(mine) {
+            let key = view.idempotency_key.take();
             // One that is ending has given its slot back, or soon will.
             if !matches!(view.status, Status::Ending | Status::Ended) {
                 worker.count_slot();
@@ -194,6 +200,12 @@ impl Fleet {
                 self.owners.remove(&view.id);
             } else if !worker.sessions.contains_key(&view.id) {
                 self.owners.insert(view.id.clone(), Arc::clone(&name));
+            }
+            if let Some(key) = key {
+                let known = self.keys.get(&key);
+                if known.is_none_or(|id| !self.owners.contains_key(id)) {
+                    self.keys.insert(key, view.id.clone());
+                }
             }
             worker.update_session(view, &mut events);
         }
@@ -279,7 +291,26 @@ impl Fleet {
         });
         self.workers
             .retain(|worker| worker.silence(now) <= WORKER_MEMORY);
+        if self.keys.len() > 2 * self.owners.len() + KEYS_SLACK {
+            self.keys.retain(|_, id| self.owners.contains_key(id));
+        }
         events
+    }
+
+    /// The worker that has told of a session which was made for this `Idempotency-Key` (its hash).
+    #[must_use]
+    pub fn worker_of_key(&self, key: &str) -> Option<String> {
+        let worker = self.owners.get(self.keys.get(key)?)?;
+        Some(worker.to_string())
+    }
+
+    /// Whether nothing is expected of a worker any more: its sessions were given up, or it was never
+    /// heard.
+    #[must_use]
+    pub fn has_given_up(&self, now: Instant, worker_id: &str) -> bool {
+        let patience = self.pace.heartbeat_timeout.saturating_add(SESSION_GRACE);
+        let worker = self.workers.get(worker_id);
+        worker.is_none_or(|worker| worker.silence(now) > patience)
     }
 
     /// If the last call was long ago, the process was suspended or stopped and could hear no worker:

@@ -7,16 +7,17 @@
 mod table;
 
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 use super::call::Call;
 use super::reply::Failure;
-use crate::clock;
 use crate::sync::Mutex;
+use crate::{clock, ids};
 use table::KeyTable;
 
 /// How often a waiting request looks whether the first one is done.
@@ -27,6 +28,45 @@ const WAIT: Duration = Duration::from_secs(90);
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// Longest key in bytes: several times what a UUID or a hash needs.
 const KEY_LENGTH_MAX: usize = 255;
+/// What the metric `idempotency_keys` counts.
+pub(crate) const GAUGE_HELP: &str = "Idempotency-Keys that are kept in memory";
+/// Begins the keys that a controller makes for requests without one; they need not outlive a process.
+const OWN_PREFIX: &str = "controller-";
+
+/// A key and the body of its request, as SHA-256 in hexadecimal: so both can be kept and told without
+/// what the client sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RequestKey {
+    /// Of the key.
+    pub key: String,
+    /// Of the body.
+    pub digest: String,
+    /// Whether a controller made the key, and no client repeats it.
+    #[serde(skip)]
+    pub is_own: bool,
+}
+
+impl RequestKey {
+    fn of(key: &str, body: &[u8]) -> Self {
+        Self {
+            key: hex(key.as_bytes()),
+            digest: hex(body),
+            is_own: key.starts_with(OWN_PREFIX),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let hash = digest(&SHA256, bytes);
+    hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A key for a request that came without one, so that its work is not done twice when the answer is
+/// lost on the way.
+pub(crate) fn own_key() -> String {
+    format!("{OWN_PREFIX}{}", ids::label())
+}
 
 /// What to do with a request that carries a key; `C` stands for the claim on it.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,8 +104,7 @@ pub(crate) trait KeyStore<A>: Send + Sync {
     /// A 5xx when the store does not work, a 4xx when it cannot read what it has.
     async fn look_up(
         &self,
-        key: &str,
-        body: &[u8],
+        request: &RequestKey,
     ) -> Result<Lookup<A, Box<dyn KeyEntry<A>>>, Failure>;
 }
 
@@ -96,7 +135,14 @@ pub(crate) enum Claim<A> {
 
 /// The duty to report the outcome of the work. Dropped without a report, the key is free again.
 #[derive(Debug)]
-pub(crate) struct ClaimGuard<A>(Option<(String, Box<dyn KeyEntry<A>>)>);
+pub(crate) struct ClaimGuard<A>(Option<Claimed<A>>);
+
+#[derive(Debug)]
+struct Claimed<A> {
+    key: String,
+    request: RequestKey,
+    entry: Box<dyn KeyEntry<A>>,
+}
 
 /// Claims a request's key; waits while another request has it. Without a key it is granted at once.
 ///
@@ -111,12 +157,17 @@ pub(crate) async fn claim<A>(store: &dyn KeyStore<A>, call: &Call) -> Result<Cla
         let what = format!("Idempotency-Key must have 1 to {KEY_LENGTH_MAX} characters");
         return Err(Failure::new(400, "bad_request", what));
     }
+    let request = RequestKey::of(key, &call.body);
     let deadline = clock::now() + WAIT;
     loop {
-        let (status, reason, what, retry) = match store.look_up(key, &call.body).await? {
+        let (status, reason, what, retry) = match store.look_up(&request).await? {
             Lookup::Answered(answer) => return Ok(Claim::Answered(answer)),
             Lookup::Claimed(entry) => {
-                return Ok(Claim::Granted(ClaimGuard(Some((key.to_owned(), entry)))));
+                return Ok(Claim::Granted(ClaimGuard(Some(Claimed {
+                    key: key.to_owned(),
+                    request,
+                    entry,
+                }))));
             }
             Lookup::Busy if clock::now() < deadline => {
                 clock::sleep(POLL).await;
@@ -147,13 +198,21 @@ impl<A> ClaimGuard<A> {
     /// The client's key, if it sent one.
     #[must_use]
     pub(crate) fn key(&self) -> Option<&str> {
-        self.0.as_ref().map(|(key, _)| key.as_str())
+        self.0.as_ref().map(|claimed| claimed.key.as_str())
+    }
+
+    /// The key and the body as hashes.
+    #[must_use]
+    pub(crate) fn request(&self) -> Option<&RequestKey> {
+        self.0.as_ref().map(|claimed| &claimed.request)
     }
 
     /// See [`KeyEntry::attempted`].
     #[must_use]
     pub(crate) fn attempted(&self) -> Option<&str> {
-        self.0.as_ref().and_then(|(_, entry)| entry.attempted())
+        self.0
+            .as_ref()
+            .and_then(|claimed| claimed.entry.attempted())
     }
 
     /// See [`KeyEntry::record_attempt`].
@@ -162,7 +221,7 @@ impl<A> ClaimGuard<A> {
     /// See [`KeyEntry::record_attempt`].
     pub(crate) async fn record_attempt(&mut self, worker_id: &str) -> Result<(), Failure> {
         match &mut self.0 {
-            Some((_, entry)) => entry.record_attempt(worker_id).await,
+            Some(claimed) => claimed.entry.record_attempt(worker_id).await,
             None => Ok(()),
         }
     }
@@ -178,8 +237,8 @@ impl<A> ClaimGuard<A> {
     }
 
     fn finish(&mut self, outcome: Outcome<A>) {
-        if let Some((_, entry)) = self.0.take() {
-            entry.finish(outcome);
+        if let Some(claimed) = self.0.take() {
+            claimed.entry.finish(outcome);
         }
     }
 }
@@ -190,13 +249,51 @@ impl<A> Drop for ClaimGuard<A> {
     }
 }
 
-/// Keys in the memory of this process.
+/// Keys in the memory of this process: those of clients, and those that controllers made.
 #[derive(Debug)]
-pub(crate) struct MemoryKeys<A>(Arc<Mutex<KeyTable<A>>>);
+pub(crate) struct MemoryKeys<A> {
+    clients: Arc<Mutex<KeyTable<A>>>,
+    own: Arc<Mutex<KeyTable<A>>>,
+}
 
 impl<A: Clone> Default for MemoryKeys<A> {
     fn default() -> Self {
-        Self(Arc::default())
+        let table = |table| Arc::new(Mutex::new(table));
+        Self {
+            clients: table(KeyTable::of_clients()),
+            own: table(KeyTable::of_controllers()),
+        }
+    }
+}
+
+impl<A: Clone> MemoryKeys<A> {
+    fn table(&self, request: &RequestKey) -> &Arc<Mutex<KeyTable<A>>> {
+        if request.is_own {
+            return &self.own;
+        }
+        &self.clients
+    }
+
+    /// Keys of clients that are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.clients.lock().kept().0
+    }
+
+    /// What is wrong, for health.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let (kept, max) = self.clients.lock().kept();
+        (kept * 10 >= max * 9).then(|| {
+            format!(
+                "{kept} of {max} Idempotency-Keys are kept: the oldest are forgotten before their \
+                 24 h; use a key only for one create"
+            )
+        })
+    }
+
+    /// A request with this key was answered before this process began.
+    pub(crate) fn restore(&self, request: &RequestKey, answer: A) {
+        let mut table = self.table(request).lock();
+        table.restore(clock::now(), request, answer);
     }
 }
 
@@ -211,18 +308,16 @@ struct MemoryEntry<A> {
 impl<A: Clone + Debug + Send + 'static> KeyStore<A> for MemoryKeys<A> {
     async fn look_up(
         &self,
-        key: &str,
-        body: &[u8],
+        request: &RequestKey,
     ) -> Result<Lookup<A, Box<dyn KeyEntry<A>>>, Failure> {
-        let mut hasher = DefaultHasher::new();
-        body.hash(&mut hasher);
-        let found = self.0.lock().look_up(clock::now(), key, hasher.finish());
+        let table = self.table(request);
+        let found = table.lock().look_up(clock::now(), request);
         Ok(match found {
             Lookup::Answered(answer) => Lookup::Answered(answer),
             Lookup::Busy => Lookup::Busy,
             Lookup::Claimed(attempted) => Lookup::Claimed(Box::new(MemoryEntry {
-                table: Arc::clone(&self.0),
-                key: key.to_owned(),
+                table: Arc::clone(table),
+                key: request.key.clone(),
                 attempted,
             })),
             Lookup::Full => Lookup::Full,

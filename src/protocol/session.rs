@@ -145,6 +145,9 @@ pub struct SessionView {
     /// Whether the microphone is on.
     #[serde(default)]
     pub mic: bool,
+    /// SHA-256 of the `Idempotency-Key` of its create, in heartbeats only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
     /// The page's last digest of its WebRTC statistics.
     #[serde(
         default,

@@ -16,7 +16,9 @@ use rustix::io::Errno;
 use super::private_dir::{self, DirError};
 
 /// Most bytes of the file that are read.
-const TEXT_MAX: u64 = 256;
+const TEXT_MAX: u64 = 4_096;
+/// Earlier workers that are remembered: restarts in quick succession, of which no controller heard.
+const PREDECESSORS_MAX: usize = 8;
 
 /// Why this process may not work on the state directory.
 #[derive(Debug)]
@@ -79,7 +81,7 @@ pub struct Holder {
 #[derive(Debug)]
 pub(crate) struct StateLock {
     _file: File,
-    previous: Option<Holder>,
+    predecessors: Vec<String>,
 }
 
 impl StateLock {
@@ -106,7 +108,8 @@ impl StateLock {
         let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
         let mut text = Vec::new();
         (&file).take(TEXT_MAX).read_to_end(&mut text).map_err(io)?;
-        let written = parse(&String::from_utf8_lossy(&text));
+        let text = String::from_utf8_lossy(&text);
+        let written = parse(&text);
         match locked {
             Err(Errno::WOULDBLOCK) => {
                 let holder = written;
@@ -116,23 +119,38 @@ impl StateLock {
         }
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;
+        let mut predecessors: Vec<String> = text
+            .lines()
+            .skip(1)
+            .filter(|line| is_id(line))
+            .map(str::to_owned)
+            .collect();
+        predecessors.splice(0..0, written.map(|holder| holder.process_id));
+        predecessors.truncate(PREDECESSORS_MAX);
         writeln!(file, "{} {process_id}", std::process::id()).map_err(io)?;
+        for gone in &predecessors {
+            writeln!(file, "{gone}").map_err(io)?;
+        }
         file.sync_all().map_err(io)?;
         Ok(Self {
             _file: file,
-            previous: written,
+            predecessors,
         })
     }
 
-    /// The worker that had the lock before.
+    /// The `process_id`s of the workers that had the lock before, the last one first.
     #[must_use]
-    pub(crate) fn previous(&self) -> Option<&Holder> {
-        self.previous.as_ref()
+    pub(crate) fn predecessors(&self) -> &[String] {
+        &self.predecessors
     }
 }
 
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 fn parse(text: &str) -> Option<Holder> {
-    let (pid, process_id) = text.trim().split_once(' ')?;
+    let (pid, process_id) = text.lines().next()?.trim().split_once(' ')?;
     Some(Holder {
         pid: pid.parse().ok()?,
         process_id: process_id.to_owned(),
@@ -148,7 +166,7 @@ mod tests {
     fn a_second_worker_is_refused_with_the_firsts_pid() {
         let scratch = Scratch::new();
         let first = StateLock::acquire(scratch.path(), "aaaa").unwrap();
-        assert_eq!(first.previous(), None);
+        assert!(first.predecessors().is_empty());
         let error = StateLock::acquire(scratch.path(), "bbbb").unwrap_err();
         let us = std::process::id();
         assert!(matches!(&error, LockError::Held { holder: Some(h), .. } if h.pid == us));
@@ -160,10 +178,17 @@ mod tests {
         let scratch = Scratch::new();
         drop(StateLock::acquire(scratch.path(), "aaaa").unwrap());
         let second = StateLock::acquire(scratch.path(), "b").unwrap();
-        assert_eq!(second.previous().unwrap().process_id, "aaaa");
+        assert_eq!(second.predecessors(), ["aaaa"]);
         drop(second);
+        // Nobody may have heard the second one: its controllers know the first.
         let third = StateLock::acquire(scratch.path(), "c").unwrap();
-        assert_eq!(third.previous().unwrap().process_id, "b");
+        assert_eq!(third.predecessors(), ["b", "aaaa"]);
+        drop(third);
+        for n in 0..2 * PREDECESSORS_MAX {
+            drop(StateLock::acquire(scratch.path(), &n.to_string()).unwrap());
+        }
+        let last = StateLock::acquire(scratch.path(), "z").unwrap();
+        assert_eq!(last.predecessors().len(), PREDECESSORS_MAX);
     }
 
     #[test]
@@ -171,6 +196,6 @@ mod tests {
         let scratch = Scratch::new();
         std::fs::write(scratch.path().join("lock"), [0xff; 1_000]).unwrap();
         let lock = StateLock::acquire(scratch.path(), "a").unwrap();
-        assert_eq!(lock.previous(), None);
+        assert!(lock.predecessors().is_empty());
     }
 }

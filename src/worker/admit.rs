@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use super::driver::Driver;
 use super::effects::{StepContext, program_user};
-use super::session_handle::{Birth, SessionHandle, SessionRequest, SessionResources, snippet};
+use super::session_handle::{
+    Birth, SessionHandle, SessionRequest, SessionResources, Shown, snippet,
+};
 use super::{Worker, body_owners};
 use crate::body::experience::Launch;
 use crate::body::sunshine::SunshineCredentials;
 use crate::clock;
-use crate::http::idempotency::{self, Claim};
+use crate::http::idempotency::{self, Claim, RequestKey};
 use crate::http::{Call, Failure, Reply};
 use crate::ids::SessionId;
-use crate::protocol::{CreateSession, Created, EndReason};
+use crate::protocol::{CreateSession, Created, EndReason, Status};
 use crate::secret::Secret;
 use crate::session::lifecycle::Lifecycle;
 use crate::session::ports::PortError;
@@ -29,21 +31,61 @@ const PATH_MAX: usize = 32_767;
 pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Failure> {
     let request: CreateSession = call.json()?;
     let claim = match idempotency::claim(&worker.keys, &call).await? {
-        Claim::Answered(created) => return Ok(answer(&created)),
+        Claim::Answered(id) => return repeated(&worker, &call, &id, request.wait).await,
         Claim::Granted(claim) => claim,
     };
     let wait = request.wait;
-    let live = admit(&worker, request, &call).await?;
-    let shown = if wait {
+    let key = claim.request().filter(|key| !key.is_own).cloned();
+    let live = admit(&worker, request, key, &call).await?;
+    let shown = is_made(&live, wait).await;
+    if let Some(reason) = shown.end_reason {
+        return Err(start_failure(reason, shown.failure));
+    }
+    claim.answered(live.id.clone());
+    Ok(answer(
+        &worker,
+        &call,
+        &live.id,
+        shown.status,
+        shown.stream_path,
+    ))
+}
+
+/// Waits until a session is ready or over; without `wait` until a restart of the worker keeps it.
+async fn is_made(live: &SessionHandle, wait: bool) -> Shown {
+    if wait {
         // Ended at the latest by `sessions.start_timeout` and the time for cleaning up.
         live.wait(|s| s.is_up || s.is_gone).await
     } else {
         // What was promised is known to the next process, too.
         live.wait(|s| s.is_kept).await
+    }
+}
+
+/// The answer to a request that came again: about the session that was made, as it is now.
+async fn repeated(
+    worker: &Worker,
+    call: &Call,
+    id: &SessionId,
+    wait: bool,
+) -> Result<Reply, Failure> {
+    let Some(live) = worker.roster.known(id) else {
+        return Ok(answer(worker, call, id, Status::Ended, None));
     };
-    if let Some(reason) = shown.end_reason {
+    let shown = is_made(&live, wait).await;
+    if let (Some(reason), None) = (shown.end_reason, shown.ready_at) {
         return Err(start_failure(reason, shown.failure));
     }
+    Ok(answer(worker, call, id, shown.status, shown.stream_path))
+}
+
+fn answer(
+    worker: &Worker,
+    call: &Call,
+    id: &SessionId,
+    status: Status,
+    stream_path: Option<String>,
+) -> Reply {
     let base = match &worker.settings.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!(
@@ -52,24 +94,14 @@ pub(super) async fn create(worker: Arc<Worker>, call: Call) -> Result<Reply, Fai
             call.host
         ),
     };
-    let path = shown
-        .stream_path
-        .unwrap_or_else(|| format!("/session/{}/", live.id));
+    let path = stream_path.unwrap_or_else(|| format!("/session/{id}/"));
     let created = Created {
-        session_id: live.id.clone(),
+        session_id: id.clone(),
         stream_url: format!("{base}{path}"),
         worker_id: worker.settings.worker_id.clone(),
-        status: shown.status,
+        status,
     };
-    claim.answered(created.clone());
-    Ok(answer(&created))
-}
-
-fn answer(created: &Created) -> Reply {
-    Reply::json(201, created).header(
-        "Location",
-        format!("/api/v1/sessions/{}", created.session_id),
-    )
+    Reply::json(201, &created).header("Location", format!("/api/v1/sessions/{id}"))
 }
 
 /// A session that ended before it was ready.
@@ -91,10 +123,11 @@ fn start_failure(reason: EndReason, failure: Option<(&'static str, String)>) -> 
 async fn admit(
     worker: &Arc<Worker>,
     request: CreateSession,
+    key: Option<RequestKey>,
     call: &Call,
 ) -> Result<Arc<SessionHandle>, Failure> {
     worker.refusal().map_or(Ok(()), |why| Err(refused(why)))?;
-    let mut wish = wish(worker, request)?;
+    let mut wish = wish(worker, request, key)?;
     let credentials =
         SunshineCredentials::new(wish.user.clone(), wish.password.clone()).map_err(|e| {
             Failure::new(
@@ -167,7 +200,11 @@ fn refused(why: &'static str) -> Failure {
     Failure::new(503, "draining", why).retry_after(FULL_RETRY)
 }
 
-fn wish(worker: &Worker, request: CreateSession) -> Result<SessionRequest, Failure> {
+fn wish(
+    worker: &Worker,
+    request: CreateSession,
+    key: Option<RequestKey>,
+) -> Result<SessionRequest, Failure> {
     for (field, value, max) in [
         ("sunshine_user", &request.sunshine_user, TEXT_MAX),
         ("sunshine_pass", &request.sunshine_pass, TEXT_MAX),
@@ -206,6 +243,7 @@ fn wish(worker: &Worker, request: CreateSession) -> Result<SessionRequest, Failu
         user,
         password,
         launch,
+        key,
     })
 }
 

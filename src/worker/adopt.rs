@@ -13,6 +13,7 @@ use crate::body::experience::Launch;
 use crate::body::sunshine::SunshineCredentials;
 use crate::body::{CleanupRecord, SessionBody};
 use crate::clock::{self, Mark};
+use crate::http::idempotency::RequestKey;
 use crate::ids::SessionId;
 use crate::protocol::{CreateSession, EndReason};
 use crate::secret::Secret;
@@ -241,6 +242,7 @@ async fn adopt(worker: &Arc<Worker>, entry: &LedgerEntry, is_alive: bool) -> Res
         user,
         password,
         launch: traces.launch.clone(),
+        key: kept::<Option<RequestKey>>(entry, "idempotency").flatten(),
     };
     let body: Option<SessionBody> =
         SunshineCredentials::new(wish.user.clone(), wish.password.clone())
@@ -267,6 +269,9 @@ async fn adopt(worker: &Arc<Worker>, entry: &LedgerEntry, is_alive: bool) -> Res
     );
     if let Some(score) = kept::<Option<u8>>(entry, "rating").flatten() {
         live.rate(score);
+    }
+    if let Some(key) = live.wish.key.as_ref().filter(|_| is_alive) {
+        worker.keys.restore(key, live.id.clone());
     }
     if is_alive {
         let running = Arc::new(

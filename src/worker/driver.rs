@@ -289,6 +289,7 @@ impl Driver {
             ("life", serde_json::to_value(self.life.snapshot())),
             ("traces", serde_json::to_value(&traces)),
             ("request", serde_json::to_value(&live.wish.request)),
+            ("idempotency", serde_json::to_value(&live.wish.key)),
             ("rating", serde_json::to_value(live.rating())),
             ("streamer", serde_json::to_value(live.streamer())),
         ];

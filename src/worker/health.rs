@@ -17,6 +17,7 @@ pub(super) fn health(worker: &Worker) -> Health {
     problems.extend(of_controller.clone());
     problems.extend(worker.acme.get().and_then(Acme::problem));
     problems.extend(worker.shortages.problems());
+    problems.extend(worker.keys.problem());
     let program = worker.program.refusal().into_iter();
     problems.extend(program.map(|why| format!("new sessions are refused: {why}")));
     problems.extend(descriptors::problems());

@@ -15,7 +15,7 @@ use super::{Worker, health};
 use crate::exec::{self, Stop};
 use crate::http::client::{Answer, ClientError, Outgoing};
 use crate::protocol::reading::{self, Reading};
-use crate::protocol::{Heartbeat, HeartbeatReply, VERSION};
+use crate::protocol::{ErrorBody, Heartbeat, HeartbeatReply, VERSION};
 use crate::{clock, ids};
 
 /// Least time between two beats, however much changes.
@@ -171,7 +171,7 @@ async fn beat_to(
     sequence: u64,
 ) -> Result<HeartbeatReply, Unheard> {
     let told = worker.roster.untold();
-    let mut sessions = worker.roster.views();
+    let mut sessions = worker.roster.told_views();
     sessions.extend(told.iter().cloned());
     let drain = worker.drain_state().clone();
     let heartbeat = Heartbeat {
@@ -204,14 +204,18 @@ async fn beat_to(
     if worker.settings.url.is_none() && learn_url(worker, &answer) {
         worker.kick();
     }
-    worker
-        .is_duplicate
-        .store(answer.status == 409, Ordering::Relaxed);
+    let reason = answer.read::<ErrorBody>().map(|body| body.reason).ok();
+    let is_duplicate = reason.as_deref() == Some("duplicate_worker");
+    worker.is_duplicate.store(is_duplicate, Ordering::Relaxed);
     if !answer.is_ok() {
         let why = refused(url, &answer);
-        return Err(match answer.status {
-            500.. => Unheard::Away(why),
-            _ => Unheard::Judged(why),
+        // Only this is the fleet's judgement. Anything else is one controller's, or of a proxy before
+        // it: the next one may answer otherwise.
+        let is_judged = is_duplicate || (answer.status == 400 && reason.is_some());
+        return Err(if is_judged {
+            Unheard::Judged(why)
+        } else {
+            Unheard::Away(why)
         });
     }
     worker.roster.told(&told);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Worker, health};
 use crate::clock;
-use crate::http::Reply;
+use crate::http::{Reply, idempotency};
 use crate::metrics::{CONTENT_TYPE, CounterVec, Exposition, HistogramVec, tally};
 use crate::protocol::{EndReason, PageStats, Phase, Status, VERSION};
 
@@ -134,6 +134,8 @@ pub(super) fn metrics(worker: &Arc<Worker>) -> Reply {
     worker.proxy.counters().write(&mut sheet);
     microphones(&mut sheet, worker);
     let problems = health::health(worker).extra.problems.len();
+    let keys = worker.keys.len() as f64;
+    sheet.gauge("idempotency_keys", idempotency::GAUGE_HELP, keys);
     sheet.gauge("problems", "Problems that health names", problems as f64);
     let wireguard = f64::from(u8::from(health::has_wireguard(worker)));
     sheet.gauge(

@@ -45,7 +45,7 @@ use crate::http::idempotency::MemoryKeys;
 use crate::http::server::Service;
 use crate::ids::{self, SessionId};
 use crate::mic::Microphones;
-use crate::protocol::{Created, EndReason};
+use crate::protocol::EndReason;
 use crate::proxy::Proxy;
 use crate::records::Outbox;
 use crate::records::outbox::Destination;
@@ -132,7 +132,7 @@ pub struct Worker {
     hub: EventBus,
     audit: Arc<Audit>,
     acme: OnceLock<Acme>,
-    keys: MemoryKeys<Created>,
+    keys: MemoryKeys<SessionId>,
     drain: Mutex<Drain>,
     /// Set by the heartbeat while the controller refuses us as a duplicate.
     is_duplicate: AtomicBool,
@@ -159,11 +159,7 @@ impl Worker {
         let process_id = ids::label();
         let state_dir = config.worker.state_dir.clone();
         let lock = StateLock::acquire(&state_dir, &process_id).map_err(WorkerError::Lock)?;
-        let predecessors = lock
-            .previous()
-            .map(|p| p.process_id.clone())
-            .into_iter()
-            .collect();
+        let predecessors = lock.predecessors().to_vec();
         let machine = crate::body::interfaces::read();
         let settings = WorkerSettings::new(config, &machine, own_ports);
         if machine.wireguard.is_empty() {

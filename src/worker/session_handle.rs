@@ -18,6 +18,7 @@ use crate::body::CleanupRecord;
 use crate::body::experience::Launch;
 use crate::clock;
 use crate::exec::{self, Stopper};
+use crate::http::idempotency::RequestKey;
 use crate::http::rate_limit::{Rate, TokenBucket};
 use crate::http::sse::Feed;
 use crate::ids::SessionId;
@@ -49,6 +50,8 @@ pub(super) struct SessionRequest {
     pub(super) user: String,
     pub(super) password: Secret,
     pub(super) launch: Option<Launch>,
+    /// The `Idempotency-Key` of the create, if its client sent one.
+    pub(super) key: Option<RequestKey>,
 }
 
 /// What a session has of this machine.
@@ -338,6 +341,7 @@ impl SessionHandle {
         let told = self.told();
         let shown = &told.shown;
         SessionView {
+            idempotency_key: None,
             id: self.id.clone(),
             status: shown.status,
             phase: shown.phase,
@@ -381,6 +385,7 @@ mod tests {
             user: String::new(),
             password: Secret::new("x"),
             launch: None,
+            key: None,
         };
         let (live, inbox) =
             SessionHandle::new(id, wish, place, String::new(), "".into(), Birth::now());

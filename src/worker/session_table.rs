@@ -93,6 +93,15 @@ impl LiveSessions {
         self.all().iter().map(|live| live.view()).collect()
     }
 
+    /// Every session as its controller is told: with the key of its create.
+    pub(super) fn told_views(&self) -> Vec<SessionView> {
+        let with_key = |live: &Arc<SessionHandle>| SessionView {
+            idempotency_key: live.wish.key.as_ref().map(|key| key.key.clone()),
+            ..live.view()
+        };
+        self.all().iter().map(with_key).collect()
+    }
+
     /// Ended sessions whose end is not reported yet.
     pub(super) fn untold(&self) -> Vec<SessionView> {
         self.lock().untold.iter().cloned().collect()

@@ -1,28 +1,12 @@
 //! A store that cannot be used: one clear line, and what the exit code says about a remedy.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::thread;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::fleet::controller;
 use crate::support::*;
-
-/// Answers everything with this; its thread ends with the test program.
-fn says(answer: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            let mut request = [0; 4096];
-            let _ = client.read(&mut request);
-            let _ = client.write_all(answer.as_bytes());
-        }
-    });
-    at
-}
 
 /// Starts a controller that must not come up; gives its exit code and its last words.
 fn refusal(bench: &Bench, etcd: &Value) -> (i32, String) {
@@ -56,9 +40,10 @@ fn what_is_wrong_with_the_store_is_one_line_and_an_exit_code() {
     cluster.ctl(&["user", "grant-role", "root", "root"]);
     cluster.ctl(&["auth", "enable"]);
     let url = |at: SocketAddr| format!("http://{at}");
-    let page = says("HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n<html>hello</html>");
-    let noise = says("SSH-2.0-OpenSSH_9.2\r\n");
-    let old = says("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"version\":\"3.3.27\"}");
+    let page = answers_always("HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n<html>hello</html>");
+    let noise = answers_always("SSH-2.0-OpenSSH_9.2\r\n");
+    let old =
+        answers_always("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"version\":\"3.3.27\"}");
     let real = url(cluster.at(0));
     for (etcd, words) in [
         (json!({"endpoints": url(page)}), "is no etcd 3.4 or later"),
@@ -84,7 +69,7 @@ fn what_is_wrong_with_the_store_is_one_line_and_an_exit_code() {
 #[test]
 fn a_store_that_may_still_come_is_waited_for_with_one_line() {
     let bench = Bench::new();
-    let none = says("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found");
+    let none = answers_always("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found");
     for (endpoint, words) in [
         ("http://127.0.0.1:1".to_owned(), "no member answers"),
         ("http://nowhere.invalid:1".to_owned(), "cannot resolve"),

@@ -400,3 +400,30 @@ fn a_create_whose_answer_is_lost_is_found_again_by_its_key_and_never_doubled() {
     assert_eq!(worker.sessions().len(), here + 1);
     assert_eq!(worker.view(&id)["status"], "ready");
 }
+
+#[test]
+fn a_heartbeat_goes_to_the_next_controller_whatever_the_first_one_answers() {
+    let bench = Bench::new();
+    for answer in [
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nnot",
+        "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 37\r\n\r\n{\"error\":\"no\",\"reason\":\"unauthorized\"}",
+        "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let controller = bench.controller();
+        let wrong = format!("http://{}", answers_always(answer));
+        let right = format!("http://{}", controller.at);
+        for (n, urls) in [[&wrong, &right], [&right, &wrong]].into_iter().enumerate() {
+            // Workers begin with different ones.
+            let id = format!("w{n}");
+            let more = json!({"controller": {"url": urls}});
+            let mut worker = bench.worker(&id, Some(&controller), more);
+            until("it to be registered", || {
+                let all = controller.get("/api/v1/workers").to_string();
+                all.contains(&format!("\"{id}\""))
+            });
+            worker.stop();
+        }
+    }
+}

@@ -431,3 +431,46 @@ fn a_create_that_a_stop_or_a_kill_cuts_off_leaves_nothing() {
         assert_eq!(bench.one_record(&id)["end_reason"], "start_failed", "{how}");
     }
 }
+
+#[test]
+fn a_repeated_create_gets_its_session_after_a_kill_of_the_worker_and_of_the_controller() {
+    let bench = Bench::new();
+    let mut controller = bench.controller();
+    let mut worker = bench.worker("w1", Some(&controller), json!({}));
+    let other = bench.worker("w2", Some(&controller), json!({}));
+    controller.is_warm();
+    let wish = json!({"body_ip": "127.0.0.1", "experience": "Atlantis"});
+    let create = |node: &Node, key: &str, wish: &Value| {
+        let fields = [("Idempotency-Key", key)];
+        let answer = node.call_with("POST", "/api/v1/sessions", &fields, Some(wish.clone()));
+        let id = answer.json()["session_id"].as_str().map(str::to_owned);
+        (answer.status, id)
+    };
+    let direct = create(&worker, "direct", &wish);
+    let placed = create(&controller, "placed", &wish);
+    assert_eq!((direct.0, placed.0), (201, 201));
+    let count = |nodes: [&Node; 2]| nodes.map(|n| n.sessions().len()).iter().sum::<usize>();
+    for round in ["the worker", "the controller", "both"] {
+        if round != "the controller" {
+            worker.kill();
+        }
+        if round != "the worker" {
+            controller.kill();
+            controller.restart();
+        }
+        if round != "the controller" {
+            worker.restart();
+        }
+        assert_eq!(create(&worker, "direct", &wish), direct, "{round}");
+        assert_eq!(create(&controller, "placed", &wish), placed, "{round}");
+        let changed = json!({"body_ip": "127.0.0.1", "experience": "another"});
+        assert_eq!(create(&worker, "direct", &changed).0, 422, "{round}");
+        assert_eq!(create(&controller, "placed", &changed).0, 422, "{round}");
+        assert_eq!(count([&worker, &other]), 2, "{round}");
+    }
+    // The key is not shown to who reads sessions.
+    let id = placed.1.unwrap();
+    for node in [&worker, &other, &controller] {
+        assert!(node.view(&id)["idempotency_key"].is_null());
+    }
+}

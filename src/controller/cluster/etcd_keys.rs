@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ring::digest::{SHA256, digest};
 
 use crate::etcd::{EtcdError, Kv, Lease, Revision, Txn};
 use crate::http::Failure;
-use crate::http::idempotency::{KeyEntry, KeyStore, Lookup, Outcome};
+use crate::http::idempotency::{KeyEntry, KeyStore, Lookup, Outcome, RequestKey};
 use crate::ids;
 use crate::protocol::Created;
 
@@ -32,11 +31,6 @@ struct EtcdKeyEntry {
     name: String,
     record: KeyRecord,
     revision: Revision,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let hash = digest(&SHA256, bytes);
-    hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Undoes the write of a record, if it was applied: no controller serves the request.
@@ -58,13 +52,12 @@ fn unreachable(error: &EtcdError) -> Failure {
 impl KeyStore<Created> for Arc<EtcdStore> {
     async fn look_up(
         &self,
-        key: &str,
-        body: &[u8],
+        request: &RequestKey,
     ) -> Result<Lookup<Created, Box<dyn KeyEntry<Created>>>, Failure> {
         self.check_there()?;
-        let name = self.names.key(&hex(key.as_bytes()));
+        let name = self.names.key(&request.key);
         let mut record = KeyRecord {
-            digest: hex(body),
+            digest: request.digest.clone(),
             by: self.process_id.clone(),
             ticket: ids::label(),
             ..KeyRecord::default()

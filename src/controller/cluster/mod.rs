@@ -35,7 +35,7 @@ use crate::etcd::EtcdError;
 use crate::exec::Stop;
 use crate::http::Failure;
 use crate::http::event_bus::EventBus;
-use crate::http::idempotency::{KeyStore, MemoryKeys};
+use crate::http::idempotency::{self, KeyStore, MemoryKeys};
 use crate::ids::SessionId;
 use crate::protocol::{Created, DrainOrder, Heartbeat};
 
@@ -189,10 +189,15 @@ impl FleetStore for MemoryStore {
     }
 
     fn problems(&self, now: Instant) -> Vec<String> {
-        self.bodies.problem(now).into_iter().collect()
+        let problems = [self.bodies.problem(now), self.keys.problem()];
+        problems.into_iter().flatten().collect()
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        vec![self.bodies.gauge()]
+        let keys = self.keys.len() as f64;
+        vec![
+            self.bodies.gauge(),
+            ("idempotency_keys", idempotency::GAUGE_HELP, keys),
+        ]
     }
 }

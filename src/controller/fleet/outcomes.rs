@@ -113,6 +113,7 @@ pub(in crate::controller) fn announced(
     answer: &Created,
 ) -> SessionView {
     SessionView {
+        idempotency_key: None,
         id: answer.session_id.clone(),
         status: answer.status,
         phase: None,

@@ -2,7 +2,7 @@
 //! own client would share the product's own mistakes.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,20 @@ use super::until;
 
 /// Longest silence of a peer: creating a session may take `sessions.start_timeout`.
 const SILENCE: Duration = Duration::from_secs(80);
+
+/// A server that answers everything with this; its thread ends with the test program.
+pub fn answers_always(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _ = client.read(&mut request);
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    at
+}
 
 /// A whole answer.
 #[derive(Clone, Debug)]
