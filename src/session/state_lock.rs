@@ -159,8 +159,21 @@ fn parse(text: &str) -> Option<Holder> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::session::testing::Scratch;
+
+    /// A child that another test starts at this moment holds the file until it runs its program.
+    fn taken(scratch: &Scratch, process_id: &str) -> StateLock {
+        for _ in 0..1_000 {
+            match StateLock::acquire(scratch.path(), process_id) {
+                Err(LockError::Held { .. }) => std::thread::sleep(Duration::from_millis(1)),
+                other => return other.unwrap(),
+            }
+        }
+        panic!("the lock stays held");
+    }
 
     #[test]
     fn a_second_worker_is_refused_with_the_firsts_pid() {
@@ -176,18 +189,18 @@ mod tests {
     #[test]
     fn the_next_worker_learns_whose_place_it_takes() {
         let scratch = Scratch::new();
-        drop(StateLock::acquire(scratch.path(), "aaaa").unwrap());
-        let second = StateLock::acquire(scratch.path(), "b").unwrap();
+        drop(taken(&scratch, "aaaa"));
+        let second = taken(&scratch, "b");
         assert_eq!(second.predecessors(), ["aaaa"]);
         drop(second);
         // Nobody may have heard the second one: its controllers know the first.
-        let third = StateLock::acquire(scratch.path(), "c").unwrap();
+        let third = taken(&scratch, "c");
         assert_eq!(third.predecessors(), ["b", "aaaa"]);
         drop(third);
         for n in 0..2 * PREDECESSORS_MAX {
-            drop(StateLock::acquire(scratch.path(), &n.to_string()).unwrap());
+            drop(taken(&scratch, &n.to_string()));
         }
-        let last = StateLock::acquire(scratch.path(), "z").unwrap();
+        let last = taken(&scratch, "z");
         assert_eq!(last.predecessors().len(), PREDECESSORS_MAX);
     }
 
