@@ -35,7 +35,7 @@ pub(super) fn health(worker: &Worker) -> Health {
 
 /// Whether a WireGuard interface is up now: tunnels come and go while a worker runs.
 pub(super) fn has_wireguard(worker: &Worker) -> bool {
-    !worker.machine.current().wireguard.is_empty()
+    worker.machine.has_wireguard()
 }
 
 /// `GET /readyz`: whether a session would be admitted now.

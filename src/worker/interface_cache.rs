@@ -1,37 +1,58 @@
-//! This machine's interfaces, read again when what is known of them is old.
+//! This machine's interfaces, as they were lately.
+//!
+//! The kernel may be slow to list them, as while networks are made and removed on the machine. So
+//! nobody asks it who has something else to do: heartbeats and health get the last answer.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::Worker;
 use crate::body::allowlist::Machine;
 use crate::body::interfaces;
 use crate::clock;
-use crate::sync::Mutex;
+use crate::exec::{self, Stop};
 
-/// Age at which the interfaces are read again: health and heartbeats follow a tunnel within it.
-const FRESH: Duration = Duration::from_secs(2);
+/// Pause between two looks: health and heartbeats follow a tunnel within it.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// The machine, as it was lately.
+/// Whether a WireGuard interface was up when the kernel was asked last.
 #[derive(Debug)]
-pub(super) struct InterfaceCache(Mutex<(Instant, Machine)>);
+pub(super) struct InterfaceCache(AtomicBool);
 
 impl InterfaceCache {
-    pub(super) fn new(machine: Machine) -> Self {
-        Self(Mutex::new((clock::now(), machine)))
+    pub(super) fn new(machine: &Machine) -> Self {
+        Self(AtomicBool::new(!machine.wireguard.is_empty()))
     }
 
-    pub(super) fn current(&self) -> Machine {
-        let mut known = self.0.lock();
-        if clock::now().saturating_duration_since(known.0) > FRESH {
-            let had = !known.1.wireguard.is_empty();
-            *known = (clock::now(), interfaces::read());
-            match (had, known.1.wireguard.is_empty()) {
-                (true, true) => {
-                    log::warn!(target: "worker", "no WireGuard interface detected any more")
-                }
-                (false, false) => log::info!(target: "worker", "WireGuard interface is up"),
-                _ => {}
-            }
-        }
-        known.1.clone()
+    pub(super) fn has_wireguard(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
+
+    fn note(&self, machine: &Machine) {
+        let has = !machine.wireguard.is_empty();
+        match (self.0.swap(has, Ordering::Relaxed), has) {
+            (true, false) => {
+                log::warn!(target: "worker", "no WireGuard interface detected any more")
+            }
+            (false, true) => log::info!(target: "worker", "WireGuard interface is up"),
+            _ => {}
+        }
+    }
+}
+
+/// Looks at the interfaces until `stop`, one look at a time.
+pub(super) fn watch(worker: &Arc<Worker>, stop: Stop) {
+    let worker = Arc::clone(worker);
+    exec::spawn(async move {
+        let looks = async {
+            loop {
+                clock::sleep(LOOK).await;
+                let machine = smol::unblock(interfaces::read).await;
+                worker.machine.note(&machine);
+            }
+        };
+        stop.or(looks).await;
+    })
+    .detach();
 }

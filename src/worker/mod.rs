@@ -160,7 +160,7 @@ impl Worker {
         let state_dir = config.worker.state_dir.clone();
         let lock = StateLock::acquire(&state_dir, &process_id).map_err(WorkerError::Lock)?;
         let predecessors = lock.predecessors().to_vec();
-        let machine = crate::body::interfaces::read();
+        let machine = smol::unblock(crate::body::interfaces::read).await;
         let settings = WorkerSettings::new(config, &machine, own_ports);
         if machine.wireguard.is_empty() {
             log::warn!(target: "worker", "no WireGuard interface detected");
@@ -212,7 +212,7 @@ impl Worker {
                 program,
                 sessions_dir,
                 tidy: pairing_gc::Tidy::default(),
-                machine: interface_cache::InterfaceCache::new(machine),
+                machine: interface_cache::InterfaceCache::new(&machine),
                 counters: metrics::WorkerCounters::default(),
                 shortages: shortage::Shortages::default(),
                 outbox,
@@ -240,6 +240,7 @@ impl Worker {
         adopt::adopt_or_reap(&worker).await;
         pairing_gc::at_start(&worker);
         exec::spawn(crate::session::pid1_reaper::reap()).detach();
+        interface_cache::watch(&worker, stop.clone());
         shortage::watch(&worker, stop.clone());
         program::watch(&worker, stop.clone());
         heartbeat::start(&worker, kicked, stop);

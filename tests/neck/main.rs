@@ -24,6 +24,7 @@ mod demo;
 mod faults;
 mod fleet;
 mod floods;
+mod interfaces;
 mod lifecycle;
 mod logs;
 mod long;
