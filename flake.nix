@@ -52,6 +52,7 @@
 
       overlays.default = final: _prev: {
         hydraneckwebrtc = final.callPackage ./nixos-module/package.nix { };
+        hydraneckwebrtc-demo = final.callPackage ./nixos-module/package.nix { withDemo = true; };
       };
 
       nixosModules = rec {

@@ -246,12 +246,21 @@ in
       };
 
       streamProgram = mkOption {
-        type = types.str;
-        default = "/opt/moonlight-web-stream/web-server";
-        example = literalExpression ''"''${pkgs.moonlight-web-stream}/bin/web-server"'';
+        type = types.nullOr (
+          types.oneOf [
+            (types.enum [ "testcard" ])
+            types.package
+            types.path
+          ]
+        );
+        default = null;
+        example = "/opt/moonlight-web-stream/web-server";
         description = ''
-          The moonlight-web-stream server to run for each session, or `testcard` for the test picture
-          of the package `hydraneckwebrtc-demo`.
+          The moonlight-web-stream server that runs for each session: the path of its `web-server`, or
+          a package that has it in {file}`bin`. `streamer` and `static` of the same release lie beside
+          it, or beside what it is a symlink to; a package without them is refused when the system is
+          built. The versions that were tried are in {file}`docs/stream-program.md`. `testcard` is the
+          test picture of the package `hydraneckwebrtc-demo`. A worker needs one of them.
         '';
       };
 

@@ -59,6 +59,9 @@ rustPlatform.buildRustPackage {
     done
   '';
 
+  # The module asks for it before it offers the test card.
+  passthru = { inherit withDemo; };
+
   meta = {
     inherit (cargo.package) description;
     homepage = cargo.package.repository;

@@ -71,7 +71,7 @@ let
   # The configuration file, refused at build time when the program would refuse it at start.
   # Secrets are not there then: each has an empty place in a directory like systemd's.
   configFile =
-    role: settings: secrets:
+    role: settings: secrets: more:
     let
       name = "hydraneckwebrtc-${role}.yaml";
       file = yaml.generate name (prune settings);
@@ -89,11 +89,40 @@ let
           echo "services.hydraneckwebrtc.${role}.settings is not a valid configuration, see above" >&2
           exit 1
         fi
+        ${more}
         cp ${file} $out
       '';
 
-  controllerFile = configFile "controller" controller.settings controllerSecrets;
-  workerFile = configFile "worker" worker.settings workerSecrets;
+  controllerFile = configFile "controller" controller.settings controllerSecrets "";
+  workerFile = configFile "worker" worker.settings workerSecrets wholeProgram;
+
+  streamProgram =
+    let
+      program = worker.streamProgram;
+    in
+    if lib.isDerivation program then
+      lib.getExe' program "web-server"
+    else if builtins.isPath program then
+      # The directory as a whole, with what lies beside the program.
+      "${dirOf program}/${baseNameOf program}"
+    else
+      program;
+
+  # A program in the store is looked at when the system is built, any other by the worker.
+  wholeProgram =
+    let
+      program = toString (worker.settings.sessions.web_server or "");
+    in
+    lib.optionalString (lib.hasPrefix builtins.storeDir program) ''
+      program=${program}
+      resolved=$(realpath -m "$program")
+      for part in "''${program##*/}" streamer static; do
+        if ! [ -e "''${program%/*}/$part" ] && ! [ -e "''${resolved%/*}/$part" ]; then
+          echo "services.hydraneckwebrtc.worker.streamProgram: no $part at $program: it needs web-server, streamer and static of one release in one directory, see docs/stream-program.md" >&2
+          exit 1
+        fi
+      done
+    '';
 
   # What is only known on the machine is filled in when the worker starts.
   startWorker = pkgs.writeShellScript "hydraneckwebrtc-worker" ''
@@ -339,6 +368,24 @@ in
     (mkIf worker.enable {
       assertions = [
         {
+          assertion = (worker.settings.sessions.web_server or null) != null;
+          message = ''
+            services.hydraneckwebrtc.worker.streamProgram is not set, and a worker has nothing to stream with.
+            Set it to a package with bin/web-server, or to the path of web-server, for example "/opt/moonlight-web-stream/web-server"; streamer and static of the same release must lie beside it. The tested versions are in docs/stream-program.md.
+            For a trial set it to "testcard", and services.hydraneckwebrtc.package to hydraneckwebrtc-demo.
+          '';
+        }
+        {
+          assertion =
+            (worker.settings.sessions.web_server or null) != "testcard" || (cfg.package.withDemo or true);
+          message = ''
+            services.hydraneckwebrtc.worker.streamProgram is "testcard", which the package ${
+              cfg.package.pname or cfg.package.name
+            } does not have.
+            Set services.hydraneckwebrtc.package to hydraneckwebrtc-demo, of the flake's packages or of its overlay, or streamProgram to moonlight-web-stream's web-server (docs/stream-program.md).
+          '';
+        }
+        {
           assertion = worker.controllerUrl != null;
           message = ''
             services.hydraneckwebrtc.worker.controllerUrl is not set, and this machine runs no controller.
@@ -385,7 +432,7 @@ in
           );
         };
         sessions = {
-          web_server = mkDefault worker.streamProgram;
+          web_server = mkIf (worker.streamProgram != null) (mkDefault streamProgram);
           # Not the private /tmp: sessions outlive a restart of the worker.
           dir = mkDefault "${units.stateDirectory}/workspaces";
         };

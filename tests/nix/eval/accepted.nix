@@ -1,7 +1,12 @@
 # What configurations mean: each case is a list of facts about an evaluated machine, and the
 # answer is the list of those that do not hold.
 let
-  inherit (import ./machine.nix) lib machine;
+  inherit (import ./machine.nix)
+    bare
+    lib
+    machine
+    pkgs
+    ;
 
   colocated = machine {
     services.hydraneckwebrtc.controller.enable = true;
@@ -168,6 +173,19 @@ let
     };
   };
 
+  webServer =
+    program:
+    (settings (machine {
+      services.hydraneckwebrtc.controller.enable = true;
+      services.hydraneckwebrtc.worker.enable = true;
+      services.hydraneckwebrtc.worker.streamProgram = program;
+    })).sessions.web_server;
+  fromSettings = {
+    services.hydraneckwebrtc.controller.enable = true;
+    services.hydraneckwebrtc.worker.enable = true;
+    services.hydraneckwebrtc.worker.settings.sessions.web_server = "/srv/mws/web-server";
+  };
+
   service = m: name: m.checked.systemd.services.${name}.serviceConfig;
   unit = m: name: m.checked.systemd.services.${name};
   settingsOf = role: m: m.config.services.hydraneckwebrtc.${role}.settings;
@@ -176,7 +194,7 @@ let
   says = text: lib.any (lib.hasInfix text);
 
   cases = {
-    a_colocated_machine_takes_three_lines = {
+    a_colocated_machine_takes_four_lines = {
       both_units =
         (unit colocated "hydraneckwebrtc").wantedBy == [ "multi-user.target" ]
         && (unit colocated "hydraneckwebrtc-controller").wantedBy == [ "multi-user.target" ];
@@ -216,12 +234,23 @@ let
       workers_know_all = lib.length (settings several).controller.url == 2;
       alone_without = !(controller.config.services.hydraneckwebrtc.controller.settings ? store);
     };
-    a_worker_takes_three_lines = {
+    a_worker_takes_four_lines = {
       no_controller = !(worker.checked.systemd.services ? hydraneckwebrtc-controller);
       relay_runs = worker.checked.services.coturn.enable;
       warns_without_tunnel = says "without WireGuard" worker.checked.warnings;
       after_its_secrets = lib.elem "hydraneckwebrtc-secrets.service" (unit worker "hydraneckwebrtc")
       .requires;
+    };
+    a_stream_program_is_a_package_a_path_or_the_test_card = {
+      package = (webServer pkgs.hello) == "${pkgs.hello}/bin/web-server";
+      path = (webServer "/srv/mws/web-server") == "/srv/mws/web-server";
+      directory_of_the_configuration = lib.hasSuffix "/web-server" (webServer ./web-server);
+      test_card = (webServer "testcard") == "testcard";
+      said_among_the_settings =
+        (settings (machine {
+          imports = [ fromSettings ];
+        })).sessions.web_server == "/srv/mws/web-server"
+        && (bare fromSettings).failed == [ ];
     };
     a_restart_keeps_sessions = {
       signal_to_main_alone = (service worker "hydraneckwebrtc").KillMode == "process";

@@ -151,7 +151,7 @@ let
       unknown_keys_pass = settings.log.level == "debug";
       declared_keys = settings.sessions.max == 3;
       defaults_give_way = settings.sessions.dir == "/srv/sessions" && settings.update.enabled;
-      other_defaults_stay = settings.sessions.web_server == "/opt/moonlight-web-stream/web-server";
+      other_defaults_stay = settings.mode == "worker";
       a_package_is_a_path =
         builtins.isString
           (machine {

@@ -1,6 +1,6 @@
 # The documents' examples that configure a machine, evaluated as they are written.
 let
-  inherit (import ./machine.nix) lib machine;
+  inherit (import ./machine.nix) bare lib;
   documents = [
     ../../../docs/nixos.md
     ../../../docs/scale.md
@@ -18,4 +18,4 @@ let
       builtins.toFile "example.nix" (if lib.hasPrefix "{" block then block else "{\n${block}\n}\n")
     );
 in
-map (block: builtins.attrNames (machine (module block)).checked.systemd.services) configurations
+map (block: builtins.attrNames (bare (module block)).checked.systemd.services) configurations

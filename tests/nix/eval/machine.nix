@@ -22,5 +22,13 @@ rec {
           module
         ];
       };
-  machine = machineWith { coturn = "4.9.0"; };
+  # A machine that has what is said, and nothing else.
+  bare = machineWith { coturn = "4.9.0"; };
+  # One whose worker has a stream program, as every worker must.
+  machine =
+    module:
+    bare {
+      imports = [ module ];
+      services.hydraneckwebrtc.worker.streamProgram = lib.mkDefault "/opt/moonlight-web-stream/web-server";
+    };
 }

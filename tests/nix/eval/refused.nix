@@ -1,6 +1,12 @@
 # What must not evaluate: each case with the words that its error must say.
 let
-  inherit (import ./machine.nix) machine machineWith;
+  inherit (import ./machine.nix)
+    bare
+    machine
+    machineWith
+    pkgs
+    ;
+  package = pkgs.callPackage ../../../nixos-module/package.nix;
   worker = more: {
     services.hydraneckwebrtc = {
       worker.enable = true;
@@ -61,6 +67,25 @@ in
         services.hydraneckwebrtc.worker.controllerTokenFile = "/run/keys/neck";
       }).checked.systemd.services;
   };
+  a_worker_without_a_stream_program = {
+    says = [
+      "worker.streamProgram is not set"
+      "web-server"
+      "streamer and static"
+      "docs/stream-program.md"
+      "testcard"
+    ];
+    value = (bare (worker { })).checked.systemd.services;
+  };
+  a_stream_program_that_is_no_path = case [ "worker.streamProgram" "not of type" ] {
+    worker.streamProgram = "web-server";
+  };
+  a_test_card_without_the_demo =
+    case [ "\"testcard\", which the package hydraneckwebrtc does not have" "hydraneckwebrtc-demo" ]
+      {
+        package = package { };
+        worker.streamProgram = "testcard";
+      };
   two_services_on_one_port = {
     says = [ "both listen on port 8080" ];
     value =
@@ -76,7 +101,10 @@ in
       "CVE-2026-27624"
       "acceptOldCoturn"
     ];
-    value = (machineWith { coturn = "4.6.1"; } (worker { })).checked.systemd.services;
+    value =
+      (machineWith { coturn = "4.6.1"; } (worker {
+        worker.streamProgram = "testcard";
+      })).checked.systemd.services;
   };
   a_tunnel_without_an_address = case [ "wireguard.addresses is empty" ] { wireguard.enable = true; };
   a_pre_shared_key_in_the_store = case [ "presharedKeyFile lies in the Nix store" ] {

@@ -225,7 +225,8 @@ lib.genAttrs names stub
       passthru = {
         checkFlags = args.checkFlags or [ ];
         checkInputs = map (package: package.pname) (args.nativeCheckInputs or [ ]);
-      };
+      }
+      // args.passthru or { };
       buildCommand =
         "mkdir -p $out/bin; "
         +
