@@ -168,7 +168,9 @@ mod tests {
     fn taken(scratch: &Scratch, process_id: &str) -> StateLock {
         for _ in 0..1_000 {
             match StateLock::acquire(scratch.path(), process_id) {
-                Err(LockError::Held { .. }) => std::thread::sleep(Duration::from_millis(1)),
+                Err(LockError::Held { .. }) => {
+                    smol::block_on(crate::clock::sleep(Duration::from_millis(1)));
+                }
                 other => return other.unwrap(),
             }
         }
