@@ -194,7 +194,8 @@ impl FleetStore for Arc<EtcdStore> {
         if self.has_fleet() {
             return Ok(());
         }
-        self.check_there()
+        self.check_there()?;
+        Err(away("it has not been read yet"))
     }
 
     async fn lock_body(&self, body: IpAddr, deadline: Instant) -> Result<BodyLock, clock::Elapsed> {
